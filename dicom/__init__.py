@@ -1,0 +1,1 @@
+"""DICOM knowledge, pure: no torch, no SQL, no settings, no web server."""

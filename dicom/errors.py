@@ -1,0 +1,310 @@
+"""Every error of radloop, in three families by who acts next.
+
+========================  =====================================  ==============
+Family                    Who acts                               Retried
+========================  =====================================  ==============
+:class:`InputError`       a person mends the study or setting    never
+:class:`PeerError`        another system has to answer again     with back-off
+:class:`ResourceError`    this machine lacks something           later
+========================  =====================================  ==============
+
+Each class has a stable ``code`` (shown on the job, in the API and in ``docs/errors.md``) and an
+``advice`` in plain words. Messages carry counts, codes and pseudonymised UIDs; never a patient's
+name, id, date or an original UID. All are picklable: they cross the process boundary of the
+predictor and the rows of the durable engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+
+class RadloopError(Exception):
+    """Something that a person can be told about, by code.
+
+    Parameters
+    ----------
+    message : str
+        What happened, in one plain sentence without PHI.
+    """
+
+    code: ClassVar[str] = ""
+    advice: ClassVar[str] = ""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or self.advice)
+
+    @property
+    def message(self) -> str:
+        """The sentence that a person reads."""
+        return str(self.args[0])
+
+
+class InputError(RadloopError):
+    """A person must mend the study, the bundle or the setting; never retried."""
+
+
+class PeerError(RadloopError):
+    """Another system failed or did not answer; retried with back-off."""
+
+
+class ResourceError(RadloopError):
+    """This machine lacks memory, disk, a process or a program; tried again later."""
+
+
+# --- studies, series, instances -----------------------------------------------------------------
+
+
+class NotDicom(InputError):
+    """The bytes are not a DICOM Part 10 file, or end too early."""
+
+    code = "not_dicom"
+    advice = "The file is broken or is no DICOM file; send it again from its source."
+
+
+class NotAnImage(InputError):
+    """The series holds no image that a model could read (SR, RTSTRUCT, PR, SEG ...)."""
+
+    code = "not_an_image"
+    advice = "The series holds documents or annotations, not images; route image series only."
+
+
+class TooFewSlices(InputError):
+    """The series has fewer slices than the task needs."""
+
+    code = "too_few_slices"
+    advice = "Send the whole series, or route it to a model that takes fewer slices."
+
+
+class MissingSlice(InputError):
+    """A gap of about a whole number of steps between two neighbouring slices."""
+
+    code = "missing_slice"
+    advice = "One or more slices are missing; send the series again."
+
+
+class DoubledSlice(InputError):
+    """Two instances at one position along the normal."""
+
+    code = "doubled_slice"
+    advice = "Two slices share a position: several phases in one series, or a slice sent twice."
+
+
+class UnevenSpacing(InputError):
+    """Steps between slices vary by more than the tolerance."""
+
+    code = "uneven_spacing"
+    advice = "The distances between slices differ; use a reconstruction with even spacing."
+
+
+class MixedOrientations(InputError):
+    """Slices of one series with different ImageOrientationPatient."""
+
+    code = "mixed_orientations"
+    advice = "The series mixes planes (a localiser?); route the volume series only."
+
+
+class MixedSizes(InputError):
+    """Slices of one series with different Rows, Columns, PixelSpacing or pixel format."""
+
+    code = "mixed_sizes"
+    advice = "Slices differ in size or pixel spacing; split the series at its source."
+
+
+class GantryTilt(InputError):
+    """Slice positions run oblique to the slice normal: a sheared volume."""
+
+    code = "gantry_tilt"
+    advice = "The gantry was tilted; send a reconstruction that is corrected for tilt."
+
+
+class NoGeometry(InputError):
+    """Position, orientation or pixel spacing is missing or impossible."""
+
+    code = "no_geometry"
+    advice = "The images do not say where they lie in the patient; a volume cannot be made."
+
+
+class MixedSeries(InputError):
+    """Instances of several series, or frames of reference, where one is needed."""
+
+    code = "mixed_series"
+    advice = "Give one series at a time."
+
+
+class UnreadablePixels(InputError):
+    """Pixel data that is missing, truncated or cannot be decoded."""
+
+    code = "unreadable_pixels"
+    advice = "The pixel data is damaged or incomplete; send the series again."
+
+
+class UnsupportedTransferSyntax(InputError):
+    """A transfer syntax that no installed decoder reads."""
+
+    code = "unsupported_transfer_syntax"
+    advice = "Let the sender use an uncompressed, JPEG, JPEG-LS, JPEG 2000 or RLE transfer syntax."
+
+
+class UnsupportedPixelFormat(InputError):
+    """Colour or bit depth that is not a grey-scale volume."""
+
+    code = "unsupported_pixel_format"
+    advice = "Only grey-scale images with one sample per pixel can be made into a volume."
+
+
+class CannotDeidentify(InputError):
+    """De-identification met something that it cannot judge, and stopped."""
+
+    code = "cannot_deidentify"
+    advice = "The instance holds something that no rule judges; nothing of it was passed on."
+
+
+class SourceMismatch(InputError):
+    """A result and the study that it shall be pointed back at do not belong together."""
+
+    code = "source_mismatch"
+    advice = "The result refers to images that this study does not hold."
+
+
+class InvalidSegmentation(InputError):
+    """A DICOM SEG that cannot be read, or labels that cannot be written as one."""
+
+    code = "invalid_segmentation"
+    advice = "The segmentation is damaged, empty of segments or on another grid."
+
+
+# --- bundles, settings, names -------------------------------------------------------------------
+
+
+class InvalidBundle(InputError):
+    """A model bundle that cannot be read, lacks a file or describes itself wrongly."""
+
+    code = "invalid_bundle"
+    advice = "Mend or reinstall the bundle; `radloop check` names what is wrong."
+
+
+class UnknownBundle(InputError):
+    """No bundle of that name and version is installed."""
+
+    code = "unknown_bundle"
+    advice = "Install the bundle under models/bundles, or mend its name in the route."
+
+
+class UnsuitableSeries(InputError):
+    """A series that the bundle's metadata rules out (modality, channels, size)."""
+
+    code = "unsuitable_series"
+    advice = "The model was not made for this kind of series; mend the route."
+
+
+class InvalidSettings(InputError):
+    """radloop.toml or a RADLOOP_ variable is misspelt or impossible."""
+
+    code = "invalid_settings"
+    advice = "Mend the named setting; `radloop check` shows all of them."
+
+
+class NotFound(InputError):
+    """A study, series, job or user of that identifier is not here."""
+
+    code = "not_found"
+    advice = "Check the identifier; `radloop jobs` and the studies page list what is here."
+
+
+class WrongPassword(InputError):
+    """User name and password do not fit."""
+
+    code = "wrong_password"
+    advice = "User name or password is wrong."
+
+
+class VaultLocked(InputError):
+    """The identity vault's key is absent or not the one that its rows were sealed with."""
+
+    code = "vault_locked"
+    advice = "Put the key file that belongs to this database back into the secrets folder."
+
+
+# --- peers --------------------------------------------------------------------------------------
+
+
+class PeerUnreachable(PeerError):
+    """No connection: host down, port closed, TLS refused, time-out."""
+
+    code = "peer_unreachable"
+    advice = "The other system did not answer; it is tried again with back-off."
+
+
+class PeerRefused(PeerError):
+    """The peer answered, and said no (association rejected, HTTP 4xx/5xx, failure status)."""
+
+    code = "peer_refused"
+    advice = "The other system refused; check AE titles, permissions and its log."
+
+
+class ArchiveMismatch(PeerError):
+    """The archive does not hold, or does not return, what it announced."""
+
+    code = "archive_mismatch"
+    advice = "The archive's content changed while it was read; the study is read again."
+
+
+# --- this machine -------------------------------------------------------------------------------
+
+
+class PredictorDied(ResourceError):
+    """The child process that runs models ended (killed, out of memory, segmentation fault)."""
+
+    code = "predictor_died"
+    advice = "The model's process died, most often for lack of memory; it is started again."
+
+
+class PredictorTimeout(ResourceError):
+    """A prediction did not end in its time."""
+
+    code = "predictor_timeout"
+    advice = "The model took too long on this machine; raise predictor.timeout_s or use a GPU."
+
+
+class DiskFull(ResourceError):
+    """No room left where radloop keeps its data."""
+
+    code = "disk_full"
+    advice = "Free disk space under the data folder; work goes on by itself."
+
+
+class MissingProgram(ResourceError):
+    """A program that radloop starts (Orthanc, ...) is not installed."""
+
+    code = "missing_program"
+    advice = "Install the named program; `make install` does it on Debian."
+
+
+class PortTaken(ResourceError):
+    """A TCP port that radloop shall listen on is used by another program."""
+
+    code = "port_taken"
+    advice = "Stop the other program, or choose another port in radloop.toml."
+
+
+def every_error() -> Iterator[type[RadloopError]]:
+    """Yield every concrete error class that has a code, in order of definition."""
+    waiting: list[type[RadloopError]] = [InputError, PeerError, ResourceError]
+    while waiting:
+        error = waiting.pop(0)
+        if error.code:
+            yield error
+        waiting.extend(error.__subclasses__())
+
+
+def error_of(code: str, message: str) -> RadloopError:
+    """Return the error that `code` names, for one that crossed a process or a database.
+
+    Raises
+    ------
+    KeyError
+        When no error class has that code: a bug, not bad input.
+    """
+    return {error.code: error for error in every_error()}[code](message)

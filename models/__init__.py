@@ -1,0 +1,1 @@
+"""Bundles, prediction and training: arrays in, arrays out."""

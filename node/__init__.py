@@ -1,0 +1,1 @@
+"""Processes and faces: Orthanc's plugin, HTTP, pages, command line, settings, wiring."""

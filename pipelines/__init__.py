@@ -1,0 +1,1 @@
+"""What happens to a study, in what order, and what is remembered."""
