@@ -227,6 +227,13 @@ class VaultLocked(InputError):
     advice = "Put the key file that belongs to this database back into the secrets folder."
 
 
+class Canceled(InputError):
+    """A person canceled the job; what it had begun is dropped."""
+
+    code = "canceled"
+    advice = "The job was canceled by a person; start it again when it is wanted."
+
+
 # --- peers --------------------------------------------------------------------------------------
 
 
@@ -266,6 +273,13 @@ class PredictorTimeout(ResourceError):
 
     code = "predictor_timeout"
     advice = "The model took too long on this machine; raise predictor.timeout_s or use a GPU."
+
+
+class OutOfMemory(ResourceError):
+    """A prediction needs more memory, of the GPU or of the machine, than is free."""
+
+    code = "out_of_memory"
+    advice = "Not enough memory for this volume; free some, or use a larger machine or GPU."
 
 
 class DiskFull(ResourceError):
