@@ -1,0 +1,254 @@
+"""The tables: what radloop remembers, one class each.
+
+No table holds a patient's name, id, date or original UID in clear. Studies and series are known
+by their pseudonymised UIDs; the way back lies sealed in :class:`VaultRow`. Orthanc's resource ids
+are kept because the archive is addressed by them. Times are UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """An aware datetime in UTC, on databases with and without time zones."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Refuse naive times; store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Return the time with its zone, also where the database dropped it."""
+        if value is None or value.tzinfo is not None:
+            return value
+        return value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """Names for constraints, so that migrations can address them."""
+
+    metadata = sa.MetaData(naming_convention=_NAMING)
+    type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: sa.JSON(), list[str]: sa.JSON()}  # noqa: RUF012 - SQLAlchemy reads it from the class
+
+
+class CursorRow(Base):
+    """How far an archive's change feed was read; moves in the transaction that writes its rows."""
+
+    __tablename__ = "change_cursor"
+
+    archive: Mapped[str] = mapped_column(primary_key=True)
+    seq: Mapped[int]
+
+
+class StudyRow(Base):
+    """One study of the clinical archive."""
+
+    __tablename__ = "study"
+
+    id: Mapped[str] = mapped_column(primary_key=True)  # pseudonymised StudyInstanceUID
+    orthanc_id: Mapped[str] = mapped_column(unique=True)
+    received_at: Mapped[datetime]
+    description: Mapped[str] = mapped_column(default="")  # cleaned StudyDescription
+
+
+class SeriesRow(Base):
+    """One series of a study; `receiving` until it has been quiet, and again after a late slice."""
+
+    __tablename__ = "series"
+
+    id: Mapped[str] = mapped_column(primary_key=True)  # pseudonymised SeriesInstanceUID
+    study_id: Mapped[str] = mapped_column(sa.ForeignKey("study.id"), index=True)
+    orthanc_id: Mapped[str] = mapped_column(unique=True)
+    modality: Mapped[str]
+    state: Mapped[str] = mapped_column(index=True)  # receiving | complete
+    instance_count: Mapped[int]
+    changed_at: Mapped[datetime]
+    fingerprint: Mapped[str | None]  # of the content at the last completion
+    ours: Mapped[bool]  # a result that this node stored: never routed
+    facts: Mapped[dict[str, Any] | None]  # SeriesFacts, once de-identified
+
+
+class JobRow(Base):
+    """One study through one workflow."""
+
+    __tablename__ = "job"
+
+    id: Mapped[str] = mapped_column(primary_key=True)  # derived from study and content
+    study_id: Mapped[str] = mapped_column(sa.ForeignKey("study.id"), index=True)
+    state: Mapped[str] = mapped_column(index=True)  # the four UPS states
+    attempt: Mapped[int]
+    handed_over: Mapped[bool] = mapped_column(index=True)  # the engine has this attempt
+    cancel_requested: Mapped[bool]
+    collect: Mapped[bool]
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(index=True)
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class JobSeriesRow(Base):
+    """Which content of which series a job is about, and what became of it."""
+
+    __tablename__ = "job_series"
+
+    job_id: Mapped[str] = mapped_column(sa.ForeignKey("job.id"), primary_key=True)
+    series_id: Mapped[str] = mapped_column(sa.ForeignKey("series.id"), primary_key=True)
+    fingerprint: Mapped[str]
+    reason_code: Mapped[str | None]  # why the series went no further
+    reason: Mapped[str | None]
+
+
+class TaskRow(Base):
+    """One model run inside a job."""
+
+    __tablename__ = "task"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(sa.ForeignKey("job.id"), index=True)
+    series_id: Mapped[str] = mapped_column(sa.ForeignKey("series.id"))
+    route: Mapped[str]
+    bundle: Mapped[str]  # name@version
+    bundle_sha256: Mapped[str]
+    output: Mapped[str]
+    destinations: Mapped[list[str]]
+    priority: Mapped[str]
+    state: Mapped[str]
+    progress: Mapped[float]  # 0..1 of the running step
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    forward_s: Mapped[float | None]
+    device: Mapped[str | None]
+
+
+class StepRow(Base):
+    """One step of a job or task: what runs now, and the seconds that each took."""
+
+    __tablename__ = "step"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(sa.ForeignKey("job.id"), index=True)
+    task_id: Mapped[str | None] = mapped_column(sa.ForeignKey("task.id"))
+    name: Mapped[str]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    error_code: Mapped[str | None]
+
+
+class ResultRow(Base):
+    """A DICOM object made from a prediction; its UIDs derive from the task."""
+
+    __tablename__ = "result"
+
+    id: Mapped[str] = mapped_column(primary_key=True)  # SOPInstanceUID
+    task_id: Mapped[str] = mapped_column(sa.ForeignKey("task.id"), index=True)
+    series_uid: Mapped[str] = mapped_column(index=True)
+    sop_class_uid: Mapped[str]
+    summary: Mapped[dict[str, Any]]  # millilitres per segment label
+    created_at: Mapped[datetime]
+
+
+class DeliveryRow(Base):
+    """One result on its way to one destination."""
+
+    __tablename__ = "delivery"
+
+    result_id: Mapped[str] = mapped_column(sa.ForeignKey("result.id"), primary_key=True)
+    destination: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]  # the four UPS states
+    attempts: Mapped[int]
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    delivered_at: Mapped[datetime | None]
+
+
+class VaultRow(Base):
+    """A study's sealed identity; opened by `pipelines.identity` alone."""
+
+    __tablename__ = "identity_vault"
+
+    study_id: Mapped[str] = mapped_column(primary_key=True)
+    sealed: Mapped[bytes]
+
+
+class UserRow(Base):
+    """A person who may log in."""
+
+    __tablename__ = "user"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    password_hash: Mapped[str]  # argon2id
+    role: Mapped[str]
+    disabled: Mapped[bool]
+    created_at: Mapped[datetime]
+
+
+class SessionRow(Base):
+    """A login; the cookie's value is kept as a hash only."""
+
+    __tablename__ = "login_session"
+
+    token_sha256: Mapped[str] = mapped_column(primary_key=True)
+    user: Mapped[str] = mapped_column(sa.ForeignKey("user.name"), index=True)
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class TokenRow(Base):
+    """An API token of a user; kept as a hash only."""
+
+    __tablename__ = "api_token"
+
+    token_sha256: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    user: Mapped[str] = mapped_column(sa.ForeignKey("user.name"), index=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked: Mapped[bool]
+    used_at: Mapped[datetime | None]
+
+
+class AuditRow(Base):
+    """Who did what to which thing, and why; rows are only ever added."""
+
+    __tablename__ = "audit_event"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    actor: Mapped[str]
+    action: Mapped[str]
+    object: Mapped[str]  # a pseudonym, job or route; never an original UID
+    outcome: Mapped[str]
+    reason: Mapped[str]
+
+
+class WorkerRow(Base):
+    """A worker's heartbeat, so that a dead one's work can be taken over."""
+
+    __tablename__ = "worker"
+
+    executor_id: Mapped[str] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]

@@ -1,0 +1,35 @@
+"""Every query, as a named function: the only room besides `records` that speaks SQL."""
+
+from pipelines.store.access import Access, AuditEvent, Token, User
+from pipelines.store.database import Database
+from pipelines.store.jobs import (
+    DeliveryView,
+    Jobs,
+    JobSeries,
+    JobView,
+    NewTask,
+    ResultView,
+    StepView,
+    TaskView,
+)
+from pipelines.store.studies import ArchivedChange, SeriesView, Studies, StudyView
+
+__all__ = [
+    "Access",
+    "ArchivedChange",
+    "AuditEvent",
+    "Database",
+    "DeliveryView",
+    "JobSeries",
+    "JobView",
+    "Jobs",
+    "NewTask",
+    "ResultView",
+    "SeriesView",
+    "StepView",
+    "Studies",
+    "StudyView",
+    "TaskView",
+    "Token",
+    "User",
+]

@@ -1,0 +1,656 @@
+"""Jobs, their tasks, steps, results and deliveries.
+
+The rows are the truth; the durable engine only carries work out. A job that the engine was not
+given yet is found by :meth:`Jobs.not_handed_over`, so that a crash between the two loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from dicom.errors import NotFound, RadloopError
+from pipelines.records import (
+    DeliveryRow,
+    JobRow,
+    JobSeriesRow,
+    ResultRow,
+    SeriesRow,
+    StepRow,
+    TaskRow,
+)
+from pipelines.store.database import Database
+
+State = Literal["scheduled", "in_progress", "completed", "canceled"]
+"""The four states of a UPS workitem (PS3.4 CC.1.1); a failure is `canceled` with an error code."""
+
+_OPEN = ("scheduled", "in_progress")
+
+
+@dataclass(frozen=True, slots=True)
+class JobSeries:
+    """One series of a job: its content, and why it went no further if it did not."""
+
+    series_id: str
+    fingerprint: str
+    reason_code: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task that routing decided on."""
+
+    id: str
+    series_id: str
+    route: str
+    bundle: str
+    bundle_sha256: str
+    output: str
+    destinations: tuple[str, ...]
+    priority: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task as the rest of the house sees it."""
+
+    id: str
+    job_id: str
+    series_id: str
+    route: str
+    bundle: str
+    bundle_sha256: str
+    output: str
+    destinations: tuple[str, ...]
+    priority: str
+    state: State
+    progress: float
+    error_code: str | None
+    error_message: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    forward_s: float | None
+    device: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One step and its seconds."""
+
+    task_id: str | None
+    name: str
+    started_at: datetime
+    ended_at: datetime | None
+    error_code: str | None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs."""
+        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultView:
+    """A DICOM object that a task made."""
+
+    id: str
+    task_id: str
+    series_uid: str
+    sop_class_uid: str
+    summary: Mapping[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryView:
+    """One result on its way to one destination."""
+
+    result_id: str
+    destination: str
+    state: State
+    attempts: int
+    error_code: str | None
+    error_message: str | None
+    delivered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job with all that a page or a person asks about it."""
+
+    id: str
+    study_id: str
+    state: State
+    attempt: int
+    cancel_requested: bool
+    error_code: str | None
+    error_message: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    series: tuple[JobSeries, ...]
+    tasks: tuple[TaskView, ...]
+    steps: tuple[StepView, ...]
+    results: tuple[ResultView, ...]
+    deliveries: tuple[DeliveryView, ...]
+
+    @property
+    def current_step(self) -> StepView | None:
+        """The step that runs now, or None."""
+        return next((step for step in reversed(self.steps) if step.ended_at is None), None)
+
+
+class Jobs:
+    """What is done, was done and has to be done with studies."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --- making and handing over ---------------------------------------------------------------
+
+    def schedule(self, job_id: str, study_id: str, content: Mapping[str, str]) -> bool:
+        """Mark series complete with their content, and make the job about what is new.
+
+        Parameters
+        ----------
+        job_id : str
+            Derived from the study and the content, so that a re-send is the same job.
+        content : Mapping
+            Fingerprint for each series that is complete and not part of an earlier job.
+
+        Returns
+        -------
+        bool
+            False when that very job exists already; the series are complete in any case.
+        """
+        with self._database.write() as session:
+            for series_id, fingerprint in content.items():
+                session.execute(
+                    sa.update(SeriesRow)
+                    .where(SeriesRow.id == series_id)
+                    .values(state="complete", fingerprint=fingerprint)
+                )
+            if session.get(JobRow, job_id) is not None:
+                return False
+            _supersede(session, study_id, set(content))
+            session.add(
+                JobRow(
+                    id=job_id,
+                    study_id=study_id,
+                    state="scheduled",
+                    attempt=1,
+                    handed_over=False,
+                    cancel_requested=False,
+                    collect=False,
+                    created_at=datetime.now(UTC),
+                )
+            )
+            session.flush()
+            for series_id, fingerprint in content.items():
+                session.add(
+                    JobSeriesRow(job_id=job_id, series_id=series_id, fingerprint=fingerprint)
+                )
+            return True
+
+    def not_handed_over(self) -> list[JobView]:
+        """Return jobs that wait for the engine, the oldest first."""
+        with self._database.read() as session:
+            rows = session.scalars(
+                sa.select(JobRow)
+                .where(JobRow.handed_over.is_(False), JobRow.state.in_(_OPEN))
+                .order_by(JobRow.created_at)
+            )
+            return [_job_view(session, row) for row in rows]
+
+    def handed_over(self, job_id: str) -> None:
+        """Note that the engine has the job's current attempt."""
+        with self._database.write() as session:
+            session.execute(sa.update(JobRow).where(JobRow.id == job_id).values(handed_over=True))
+
+    def ask_cancel(self, job_id: str) -> bool:
+        """Ask for a job to be canceled; False when it has ended already.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self._database.write() as session:
+            row = _job(session, job_id)
+            if row.state not in _OPEN:
+                return False
+            row.cancel_requested = True
+            return True
+
+    def retry(self, job_id: str) -> bool:
+        """Schedule a failed or canceled job again; False when it is open or completed.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self._database.write() as session:
+            row = _job(session, job_id)
+            if row.state != "canceled":
+                return False
+            row.state, row.attempt, row.handed_over = "scheduled", row.attempt + 1, False
+            row.cancel_requested, row.error_code, row.error_message = False, None, None
+            row.ended_at = None
+            return True
+
+    # --- carrying out --------------------------------------------------------------------------
+
+    def start(self, job_id: str) -> None:
+        """Note that a worker took the job up."""
+        with self._database.write() as session:
+            row = _job(session, job_id)
+            row.state = "in_progress"
+            row.started_at = row.started_at or datetime.now(UTC)
+
+    def is_cancel_requested(self, job_id: str) -> bool:
+        """Whether somebody asked for the job to be canceled."""
+        with self._database.read() as session:
+            return bool(
+                session.scalar(sa.select(JobRow.cancel_requested).where(JobRow.id == job_id))
+            )
+
+    def begin_step(self, job_id: str, name: str, task_id: str | None = None) -> int:
+        """Note that a step begins; a step of that name left open by a crash is closed."""
+        now = datetime.now(UTC)
+        with self._database.write() as session:
+            session.execute(
+                sa.update(StepRow)
+                .where(
+                    StepRow.job_id == job_id,
+                    StepRow.task_id.is_(None) if task_id is None else StepRow.task_id == task_id,
+                    StepRow.ended_at.is_(None),
+                )
+                .values(ended_at=now, error_code="interrupted")
+            )
+            if task_id is not None:
+                session.execute(
+                    sa.update(TaskRow).where(TaskRow.id == task_id).values(progress=0.0)
+                )
+            step = StepRow(job_id=job_id, task_id=task_id, name=name, started_at=now)
+            session.add(step)
+            session.flush()
+            return step.id
+
+    def end_step(self, step_id: int, error_code: str | None = None) -> None:
+        """Note that a step ended, well or with an error."""
+        with self._database.write() as session:
+            session.execute(
+                sa.update(StepRow)
+                .where(StepRow.id == step_id)
+                .values(ended_at=datetime.now(UTC), error_code=error_code)
+            )
+
+    def skip_series(self, job_id: str, series_id: str, error: RadloopError) -> None:
+        """Note why a series of the job went no further."""
+        with self._database.write() as session:
+            session.execute(
+                sa.update(JobSeriesRow)
+                .where(JobSeriesRow.job_id == job_id, JobSeriesRow.series_id == series_id)
+                .values(reason_code=error.code, reason=error.message)
+            )
+
+    def plan(self, job_id: str, tasks: Sequence[NewTask], *, collect: bool) -> None:
+        """Write the tasks that routing decided on; those of an earlier attempt start anew."""
+        now = datetime.now(UTC)
+        with self._database.write() as session:
+            _job(session, job_id).collect = collect
+            for task in tasks:
+                row = session.get(TaskRow, task.id)
+                if row is not None:
+                    if row.state == "canceled":
+                        row.state, row.error_code, row.error_message = "scheduled", None, None
+                        row.ended_at = None
+                    continue
+                session.add(
+                    TaskRow(
+                        id=task.id,
+                        job_id=job_id,
+                        series_id=task.series_id,
+                        route=task.route,
+                        bundle=task.bundle,
+                        bundle_sha256=task.bundle_sha256,
+                        output=task.output,
+                        destinations=list(task.destinations),
+                        priority=task.priority,
+                        state="scheduled",
+                        progress=0.0,
+                        created_at=now,
+                    )
+                )
+
+    def start_task(self, task_id: str) -> TaskView:
+        """Note that a worker took the task up, and return it.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self._database.write() as session:
+            row = _task(session, task_id)
+            if row.state == "scheduled":
+                row.state = "in_progress"
+                row.started_at = datetime.now(UTC)
+            return _task_view(row)
+
+    def task(self, task_id: str) -> TaskView:
+        """Return one task.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self._database.read() as session:
+            return _task_view(_task(session, task_id))
+
+    def report_progress(self, task_id: str, fraction: float) -> None:
+        """Note how much of the running step is done, 0 to 1."""
+        with self._database.write() as session:
+            session.execute(
+                sa.update(TaskRow).where(TaskRow.id == task_id).values(progress=fraction)
+            )
+
+    def keep_prediction(self, task_id: str, *, forward_s: float, device: str) -> None:
+        """Note the seconds of the model's forward passes, and where they ran."""
+        with self._database.write() as session:
+            session.execute(
+                sa.update(TaskRow)
+                .where(TaskRow.id == task_id)
+                .values(forward_s=forward_s, device=device)
+            )
+
+    def keep_result(
+        self,
+        task_id: str,
+        *,
+        sop_instance_uid: str,
+        series_uid: str,
+        sop_class_uid: str,
+        summary: Mapping[str, Any],
+        destinations: Sequence[str],
+    ) -> None:
+        """Note a result before it is delivered, so that the intake knows it as ours."""
+        with self._database.write() as session:
+            if session.get(ResultRow, sop_instance_uid) is None:
+                session.add(
+                    ResultRow(
+                        id=sop_instance_uid,
+                        task_id=task_id,
+                        series_uid=series_uid,
+                        sop_class_uid=sop_class_uid,
+                        summary=dict(summary),
+                        created_at=datetime.now(UTC),
+                    )
+                )
+                session.flush()
+            for destination in destinations:
+                if session.get(DeliveryRow, (sop_instance_uid, destination)) is None:
+                    session.add(
+                        DeliveryRow(
+                            result_id=sop_instance_uid,
+                            destination=destination,
+                            state="scheduled",
+                            attempts=0,
+                        )
+                    )
+
+    def is_ours(self, series_uid: str) -> bool:
+        """Whether this node made the objects of that series."""
+        with self._database.read() as session:
+            return bool(
+                session.scalar(sa.select(sa.exists().where(ResultRow.series_uid == series_uid)))
+            )
+
+    def note_delivery(
+        self, result_id: str, destination: str, error: RadloopError | None = None
+    ) -> None:
+        """Note one try to deliver: done, or failed with that error (it may be tried again)."""
+        with self._database.write() as session:
+            row = session.get(DeliveryRow, (result_id, destination))
+            if row is None:
+                raise NotFound("no such delivery")
+            row.attempts += 1
+            row.error_code = error.code if error else None
+            row.error_message = error.message if error else None
+            row.state = "in_progress" if error else "completed"
+            row.delivered_at = None if error else datetime.now(UTC)
+
+    def end_task(self, task_id: str, error: RadloopError | None = None) -> None:
+        """End a task, well or with an error; the last one ends its job."""
+        now = datetime.now(UTC)
+        with self._database.write() as session:
+            row = _task(session, task_id)
+            row.state = "canceled" if error else "completed"
+            row.progress = row.progress if error else 1.0
+            row.error_code = error.code if error else None
+            row.error_message = error.message if error else None
+            row.ended_at = now
+            session.flush()
+            _end_job_if_done(session, row.job_id, now)
+
+    def end_job(self, job_id: str, error: RadloopError | None = None) -> None:
+        """End a job that has no tasks, or that failed before it had any."""
+        now = datetime.now(UTC)
+        with self._database.write() as session:
+            row = _job(session, job_id)
+            if error is None:
+                _end_job_if_done(session, job_id, now)
+                return
+            row.state, row.ended_at = "canceled", now
+            row.error_code, row.error_message = error.code, error.message
+            session.execute(
+                sa.update(TaskRow)
+                .where(TaskRow.job_id == job_id, TaskRow.state.in_(_OPEN))
+                .values(
+                    state="canceled",
+                    error_code=error.code,
+                    error_message=error.message,
+                    ended_at=now,
+                )
+            )
+
+    # --- looking -------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> JobView:
+        """Return one job with its tasks, steps, results and deliveries.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self._database.read() as session:
+            return _job_view(session, _job(session, job_id))
+
+    def jobs(
+        self, *, state: State | None = None, limit: int = 100, offset: int = 0
+    ) -> list[JobView]:
+        """Return jobs, the newest first."""
+        query = sa.select(JobRow).order_by(JobRow.created_at.desc(), JobRow.id)
+        if state is not None:
+            query = query.where(JobRow.state == state)
+        with self._database.read() as session:
+            rows = session.scalars(query.limit(limit).offset(offset))
+            return [_job_view(session, row) for row in rows]
+
+    def jobs_of(self, study_id: str) -> list[JobView]:
+        """Return the jobs of a study, the newest first."""
+        with self._database.read() as session:
+            rows = session.scalars(
+                sa.select(JobRow)
+                .where(JobRow.study_id == study_id)
+                .order_by(JobRow.created_at.desc())
+            )
+            return [_job_view(session, row) for row in rows]
+
+    def open_jobs_to_cancel(self) -> list[str]:
+        """Return the open jobs that somebody asked to cancel."""
+        with self._database.read() as session:
+            return list(
+                session.scalars(
+                    sa.select(JobRow.id).where(
+                        JobRow.cancel_requested.is_(True), JobRow.state.in_(_OPEN)
+                    )
+                )
+            )
+
+    def done_fingerprints(self, study_id: str) -> set[tuple[str, str]]:
+        """Return (series, content) pairs of a study that some job is or was about."""
+        with self._database.read() as session:
+            rows = session.execute(
+                sa.select(JobSeriesRow.series_id, JobSeriesRow.fingerprint)
+                .join(JobRow, JobRow.id == JobSeriesRow.job_id)
+                .where(JobRow.study_id == study_id)
+            )
+            return {(series_id, fingerprint) for series_id, fingerprint in rows}
+
+
+def _supersede(session: Session, study_id: str, series_ids: set[str]) -> None:
+    """Ask to cancel open jobs about an older content of the same series."""
+    older = session.scalars(
+        sa.select(JobRow)
+        .join(JobSeriesRow, JobSeriesRow.job_id == JobRow.id)
+        .where(
+            JobRow.study_id == study_id,
+            JobRow.state.in_(_OPEN),
+            JobSeriesRow.series_id.in_(series_ids),
+        )
+    )
+    for row in older:
+        row.cancel_requested = True
+
+
+def _end_job_if_done(session: Session, job_id: str, now: datetime) -> None:
+    tasks = list(session.scalars(sa.select(TaskRow).where(TaskRow.job_id == job_id)))
+    if any(task.state in _OPEN for task in tasks):
+        return
+    row = _job(session, job_id)
+    failed = next((task for task in tasks if task.state == "canceled"), None)
+    row.state = "canceled" if failed else "completed"
+    row.error_code = failed.error_code if failed else None
+    row.error_message = failed.error_message if failed else None
+    row.ended_at = now
+
+
+def _job(session: Session, job_id: str) -> JobRow:
+    row = session.get(JobRow, job_id)
+    if row is None:
+        raise NotFound("no such job")
+    return row
+
+
+def _task(session: Session, task_id: str) -> TaskRow:
+    row = session.get(TaskRow, task_id)
+    if row is None:
+        raise NotFound("no such task")
+    return row
+
+
+def _task_view(row: TaskRow) -> TaskView:
+    return TaskView(
+        id=row.id,
+        job_id=row.job_id,
+        series_id=row.series_id,
+        route=row.route,
+        bundle=row.bundle,
+        bundle_sha256=row.bundle_sha256,
+        output=row.output,
+        destinations=tuple(row.destinations),
+        priority=row.priority,
+        state=_state(row.state),
+        progress=row.progress,
+        error_code=row.error_code,
+        error_message=row.error_message,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        forward_s=row.forward_s,
+        device=row.device,
+    )
+
+
+def _job_view(session: Session, row: JobRow) -> JobView:
+    series = session.scalars(sa.select(JobSeriesRow).where(JobSeriesRow.job_id == row.id))
+    tasks = session.scalars(
+        sa.select(TaskRow).where(TaskRow.job_id == row.id).order_by(TaskRow.created_at, TaskRow.id)
+    )
+    steps = session.scalars(sa.select(StepRow).where(StepRow.job_id == row.id).order_by(StepRow.id))
+    results = session.scalars(
+        sa.select(ResultRow)
+        .join(TaskRow, TaskRow.id == ResultRow.task_id)
+        .where(TaskRow.job_id == row.id)
+    )
+    deliveries = session.scalars(
+        sa.select(DeliveryRow)
+        .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
+        .join(TaskRow, TaskRow.id == ResultRow.task_id)
+        .where(TaskRow.job_id == row.id)
+    )
+    return JobView(
+        id=row.id,
+        study_id=row.study_id,
+        state=_state(row.state),
+        attempt=row.attempt,
+        cancel_requested=row.cancel_requested,
+        error_code=row.error_code,
+        error_message=row.error_message,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        series=tuple(
+            JobSeries(
+                series_id=s.series_id,
+                fingerprint=s.fingerprint,
+                reason_code=s.reason_code,
+                reason=s.reason,
+            )
+            for s in series
+        ),
+        tasks=tuple(_task_view(task) for task in tasks),
+        steps=tuple(
+            StepView(
+                task_id=s.task_id,
+                name=s.name,
+                started_at=s.started_at,
+                ended_at=s.ended_at,
+                error_code=s.error_code,
+            )
+            for s in steps
+        ),
+        results=tuple(
+            ResultView(
+                id=r.id,
+                task_id=r.task_id,
+                series_uid=r.series_uid,
+                sop_class_uid=r.sop_class_uid,
+                summary=r.summary,
+                created_at=r.created_at,
+            )
+            for r in results
+        ),
+        deliveries=tuple(
+            DeliveryView(
+                result_id=d.result_id,
+                destination=d.destination,
+                state=_state(d.state),
+                attempts=d.attempts,
+                error_code=d.error_code,
+                error_message=d.error_message,
+                delivered_at=d.delivered_at,
+            )
+            for d in deliveries
+        ),
+    )
+
+
+def _state(text: str) -> State:
+    if text in ("scheduled", "in_progress", "completed", "canceled"):
+        return text  # type: ignore[return-value]  # mypy does not narrow str by membership
+    raise ValueError("not a UPS state")

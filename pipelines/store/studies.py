@@ -1,0 +1,244 @@
+"""Studies, series and the cursor of the change feed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from dicom.errors import NotFound
+from pipelines.records import CursorRow, SeriesRow, StudyRow
+from pipelines.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedChange:
+    """A series of the archive that got new instances, identified by pseudonyms."""
+
+    study_id: str
+    study_orthanc_id: str
+    series_id: str
+    series_orthanc_id: str
+    modality: str
+    instance_count: int
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StudyView:
+    """A study as the rest of the house sees it."""
+
+    id: str
+    orthanc_id: str
+    received_at: datetime
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesView:
+    """A series as the rest of the house sees it."""
+
+    id: str
+    study_id: str
+    orthanc_id: str
+    modality: str
+    state: str
+    instance_count: int
+    fingerprint: str | None
+    ours: bool
+    facts: Mapping[str, Any] | None
+
+
+class Studies:
+    """What is known of the studies in the clinical archive."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def cursor(self, archive: str) -> int:
+        """Return the last change of `archive` whose rows were written; 0 at first."""
+        with self._database.read() as session:
+            row = session.get(CursorRow, archive)
+            return row.seq if row else 0
+
+    def record_changes(
+        self, archive: str, *, since: int, until: int, changes: Iterable[ArchivedChange]
+    ) -> bool:
+        """Write what a page of the change feed brought, and move the cursor, in one transaction.
+
+        A series that was complete and got instances is `receiving` again.
+
+        Returns
+        -------
+        bool
+            False, with nothing written, when another worker has read this page already.
+        """
+        now = datetime.now(UTC)
+        with self._database.write() as session:
+            if not _move_cursor(session, archive, since, until):
+                return False
+            for change in changes:
+                _receive(session, change, now)
+            return True
+
+    def rewind(self, archive: str) -> None:
+        """Read the archive's feed from its beginning at the next look (an archive was replaced)."""
+        with self._database.write() as session:
+            session.execute(sa.delete(CursorRow).where(CursorRow.archive == archive))
+
+    def quiet(self, *, quiet_s: float) -> list[str]:
+        """Return the studies with new content, all of whose series have been quiet that long."""
+        horizon = datetime.now(UTC) - timedelta(seconds=quiet_s)
+        with self._database.read() as session:
+            rows = session.execute(
+                sa.select(SeriesRow.study_id)
+                .where(SeriesRow.state == "receiving")
+                .group_by(SeriesRow.study_id)
+                .having(sa.func.max(SeriesRow.changed_at) <= horizon)
+            )
+            return [study_id for (study_id,) in rows]
+
+    def receiving(self) -> bool:
+        """Whether any series is still being received."""
+        with self._database.read() as session:
+            return bool(
+                session.scalar(sa.select(sa.exists().where(SeriesRow.state == "receiving")))
+            )
+
+    def study(self, study_id: str) -> StudyView:
+        """Return one study.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self._database.read() as session:
+            row = session.get(StudyRow, study_id)
+            if row is None:
+                raise NotFound("no such study")
+            return _study_view(row)
+
+    def studies(self, *, limit: int = 100, offset: int = 0) -> list[StudyView]:
+        """Return studies, the newest first."""
+        with self._database.read() as session:
+            rows = session.scalars(
+                sa.select(StudyRow)
+                .order_by(StudyRow.received_at.desc(), StudyRow.id)
+                .limit(limit)
+                .offset(offset)
+            )
+            return [_study_view(row) for row in rows]
+
+    def count(self) -> int:
+        """Return how many studies are known."""
+        with self._database.read() as session:
+            return session.scalar(sa.select(sa.func.count()).select_from(StudyRow)) or 0
+
+    def series_of(self, study_id: str) -> list[SeriesView]:
+        """Return the series of a study."""
+        with self._database.read() as session:
+            rows = session.scalars(
+                sa.select(SeriesRow).where(SeriesRow.study_id == study_id).order_by(SeriesRow.id)
+            )
+            return [_series_view(row) for row in rows]
+
+    def series(self, series_id: str) -> SeriesView:
+        """Return one series.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self._database.read() as session:
+            row = session.get(SeriesRow, series_id)
+            if row is None:
+                raise NotFound("no such series")
+            return _series_view(row)
+
+    def describe(self, study_id: str, description: str) -> None:
+        """Keep a study's cleaned description."""
+        with self._database.write() as session:
+            session.execute(
+                sa.update(StudyRow).where(StudyRow.id == study_id).values(description=description)
+            )
+
+    def keep_facts(self, series_id: str, facts: Mapping[str, Any]) -> None:
+        """Keep what routing asks about a series, so that a rule can be explained later."""
+        with self._database.write() as session:
+            session.execute(
+                sa.update(SeriesRow).where(SeriesRow.id == series_id).values(facts=dict(facts))
+            )
+
+
+def _move_cursor(session: Session, archive: str, since: int, until: int) -> bool:
+    row = session.get(CursorRow, archive, with_for_update=True)
+    if row is None:
+        if since != 0:
+            return False
+        session.add(CursorRow(archive=archive, seq=until))
+        return True
+    if row.seq != since:
+        return False
+    row.seq = until
+    return True
+
+
+def _receive(session: Session, change: ArchivedChange, now: datetime) -> None:
+    if session.get(StudyRow, change.study_id) is None:
+        session.add(
+            StudyRow(
+                id=change.study_id,
+                orthanc_id=change.study_orthanc_id,
+                received_at=now,
+                description="",
+            )
+        )
+        session.flush()
+    row = session.get(SeriesRow, change.series_id)
+    if row is None:
+        session.add(
+            SeriesRow(
+                id=change.series_id,
+                study_id=change.study_id,
+                orthanc_id=change.series_orthanc_id,
+                modality=change.modality,
+                state="complete" if change.ours else "receiving",
+                instance_count=change.instance_count,
+                changed_at=now,
+                fingerprint=None,
+                ours=change.ours,
+                facts=None,
+            )
+        )
+        return
+    row.instance_count = change.instance_count
+    row.changed_at = now
+    if not row.ours:
+        row.state = "receiving"
+
+
+def _study_view(row: StudyRow) -> StudyView:
+    return StudyView(
+        id=row.id,
+        orthanc_id=row.orthanc_id,
+        received_at=row.received_at,
+        description=row.description,
+    )
+
+
+def _series_view(row: SeriesRow) -> SeriesView:
+    return SeriesView(
+        id=row.id,
+        study_id=row.study_id,
+        orthanc_id=row.orthanc_id,
+        modality=row.modality,
+        state=row.state,
+        instance_count=row.instance_count,
+        fingerprint=row.fingerprint,
+        ours=row.ours,
+        facts=row.facts,
+    )
