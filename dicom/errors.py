@@ -50,7 +50,7 @@ class PeerError(RadloopError):
 
 
 class ResourceError(RadloopError):
-    """This machine lacks memory, disk, a process or a program; tried again later."""
+    """Memory, disk, a process or a program is lacking on this machine; tried again later."""
 
 
 # --- studies, series, instances -----------------------------------------------------------------
@@ -152,6 +152,13 @@ class UnsupportedPixelFormat(InputError):
 
     code = "unsupported_pixel_format"
     advice = "Only grey-scale images with one sample per pixel can be made into a volume."
+
+
+class MultiFrame(InputError):
+    """Enhanced or multi-frame images, where one file a slice is needed."""
+
+    code = "multi_frame"
+    advice = "Multi-frame images are not read yet; let the sender use classic CT, MR or PET images."
 
 
 class CannotDeidentify(InputError):
