@@ -154,31 +154,41 @@ class Jobs:
 
     # --- making and handing over ---------------------------------------------------------------
 
-    def schedule(self, job_id: str, study_id: str, content: Mapping[str, str]) -> bool:
+    def schedule(
+        self,
+        study_id: str,
+        *,
+        complete: Mapping[str, str],
+        job_id: str | None,
+        new: Mapping[str, str],
+    ) -> bool:
         """Mark series complete with their content, and make the job about what is new.
 
         Parameters
         ----------
-        job_id : str
-            Derived from the study and the content, so that a re-send is the same job.
-        content : Mapping
-            Fingerprint for each series that is complete and not part of an earlier job.
+        complete : Mapping
+            Fingerprint of each series that has become complete.
+        job_id : str or None
+            Derived from the study and `new`, so that a re-send is the same job; None when no
+            content is new.
+        new : Mapping
+            Those of `complete` that no job was about.
 
         Returns
         -------
         bool
-            False when that very job exists already; the series are complete in any case.
+            Whether a job was made: False when nothing is new, or that very job exists.
         """
         with self._database.write() as session:
-            for series_id, fingerprint in content.items():
+            for series_id, fingerprint in complete.items():
                 session.execute(
                     sa.update(SeriesRow)
                     .where(SeriesRow.id == series_id)
                     .values(state="complete", fingerprint=fingerprint)
                 )
-            if session.get(JobRow, job_id) is not None:
+            if job_id is None or session.get(JobRow, job_id) is not None:
                 return False
-            _supersede(session, study_id, set(content))
+            _supersede(session, study_id, set(new))
             session.add(
                 JobRow(
                     id=job_id,
@@ -192,7 +202,7 @@ class Jobs:
                 )
             )
             session.flush()
-            for series_id, fingerprint in content.items():
+            for series_id, fingerprint in new.items():
                 session.add(
                     JobSeriesRow(job_id=job_id, series_id=series_id, fingerprint=fingerprint)
                 )
@@ -413,22 +423,34 @@ class Jobs:
     def note_delivery(
         self, result_id: str, destination: str, error: RadloopError | None = None
     ) -> None:
-        """Note one try to deliver: done, or failed with that error (it may be tried again)."""
+        """Note one try to deliver: done, or failed with that error and tried again."""
+        now = datetime.now(UTC)
         with self._database.write() as session:
-            row = session.get(DeliveryRow, (result_id, destination))
-            if row is None:
-                raise NotFound("no such delivery")
+            row = _delivery(session, result_id, destination)
             row.attempts += 1
             row.error_code = error.code if error else None
             row.error_message = error.message if error else None
             row.state = "in_progress" if error else "completed"
-            row.delivered_at = None if error else datetime.now(UTC)
+            row.delivered_at = None if error else now
+            session.flush()
+            _end_job_if_done(session, _job_of_result(session, result_id), now)
+
+    def give_up_delivery(self, result_id: str, destination: str, error: RadloopError) -> None:
+        """Note that a delivery failed for good; the job ends with that error."""
+        now = datetime.now(UTC)
+        with self._database.write() as session:
+            row = _delivery(session, result_id, destination)
+            row.state, row.error_code, row.error_message = "canceled", error.code, error.message
+            session.flush()
+            _end_job_if_done(session, _job_of_result(session, result_id), now)
 
     def end_task(self, task_id: str, error: RadloopError | None = None) -> None:
         """End a task, well or with an error; the last one ends its job."""
         now = datetime.now(UTC)
         with self._database.write() as session:
             row = _task(session, task_id)
+            if row.state not in _OPEN:
+                return
             row.state = "canceled" if error else "completed"
             row.progress = row.progress if error else 1.0
             row.error_code = error.code if error else None
@@ -529,15 +551,43 @@ def _supersede(session: Session, study_id: str, series_ids: set[str]) -> None:
 
 
 def _end_job_if_done(session: Session, job_id: str, now: datetime) -> None:
+    """End a job when its last task and its last delivery have ended."""
     tasks = list(session.scalars(sa.select(TaskRow).where(TaskRow.job_id == job_id)))
-    if any(task.state in _OPEN for task in tasks):
-        return
+    deliveries = list(
+        session.scalars(
+            sa.select(DeliveryRow)
+            .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
+            .join(TaskRow, TaskRow.id == ResultRow.task_id)
+            .where(TaskRow.job_id == job_id)
+        )
+    )
     row = _job(session, job_id)
-    failed = next((task for task in tasks if task.state == "canceled"), None)
+    parts: list[TaskRow | DeliveryRow] = [*tasks, *deliveries]
+    if row.state not in _OPEN or any(part.state in _OPEN for part in parts):
+        return
+    failed = next((part for part in parts if part.state == "canceled"), None)
     row.state = "canceled" if failed else "completed"
     row.error_code = failed.error_code if failed else None
     row.error_message = failed.error_message if failed else None
     row.ended_at = now
+
+
+def _delivery(session: Session, result_id: str, destination: str) -> DeliveryRow:
+    row = session.get(DeliveryRow, (result_id, destination))
+    if row is None:
+        raise NotFound("no such delivery")
+    return row
+
+
+def _job_of_result(session: Session, result_id: str) -> str:
+    job_id = session.scalar(
+        sa.select(TaskRow.job_id)
+        .join(ResultRow, ResultRow.task_id == TaskRow.id)
+        .where(ResultRow.id == result_id)
+    )
+    if job_id is None:
+        raise NotFound("no such result")
+    return job_id
 
 
 def _job(session: Session, job_id: str) -> JobRow:

@@ -1,0 +1,248 @@
+"""Every setting, in one tree: `radloop.toml`, then `RADLOOP_*`, then the secrets folder.
+
+An unknown key is an error, so that a misspelt setting never does nothing in silence. Rooms own
+their config types (:class:`pipelines.routing.Route` ...); this module composes them. Nothing below
+`node/` reads a setting, and nothing is read at import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from dicom.errors import InvalidSettings
+from pipelines.routing import Route, When
+
+Port = int
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FrontSettings(_Section):
+    """The web face: OHIF, DICOMweb, API and pages."""
+
+    host: str = "127.0.0.1"
+    port: Port = Field(8000, ge=1, le=65535)
+    public_url: str = Field("", description="what browsers type, when a reverse proxy is in front")
+    session_hours: float = Field(12, gt=0, description="a login ends after this time")
+    idle_minutes: float = Field(60, gt=0, description="a login ends after this time unused")
+    ohif: Path | None = Field(None, description="folder with OHIF's dist/; default: .ohif/dist")
+
+
+class DicomSettings(_Section):
+    """How PACS and modalities reach the clinical archive."""
+
+    port: Port = Field(4242, ge=1, le=65535)
+    aet: str = Field("RADLOOP", min_length=1, max_length=16)
+    check_host: bool = Field(False, description="a known AET must also call from its known host")
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_trusted: Path | None = Field(None, description="certificates that peers must show")
+
+
+class OrthancSettings(_Section):
+    """The two archives."""
+
+    executable: str = "Orthanc"
+    plugins: tuple[Path, ...] = Field(
+        (Path("/usr/share/orthanc/plugins"), Path("/usr/lib/orthanc")),
+        description="folders that hold Orthanc's plugins",
+    )
+    clinical_port: Port = Field(8042, ge=1, le=65535)
+    research_port: Port = Field(8043, ge=1, le=65535)
+    clinical_url: str = Field("", description="an Orthanc that runs elsewhere")
+    research_url: str = Field("", description="likewise")
+    user: str = "radloop"
+    clinical_password: str = Field("", description="empty: made at the first start")
+    research_password: str = Field("", description="likewise")
+
+
+class DatabaseSettings(_Section):
+    """Where rows live; SQLite files in the data folder by default."""
+
+    url: str = Field("", description="postgresql://user@host/name; empty: SQLite")
+    engine_url: str = Field("", description="the durable engine's own; empty: beside `url`")
+
+
+class WorkerSettings(_Section):
+    """The process that carries work out."""
+
+    executor_id: str = Field(
+        "worker-1", description="stable name: a restart takes its work up again"
+    )
+    port: Port = Field(8001, ge=1, le=65535, description="wake-ups from the plugin")
+    host: str = "127.0.0.1"
+    wake_token: str = Field("", description="empty: made at the first start")
+    quiet_s: float = Field(1.0, gt=0, description="a series is complete after this time of quiet")
+    poll_s: float = Field(5.0, gt=0, description="how often to look without a wake-up")
+    studies_at_once: int = Field(2, ge=1, description="studies that are de-identified side by side")
+
+
+class PredictorSettings(_Section):
+    """The child process that runs models."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:1")
+    threads: int = Field(0, ge=0, description="threads of a CPU; 0: all cores")
+    timeout_s: float = Field(1800, gt=0)
+    warm_models: int = Field(2, ge=1, description="models kept in memory")
+
+
+class ModelSettings(_Section):
+    """Where bundles are."""
+
+    folders: tuple[Path, ...] = Field((), description="a site's bundles, before the shipped ones")
+
+
+class PeerSettings(_Section):
+    """Another system that is reached by DIMSE."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+    aet: str = Field(min_length=1, max_length=16)
+    host: str
+    port: Port = Field(ge=1, le=65535)
+    may_send: bool = Field(True, description="it may store to and query the clinical archive")
+
+
+class LogSettings(_Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RADLOOP_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    data: Path = Field(Path(".radloop"), description="everything that radloop keeps")
+    admin_password: str = Field("", description="of the first admin; empty: made and printed once")
+    front: FrontSettings = FrontSettings()
+    dicom: DicomSettings = DicomSettings()
+    orthanc: OrthancSettings = OrthancSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    worker: WorkerSettings = WorkerSettings()
+    predictor: PredictorSettings = PredictorSettings()
+    models: ModelSettings = ModelSettings()
+    log: LogSettings = LogSettings()
+    peer: tuple[PeerSettings, ...] = ()
+    route: tuple[Route, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Settings:
+        peers = [peer.name for peer in self.peer]
+        routes = [route.name for route in self.route]
+        for kind, names in (("peer", peers), ("route", routes)):
+            doubled = {name for name in names if names.count(name) > 1}
+            if doubled:
+                raise ValueError(f"{kind} {sorted(doubled)[0]!r} is there twice")
+        for route in self.route:
+            for destination in route.destinations:
+                if destination not in peers:
+                    raise ValueError(
+                        f"route {route.name!r} sends to {destination!r}, which is no [[peer]]"
+                    )
+        return self
+
+
+def load_settings(config: Path | None = None, *, data: Path | None = None) -> Settings:
+    """Read all settings.
+
+    Parameters
+    ----------
+    config : Path, optional
+        A TOML file; `radloop.toml` in the working directory where that exists.
+    data : Path, optional
+        The data folder, in place of the one that is set.
+
+    Raises
+    ------
+    InvalidSettings
+        Naming every key that is unknown or impossible, in one message.
+    """
+    path = config or Path("radloop.toml")
+    if config is not None and not config.is_file():
+        raise InvalidSettings(f"there is no settings file {config}")
+    _refuse_unknown_variables()
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            toml = TomlConfigSettingsSource(settings_cls, toml_file=path)
+            return (
+                init_settings,
+                SecretsSettingsSource(settings_cls, _secrets()),
+                env_settings,
+                toml,
+            )
+
+    try:
+        return Loaded(**({"data": data} if data else {}))  # type: ignore[arg-type]  # pydantic reads it
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidSettings(f"{path} is no TOML: {error}") from error
+    except ValidationError as error:
+        raise InvalidSettings(_plain_words(error)) from error
+
+
+def _secrets() -> Path | None:
+    folder = Path(os.environ.get("RADLOOP_SECRETS", "/run/secrets"))
+    return folder if folder.is_dir() else None
+
+
+def _refuse_unknown_variables() -> None:
+    known = {name.upper() for name in Settings.model_fields} | {"SECRETS"}
+    for variable in os.environ:
+        if not variable.startswith("RADLOOP_"):
+            continue
+        first = variable.removeprefix("RADLOOP_").split("__")[0].upper()
+        if first not in known:
+            close = difflib.get_close_matches(first, known, n=1)
+            hint = f"; did you mean RADLOOP_{close[0]}?" if close else ""
+            raise InvalidSettings(f"{variable} is no setting{hint}")
+
+
+def _plain_words(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            close = difflib.get_close_matches(str(problem["loc"][-1]), _every_key(), n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            lines.append(f"{place}: there is no such setting{hint}")
+        elif problem["type"] in ("missing", "missing_argument"):
+            lines.append(f"{place}: is missing")
+        else:
+            lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}".lstrip(": "))
+    return "; ".join(lines)
+
+
+def _every_key() -> set[str]:
+    keys: set[str] = set()
+    for model in (Settings, *_Section.__subclasses__()):
+        keys |= set(model.model_fields)
+    for owned in (Route, When):
+        keys |= {field.name for field in dataclasses.fields(owned)}
+    return keys

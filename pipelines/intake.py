@@ -1,0 +1,127 @@
+"""From the archive's change feed to jobs: nothing that was stored is missed or done twice.
+
+The feed is the truth, the plugin's ring only a wake-up: a node that was down reads on from its
+cursor. The cursor moves in the transaction that writes the rows. A series is complete when no
+instance came for `quiet_s`; a late slice opens it again. The job's id derives from the content,
+so that the same bytes sent again are the same job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from dicom.archive import Archive, ArchivedSeries
+from dicom.errors import ArchiveMismatch
+from pipelines.store import ArchivedChange, Jobs, Studies
+
+log = structlog.get_logger()
+
+_CLINICAL = "clinical"
+
+
+class Intake:
+    """Reads what is new in the clinical archive.
+
+    Parameters
+    ----------
+    archive : Archive
+        The clinical archive.
+    pseudonym : callable
+        From an original UID to its pseudonym.
+    quiet_s : float
+        Seconds without a new instance after which a series counts as complete.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        studies: Studies,
+        jobs: Jobs,
+        *,
+        pseudonym: Callable[[str], str],
+        quiet_s: float,
+    ) -> None:
+        self._archive = archive
+        self._studies = studies
+        self._jobs = jobs
+        self._pseudonym = pseudonym
+        self._quiet_s = quiet_s
+
+    def look(self) -> None:
+        """Read the feed to its end, then make jobs of what has become complete.
+
+        Raises
+        ------
+        PeerError
+            When the archive does not answer; nothing is lost, look again later.
+        """
+        while self._read_page():
+            pass
+        for study_id in self._studies.quiet(quiet_s=self._quiet_s):
+            self._complete(study_id)
+
+    def _read_page(self) -> bool:
+        """Read one page; return whether there is more."""
+        since = self._studies.cursor(_CLINICAL)
+        page = self._archive.changes(since)
+        if page.last < since:  # another Orthanc stands there, with a shorter history
+            log.warning("archive_was_replaced", cursor=since)
+            self._studies.rewind(_CLINICAL)
+            return True
+        if page.last == since:
+            return False
+        new = [change.resource_id for change in page.changes if change.kind == "NewInstance"]
+        changes = (
+            [self._change(series_id) for series_id in self._archive.series_of(new)] if new else []
+        )
+        known = [change for change in changes if change is not None]
+        if self._studies.record_changes(_CLINICAL, since=since, until=page.last, changes=known):
+            log.info("changes_read", changes=len(page.changes), cursor=page.last)
+        return not page.done
+
+    def _change(self, series_orthanc_id: str) -> ArchivedChange | None:
+        try:
+            series = self._archive.series(series_orthanc_id)
+        except ArchiveMismatch:  # deleted since; its study may come again, by the same feed
+            return None
+        return ArchivedChange(
+            study_id=self._pseudonym(series.study_uid),
+            study_orthanc_id=series.study_orthanc_id,
+            series_id=self._pseudonym(series.series_uid),
+            series_orthanc_id=series.orthanc_id,
+            modality=series.modality,
+            instance_count=len(series.instances),
+            ours=self._jobs.is_ours(series.series_uid),
+        )
+
+    def _complete(self, study_id: str) -> None:
+        content = {}
+        for view in self._studies.series_of(study_id):
+            if view.state == "receiving":
+                content[view.id] = self._fingerprint(view.orthanc_id)
+        done = self._jobs.done_fingerprints(study_id)
+        new = {
+            series_id: fingerprint
+            for series_id, fingerprint in content.items()
+            if fingerprint and (series_id, fingerprint) not in done
+        }
+        job_id = derive_job_id(study_id, new) if new else None
+        if self._jobs.schedule(study_id, complete=content, job_id=job_id, new=new):
+            log.info("job_scheduled", job=job_id, study=study_id, count=len(new))
+
+    def _fingerprint(self, series_orthanc_id: str) -> str:
+        """Return the digest of a series' content; empty when the archive lost it meanwhile."""
+        try:
+            series: ArchivedSeries = self._archive.series(series_orthanc_id)
+            return self._archive.fingerprint(series)
+        except ArchiveMismatch:
+            return ""
+
+
+def derive_job_id(study_id: str, content: Mapping[str, str]) -> str:
+    """Return the id of the job about that content of that study."""
+    lines = [study_id, *(f"{series}:{content[series]}" for series in sorted(content))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:24]
