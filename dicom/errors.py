@@ -227,6 +227,56 @@ class WrongPassword(InputError):
     advice = "User name or password is wrong."
 
 
+class LoginNeeded(InputError):
+    """Nobody is logged in, or the login or token has ended."""
+
+    code = "login_needed"
+    advice = "Log in again, or send a valid API token."
+
+
+class NotAllowed(InputError):
+    """The role of this user does not reach that far."""
+
+    code = "not_allowed"
+    advice = "Your role does not allow this; ask an administrator of the node."
+
+
+class CrossSite(InputError):
+    """A write that did not come from one of the node's own pages."""
+
+    code = "cross_site"
+    advice = "Use the node's own pages, or an API token; check front.public_url behind a proxy."
+
+
+class TooManyTries(InputError):
+    """Too many wrong passwords in a row from one place."""
+
+    code = "too_many_tries"
+    advice = "Wait a little before the next try; every wrong password doubles the wait."
+    wait_s: int = 0
+
+    @classmethod
+    def wait(cls, seconds: int) -> TooManyTries:
+        """Return the error with the seconds until the next try."""
+        error = cls(f"too many wrong passwords; try again in {seconds} s")
+        error.wait_s = seconds
+        return error
+
+
+class InvalidRequest(InputError):
+    """A request with a missing, misspelt or impossible value."""
+
+    code = "invalid_request"
+    advice = "Mend the named value; /api/docs describes each request."
+
+
+class Conflict(InputError):
+    """What is asked for does not fit what is there (a job that has ended, a name that is taken)."""
+
+    code = "conflict"
+    advice = "Look at the present state, and decide again."
+
+
 class VaultLocked(InputError):
     """The identity vault's key is absent or not the one that its rows were sealed with."""
 
@@ -239,6 +289,13 @@ class Canceled(InputError):
 
     code = "canceled"
     advice = "The job was canceled by a person; start it again when it is wanted."
+
+
+class InternalError(InputError):
+    """A fault of radloop itself; the traceback is in the log under the job's id."""
+
+    code = "internal_error"
+    advice = "radloop made a mistake; please report it with the log lines of this job."
 
 
 # --- peers --------------------------------------------------------------------------------------
@@ -287,6 +344,13 @@ class OutOfMemory(ResourceError):
 
     code = "out_of_memory"
     advice = "Not enough memory for this volume; free some, or use a larger machine or GPU."
+
+
+class MissingDevice(ResourceError):
+    """The GPU that the settings name is not there, or was lost."""
+
+    code = "missing_device"
+    advice = "Check the GPU and its driver (`nvidia-smi`), or set predictor.device to auto or cpu."
 
 
 class DiskFull(ResourceError):
