@@ -213,8 +213,6 @@ class _Header:
     @property
     def is_image(self) -> bool:
         sop_class = UID(self.text("SOPClassUID") or "")
-        if sop_class.is_private:
-            return "Rows" in self.ds
         return "Image Storage" in sop_class.name  # SEG, SR, PR, RT Dose ... are called otherwise
 
     @property
@@ -264,7 +262,7 @@ class _Format:
     intercept: float
 
     @property
-    def dtype(self) -> np.dtype[np.integer[npt.NBitBase]]:
+    def dtype(self) -> np.dtype[np.integer]:
         return np.dtype(f"<{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
 
 
@@ -628,7 +626,7 @@ def _read_voxels(
 
 def _read_slice(
     header: _Header, form: _Format, shape_ji: tuple[int, int]
-) -> npt.NDArray[np.integer[npt.NBitBase]]:
+) -> npt.NDArray[np.integer]:
     if header.transfer_syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
         stored = _read_native(header, form, shape_ji)
     else:
@@ -647,7 +645,7 @@ def _read_slice(
 
 def _read_native(
     header: _Header, form: _Format, shape_ji: tuple[int, int]
-) -> npt.NDArray[np.integer[npt.NBitBase]]:
+) -> npt.NDArray[np.integer]:
     """Read uncompressed pixel data straight from its place in the file."""
     count = shape_ji[0] * shape_ji[1]
     with header.instance.path.open("rb") as file:
@@ -666,7 +664,7 @@ def _read_native(
     return stored.reshape(shape_ji)
 
 
-def _decode(header: _Header) -> npt.NDArray[np.integer[npt.NBitBase]]:
+def _decode(header: _Header) -> npt.NDArray[np.integer]:
     """Decode pixel data with whatever decoder reads its transfer syntax."""
     try:
         available = get_decoder(header.transfer_syntax).is_available
@@ -675,7 +673,7 @@ def _decode(header: _Header) -> npt.NDArray[np.integer[npt.NBitBase]]:
     if not available:
         raise UnsupportedTransferSyntax(f"no decoder for {header.transfer_syntax.name}")
     try:
-        pixels: npt.NDArray[np.integer[npt.NBitBase]] = dcmread(header.instance.path).pixel_array
+        pixels: npt.NDArray[np.integer] = dcmread(header.instance.path).pixel_array
     except (RuntimeError, ValueError, AttributeError, TypeError, EOFError, struct.error) as error:
         raise UnreadablePixels("pixel data of the series cannot be decoded") from error
     return pixels
