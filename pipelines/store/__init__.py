@@ -1,6 +1,6 @@
 """Every query, as a named function: the only room besides `records` that speaks SQL."""
 
-from pipelines.store.access import Access, AuditEvent, Token, User
+from pipelines.store.access import Access, AuditEvent, Role, Token, User
 from pipelines.store.database import Database
 from pipelines.store.jobs import (
     DeliveryView,
@@ -12,7 +12,7 @@ from pipelines.store.jobs import (
     StepView,
     TaskView,
 )
-from pipelines.store.studies import ArchivedChange, SeriesView, Studies, StudyView
+from pipelines.store.studies import ArchivedChange, SeriesView, Standing, Studies, StudyView
 
 __all__ = [
     "Access",
@@ -25,7 +25,9 @@ __all__ = [
     "Jobs",
     "NewTask",
     "ResultView",
+    "Role",
     "SeriesView",
+    "Standing",
     "StepView",
     "Studies",
     "StudyView",

@@ -77,6 +77,13 @@ class Access:
             row.role, row.password_hash, row.disabled = role, password_hash, False
             session.execute(sa.delete(SessionRow).where(SessionRow.user == name))
 
+    def rehash(self, name: str, password_hash: str) -> None:
+        """Keep the same password under today's hash parameters; logins go on."""
+        with self._database.write() as session:
+            session.execute(
+                sa.update(UserRow).where(UserRow.name == name).values(password_hash=password_hash)
+            )
+
     def disable_user(self, name: str) -> None:
         """Refuse a user from now on: logins and tokens end at once.
 
@@ -121,15 +128,21 @@ class Access:
                 )
             )
 
-    def session_user(self, token_sha256: str, *, idle: timedelta) -> User | None:
-        """Return whose login that is; None when unknown, expired, idle too long or disabled."""
+    def session_user(
+        self, token_sha256: str, *, idle: timedelta, note_use: bool = True
+    ) -> User | None:
+        """Return whose login that is; None when unknown, expired, idle too long or disabled.
+
+        Without `note_use` the look does not count as use: an open page that only listens must not
+        keep a login alive.
+        """
         now = datetime.now(UTC)
         with self._database.read() as session:
             row = session.get(SessionRow, token_sha256)
             if row is None or row.expires_at <= now or row.seen_at + idle <= now:
                 return None
             user = _active_user(session, row.user)
-            stale = now - row.seen_at > timedelta(minutes=1)
+            stale = note_use and now - row.seen_at > timedelta(minutes=1)
         if user is not None and stale:
             with self._database.write() as session:
                 session.execute(

@@ -6,7 +6,8 @@ given yet is found by :meth:`Jobs.not_handed_over`, so that a crash between the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -73,6 +74,7 @@ class TaskView:
     progress: float
     error_code: str | None
     error_message: str | None
+    created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
     forward_s: float | None
@@ -216,7 +218,7 @@ class Jobs:
                 .where(JobRow.handed_over.is_(False), JobRow.state.in_(_OPEN))
                 .order_by(JobRow.created_at)
             )
-            return [_job_view(session, row) for row in rows]
+            return _job_views(session, rows)
 
     def handed_over(self, job_id: str) -> None:
         """Note that the engine has the job's current attempt."""
@@ -320,6 +322,7 @@ class Jobs:
                     if row.state == "canceled":
                         row.state, row.error_code, row.error_message = "scheduled", None, None
                         row.ended_at = None
+                    _reopen_deliveries(session, row.id)
                     continue
                 session.add(
                     TaskRow(
@@ -501,7 +504,7 @@ class Jobs:
             query = query.where(JobRow.state == state)
         with self._database.read() as session:
             rows = session.scalars(query.limit(limit).offset(offset))
-            return [_job_view(session, row) for row in rows]
+            return _job_views(session, rows)
 
     def jobs_of(self, study_id: str) -> list[JobView]:
         """Return the jobs of a study, the newest first."""
@@ -511,7 +514,40 @@ class Jobs:
                 .where(JobRow.study_id == study_id)
                 .order_by(JobRow.created_at.desc())
             )
-            return [_job_view(session, row) for row in rows]
+            return _job_views(session, rows)
+
+    def jobs_of_studies(self, study_ids: Sequence[str]) -> dict[str, list[JobView]]:
+        """Return the jobs of each of these studies, the newest first; all of them are keys."""
+        with self._database.read() as session:
+            rows = session.scalars(
+                sa.select(JobRow)
+                .where(JobRow.study_id.in_(study_ids))
+                .order_by(JobRow.created_at.desc())
+            )
+            found: dict[str, list[JobView]] = {study_id: [] for study_id in study_ids}
+            for job in _job_views(session, rows):
+                found[job.study_id].append(job)
+            return found
+
+    def moving(self, *, ended_since: datetime) -> list[JobView]:
+        """Return the open jobs, and those that ended since then: what a live view has to show."""
+        with self._database.read() as session:
+            rows = session.scalars(
+                sa.select(JobRow).where(
+                    sa.or_(JobRow.state.in_(_OPEN), JobRow.ended_at >= ended_since)
+                )
+            )
+            return _job_views(session, rows)
+
+    def job_of_result(self, result_id: str) -> str:
+        """Return the job that a result came from.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self._database.read() as session:
+            return _job_of_result(session, result_id)
 
     def open_jobs_to_cancel(self) -> list[str]:
         """Return the open jobs that somebody asked to cancel."""
@@ -572,6 +608,16 @@ def _end_job_if_done(session: Session, job_id: str, now: datetime) -> None:
     row.ended_at = now
 
 
+def _reopen_deliveries(session: Session, task_id: str) -> None:
+    """Try again what an earlier attempt gave up."""
+    results = sa.select(ResultRow.id).where(ResultRow.task_id == task_id)
+    session.execute(
+        sa.update(DeliveryRow)
+        .where(DeliveryRow.result_id.in_(results), DeliveryRow.state == "canceled")
+        .values(state="scheduled")
+    )
+
+
 def _delivery(session: Session, result_id: str, destination: str) -> DeliveryRow:
     row = session.get(DeliveryRow, (result_id, destination))
     if row is None:
@@ -619,6 +665,7 @@ def _task_view(row: TaskRow) -> TaskView:
         progress=row.progress,
         error_code=row.error_code,
         error_message=row.error_message,
+        created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
         forward_s=row.forward_s,
@@ -627,76 +674,99 @@ def _task_view(row: TaskRow) -> TaskView:
 
 
 def _job_view(session: Session, row: JobRow) -> JobView:
-    series = session.scalars(sa.select(JobSeriesRow).where(JobSeriesRow.job_id == row.id))
-    tasks = session.scalars(
-        sa.select(TaskRow).where(TaskRow.job_id == row.id).order_by(TaskRow.created_at, TaskRow.id)
-    )
-    steps = session.scalars(sa.select(StepRow).where(StepRow.job_id == row.id).order_by(StepRow.id))
-    results = session.scalars(
-        sa.select(ResultRow)
+    return _job_views(session, [row])[0]
+
+
+def _job_views(session: Session, rows: Iterable[JobRow]) -> list[JobView]:
+    """Return jobs with all that belongs to them: five queries, however many jobs there are."""
+    jobs = list(rows)
+    ids = [row.id for row in jobs]
+    series, steps = defaultdict(list), defaultdict(list)
+    tasks, results, deliveries = defaultdict(list), defaultdict(list), defaultdict(list)
+    for s in session.scalars(sa.select(JobSeriesRow).where(JobSeriesRow.job_id.in_(ids))):
+        series[s.job_id].append(_job_series(s))
+    for step in session.scalars(
+        sa.select(StepRow).where(StepRow.job_id.in_(ids)).order_by(StepRow.id)
+    ):
+        steps[step.job_id].append(_step_view(step))
+    for task in session.scalars(
+        sa.select(TaskRow).where(TaskRow.job_id.in_(ids)).order_by(TaskRow.created_at, TaskRow.id)
+    ):
+        tasks[task.job_id].append(_task_view(task))
+    for job_id, result in session.execute(
+        sa.select(TaskRow.job_id, ResultRow)
         .join(TaskRow, TaskRow.id == ResultRow.task_id)
-        .where(TaskRow.job_id == row.id)
-    )
-    deliveries = session.scalars(
-        sa.select(DeliveryRow)
+        .where(TaskRow.job_id.in_(ids))
+    ):
+        results[job_id].append(_result_view(result))
+    for job_id, delivery in session.execute(
+        sa.select(TaskRow.job_id, DeliveryRow)
         .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
         .join(TaskRow, TaskRow.id == ResultRow.task_id)
-        .where(TaskRow.job_id == row.id)
+        .where(TaskRow.job_id.in_(ids))
+    ):
+        deliveries[job_id].append(_delivery_view(delivery))
+    return [
+        JobView(
+            id=row.id,
+            study_id=row.study_id,
+            state=_state(row.state),
+            attempt=row.attempt,
+            cancel_requested=row.cancel_requested,
+            error_code=row.error_code,
+            error_message=row.error_message,
+            created_at=row.created_at,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            series=tuple(series[row.id]),
+            tasks=tuple(tasks[row.id]),
+            steps=tuple(steps[row.id]),
+            results=tuple(results[row.id]),
+            deliveries=tuple(deliveries[row.id]),
+        )
+        for row in jobs
+    ]
+
+
+def _job_series(row: JobSeriesRow) -> JobSeries:
+    return JobSeries(
+        series_id=row.series_id,
+        fingerprint=row.fingerprint,
+        reason_code=row.reason_code,
+        reason=row.reason,
     )
-    return JobView(
-        id=row.id,
-        study_id=row.study_id,
-        state=_state(row.state),
-        attempt=row.attempt,
-        cancel_requested=row.cancel_requested,
-        error_code=row.error_code,
-        error_message=row.error_message,
-        created_at=row.created_at,
+
+
+def _step_view(row: StepRow) -> StepView:
+    return StepView(
+        task_id=row.task_id,
+        name=row.name,
         started_at=row.started_at,
         ended_at=row.ended_at,
-        series=tuple(
-            JobSeries(
-                series_id=s.series_id,
-                fingerprint=s.fingerprint,
-                reason_code=s.reason_code,
-                reason=s.reason,
-            )
-            for s in series
-        ),
-        tasks=tuple(_task_view(task) for task in tasks),
-        steps=tuple(
-            StepView(
-                task_id=s.task_id,
-                name=s.name,
-                started_at=s.started_at,
-                ended_at=s.ended_at,
-                error_code=s.error_code,
-            )
-            for s in steps
-        ),
-        results=tuple(
-            ResultView(
-                id=r.id,
-                task_id=r.task_id,
-                series_uid=r.series_uid,
-                sop_class_uid=r.sop_class_uid,
-                summary=r.summary,
-                created_at=r.created_at,
-            )
-            for r in results
-        ),
-        deliveries=tuple(
-            DeliveryView(
-                result_id=d.result_id,
-                destination=d.destination,
-                state=_state(d.state),
-                attempts=d.attempts,
-                error_code=d.error_code,
-                error_message=d.error_message,
-                delivered_at=d.delivered_at,
-            )
-            for d in deliveries
-        ),
+        error_code=row.error_code,
+    )
+
+
+def _result_view(row: ResultRow) -> ResultView:
+    return ResultView(
+        id=row.id,
+        task_id=row.task_id,
+        series_uid=row.series_uid,
+        sop_class_uid=row.sop_class_uid,
+        summary=row.summary,
+        created_at=row.created_at,
+    )
+
+
+def _delivery_view(row: DeliveryRow) -> DeliveryView:
+    return DeliveryView(
+        result_id=row.result_id,
+        destination=row.destination,
+        state=_state(row.state),
+        attempts=row.attempts,
+        error_code=row.error_code,
+        error_message=row.error_message,
+        delivered_at=row.delivered_at,
     )
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicom.errors import NotFound
-from pipelines.records import CursorRow, SeriesRow, StudyRow
+from pipelines.records import CursorRow, JobRow, SeriesRow, StudyRow
 from pipelines.store.database import Database
+
+Standing = Literal["working", "failed", "completed"]
+"""How a study stands, by its newest job: being received or worked on; failed; completed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +125,45 @@ class Studies:
                 raise NotFound("no such study")
             return _study_view(row)
 
-    def studies(self, *, limit: int = 100, offset: int = 0) -> list[StudyView]:
-        """Return studies, the newest first."""
+    def studies(
+        self, *, standing: Standing | None = None, limit: int = 100, offset: int = 0
+    ) -> list[StudyView]:
+        """Return studies, the newest first; with `standing` only those that stand so."""
+        query = sa.select(StudyRow).order_by(StudyRow.received_at.desc(), StudyRow.id)
+        if standing is not None:
+            query = query.where(_stands(standing))
         with self._database.read() as session:
-            rows = session.scalars(
-                sa.select(StudyRow)
-                .order_by(StudyRow.received_at.desc(), StudyRow.id)
-                .limit(limit)
-                .offset(offset)
-            )
+            rows = session.scalars(query.limit(limit).offset(offset))
             return [_study_view(row) for row in rows]
 
-    def count(self) -> int:
-        """Return how many studies are known."""
+    def count(self, standing: Standing | None = None) -> int:
+        """Return how many studies are known, or stand so."""
+        query = sa.select(sa.func.count()).select_from(StudyRow)
+        if standing is not None:
+            query = query.where(_stands(standing))
         with self._database.read() as session:
-            return session.scalar(sa.select(sa.func.count()).select_from(StudyRow)) or 0
+            return session.scalar(query) or 0
+
+    def arriving(self) -> dict[str, int]:
+        """Return the number of instances of each study that is being received now."""
+        with self._database.read() as session:
+            rows = session.execute(
+                sa.select(SeriesRow.study_id, sa.func.sum(SeriesRow.instance_count))
+                .where(SeriesRow.state == "receiving")
+                .group_by(SeriesRow.study_id)
+            )
+            return {study_id: int(count) for study_id, count in rows}
+
+    def series_of_studies(self, study_ids: Sequence[str]) -> dict[str, list[SeriesView]]:
+        """Return the series of each of these studies; all of them are keys."""
+        with self._database.read() as session:
+            rows = session.scalars(
+                sa.select(SeriesRow).where(SeriesRow.study_id.in_(study_ids)).order_by(SeriesRow.id)
+            )
+            found: dict[str, list[SeriesView]] = {study_id: [] for study_id in study_ids}
+            for row in rows:
+                found[row.study_id].append(_series_view(row))
+            return found
 
     def series_of(self, study_id: str) -> list[SeriesView]:
         """Return the series of a study."""
@@ -172,6 +199,29 @@ class Studies:
             session.execute(
                 sa.update(SeriesRow).where(SeriesRow.id == series_id).values(facts=dict(facts))
             )
+
+
+def _stands(standing: Standing) -> sa.ColumnElement[bool]:
+    """Return the condition on StudyRow; what counts is the study's newest job."""
+    newest = (
+        sa.select(JobRow.state, JobRow.error_code)
+        .where(JobRow.study_id == StudyRow.id)
+        .order_by(JobRow.created_at.desc(), JobRow.id)
+        .limit(1)
+        .correlate(StudyRow)
+    )
+    state = newest.with_only_columns(JobRow.state).scalar_subquery()
+    code = newest.with_only_columns(JobRow.error_code).scalar_subquery()
+    match standing:
+        case "working":
+            receiving = sa.exists().where(
+                SeriesRow.study_id == StudyRow.id, SeriesRow.state == "receiving"
+            )
+            return sa.or_(receiving, state.in_(("scheduled", "in_progress")))
+        case "failed":
+            return sa.and_(state == "canceled", code.is_not(None), code != "canceled")
+        case "completed":
+            return state == "completed"
 
 
 def _move_cursor(session: Session, archive: str, since: int, until: int) -> bool:
