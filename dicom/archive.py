@@ -146,6 +146,8 @@ class Archive:
         self._http = httpx.Client(
             base_url=url,
             auth=(user, password),
+            # Orthanc would compress pixels: 60 files of 525 KB a second instead of 600.
+            headers={"Accept-Encoding": "identity"},
             timeout=timeout_s,
             trust_env=False,  # the machine's proxy is not for our archive
             # Orthanc closes an idle connection after 1 s: leave it before it does.
@@ -288,8 +290,8 @@ class Archive:
     def fingerprint(self, series: ArchivedSeries) -> str:
         """Return a digest of the content of a series: which instances, and the bytes of each.
 
-        The same whether the files are read here or asked for, and whatever order they came in.
-        A re-send of the same bytes leaves it as it is.
+        Independent of the order in which they came; a re-send of the same bytes leaves it as it
+        is.
 
         Raises
         ------
@@ -337,6 +339,19 @@ class Archive:
             ),
         )
 
+    def instance_bytes(self, sop_instance_uid: str) -> bytes:
+        """Return the Part 10 file of one instance.
+
+        Raises
+        ------
+        ArchiveMismatch
+            When the archive does not hold it.
+        """
+        found = self.lookup("instances", sop_instance_uid)
+        if not found:
+            raise ArchiveMismatch("the archive does not hold the instance (any longer)")
+        return self._get_held(f"/instances/{found[0]}/file").content
+
     # --- store, delete --------------------------------------------------------------------------
 
     def store(self, dicom: bytes | Path) -> str:
@@ -362,9 +377,8 @@ class Archive:
     # --- below ----------------------------------------------------------------------------------
 
     def _md5(self, instance: ArchivedInstance) -> str:
-        if self._storage is not None:
-            with self._stored_file(instance).open("rb") as file:
-                return hashlib.file_digest(file, _plain_md5).hexdigest()
+        # Orthanc keeps the sum that it made on arrival: 1,600 answers a second, and no file is
+        # read. Hashing the files here is no faster, even when they are in memory already.
         return self._get_held(f"/instances/{instance.orthanc_id}/attachments/dicom/md5").text
 
     def _stored_file(self, instance: ArchivedInstance) -> Path:
@@ -419,11 +433,6 @@ class Archive:
         except httpx.TransportError as error:
             # `from None`: httpx's own text and request carry the path, which holds identifiers.
             raise _unreachable(error) from None
-
-
-def _plain_md5() -> hashlib._Hash:
-    # Orthanc keeps MD5 sums; this one compares contents, it protects nothing.
-    return hashlib.md5(usedforsecurity=False)
 
 
 def _check_size(path: Path, instance: ArchivedInstance) -> None:

@@ -284,6 +284,13 @@ class VaultLocked(InputError):
     advice = "Put the key file that belongs to this database back into the secrets folder."
 
 
+class NoRoute(InputError):
+    """No route matched a series; nothing was asked of it."""
+
+    code = "no_route"
+    advice = "No rule wants this series; that is right, or a [[route]] has to be mended."
+
+
 class Canceled(InputError):
     """A person canceled the job; what it had begun is dropped."""
 

@@ -1,0 +1,438 @@
+"""One study, from the archive to its results; reads from top to bottom.
+
+Three workflows: a *job* takes a study's identity off and finds its routes; each *task* runs one
+model on one series and stores the result on the clinical study; each *delivery* sends one result
+to one more destination. They wait in queues of their own, so that a STAT task overtakes routine
+ones, and a destination that is down holds nothing else up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import structlog
+from pydicom import dcmread
+
+from dicom import dimse
+from dicom.archive import Archive
+from dicom.deid import Deidentifier, Identity
+from dicom.errors import (
+    Canceled,
+    InvalidSettings,
+    NoRoute,
+    NotAnImage,
+    PeerRefused,
+    RadloopError,
+    UnsuitableSeries,
+)
+from dicom.relink import relink
+from dicom.study import Instance, Series, Study
+from dicom.volume import SeriesFacts, describe_series, read_grid, read_volume
+from dicom.web import WebPeer
+from models.process import PredictorProcess
+from models.registry import Registry
+from pipelines.engine import Engine, Retries, Steps, WorkflowSpec
+from pipelines.identity import Vault
+from pipelines.outputs import Made, get_output
+from pipelines.routing import Route, match_routes
+from pipelines.store import Jobs, JobView, NewTask, Studies, TaskView
+from pipelines.workspace import Workspace
+
+log = structlog.get_logger()
+
+ARCHIVE = "archive"
+"""How the clinical archive is called among a result's destinations."""
+
+_FIRST_SERIES_NUMBER = 9001  # beyond what scanners count to
+_PREDICTION = Retries(attempts=3, first_delay_s=2.0)
+_DELIVERY = Retries(attempts=9, first_delay_s=4.0)  # gives up after about half an hour
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class House:
+    """What the workflows work with; put together in `node.wiring`."""
+
+    clinical: Archive
+    clinical_web: WebPeer
+    research: Archive
+    studies: Studies
+    jobs: Jobs
+    deidentifier: Deidentifier
+    vault: Vault
+    registry: Registry
+    predictor: PredictorProcess
+    routes: Sequence[Route]
+    peers: Mapping[str, dimse.Peer]
+    aet: str
+    work: Path
+
+
+class Inference:
+    """The three workflows, over one house."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._engine: Engine | None = None
+
+    def specs(self) -> tuple[WorkflowSpec, ...]:
+        """Return the workflows for the engine."""
+        return (
+            WorkflowSpec("job", "studies", self.run_job, self._job_failed),
+            WorkflowSpec("task", "tasks", self.run_task, self._task_failed),
+            WorkflowSpec("delivery", "deliveries", self.run_delivery, self._delivery_failed),
+        )
+
+    def attach(self, engine: Engine) -> None:
+        """Give the workflows the engine that they hand tasks and deliveries to."""
+        self._engine = engine
+
+    # --- between the rows and the engine --------------------------------------------------------
+
+    def hand_over(self) -> None:
+        """Give the engine every job that it has not got; safe to repeat after a crash."""
+        for job in self._house.jobs.not_handed_over():
+            self._enqueue("job", f"{job.id}.{job.attempt}", job.id, "routine")
+            self._house.jobs.handed_over(job.id)
+
+    def cancel_requested(self) -> None:
+        """End the jobs that somebody asked to cancel."""
+        for job_id in self._house.jobs.open_jobs_to_cancel():
+            job = self._house.jobs.job(job_id)
+            self._require_engine().cancel(_workflow_ids(job))
+            self._house.jobs.end_job(
+                job_id,
+                Canceled("canceled by a person, or newer slices of the series took its place"),
+            )
+            log.info("job_canceled", job=job_id)
+
+    # --- the job --------------------------------------------------------------------------------
+
+    def run_job(self, job_id: str, steps: Steps) -> None:
+        """Fetch, de-identify, route; then hand a task over for each model that is wanted."""
+        self._house.jobs.start(job_id)
+        steps.run("fetch", lambda: self._fetch(job_id))
+        steps.run("deidentify", lambda: self._deidentify(job_id))
+        waiting = steps.run("route", lambda: self._route(job_id))
+        steps.run("collect", lambda: self._collect(job_id))
+        for workflow, workflow_id, argument, priority in waiting:
+            self._enqueue(workflow, workflow_id, argument, priority)
+        if not waiting:
+            self._house.jobs.end_job(job_id)
+            self._tidy(job_id)
+
+    def _fetch(self, job_id: str) -> None:
+        """Find the study's files in the archive."""
+        with self._shown(job_id, "fetch"):
+            workspace = self._workspace(job_id)
+            sources = {}
+            for number, part in enumerate(self._house.jobs.job(job_id).series):
+                row = self._house.studies.series(part.series_id)
+                archived = self._house.clinical.series(row.orthanc_id)
+                series = self._house.clinical.fetch(archived, workspace.downloads / str(number))
+                sources[part.series_id] = tuple(i.path for i in series.instances)
+            workspace.keep_sources(sources)
+
+    def _deidentify(self, job_id: str) -> None:
+        """Take the identity off every instance, and seal it in the vault; fails closed."""
+        with self._shown(job_id, "deidentify"):
+            workspace = self._workspace(job_id)
+            cleaned = []
+            identity: Identity | None = None
+            for series_id, paths in workspace.sources().items():
+                instances = []
+                folder = workspace.clean_folder(series_id)
+                for path in paths:
+                    instance, found = self._house.deidentifier.deidentify_file(path, folder)
+                    identity = found if identity is None else identity.merged(found)
+                    instances.append(instance)
+                cleaned.append(self._series(series_id, instances))
+            if identity is None:
+                raise NotAnImage("the study is empty")
+            self._house.vault.seal(identity)
+            workspace.keep_study(Study(identity.study_pseudonym, tuple(cleaned)))
+
+    def _series(self, series_id: str, instances: list[Instance]) -> Series:
+        modality = self._house.studies.series(series_id).modality
+        return Series(series_id, modality, tuple(instances))
+
+    def _route(self, job_id: str) -> list[tuple[str, str, str, str]]:
+        """Match the routes; return (workflow, its id, argument, priority) of what is to be done."""
+        with self._shown(job_id, "route"):
+            job = self._house.jobs.job(job_id)
+            tasks: list[NewTask] = []
+            collect = False
+            for series in self._workspace(job_id).study().series:
+                facts = describe_series(series)
+                self._house.studies.keep_facts(series.series_uid, asdict(facts))
+                routes = match_routes(facts, self._house.routes)
+                collect = collect or any(route.collect for route in routes)
+                tasks += self._tasks(job_id, series, routes)
+                reason = _why_not(facts, routes)
+                if reason is not None:
+                    self._house.jobs.skip_series(job_id, series.series_uid, reason)
+            self._house.jobs.plan(job_id, tasks, collect=collect)
+            self._refuse_documents_only(job_id, tasks)
+            return self._waiting(self._house.jobs.job(job_id), job.attempt)
+
+    def _tasks(self, job_id: str, series: Series, routes: Sequence[Route]) -> list[NewTask]:
+        tasks = []
+        for route in routes:
+            if not route.bundle:
+                continue
+            bundle = self._house.registry.get(route.bundle)
+            tasks.append(
+                NewTask(
+                    id=_task_id(job_id, series.series_uid, route.name, bundle.identity),
+                    series_id=series.series_uid,
+                    route=route.name,
+                    bundle=bundle.identity,
+                    bundle_sha256=bundle.sha256,
+                    output=route.output,
+                    destinations=route.destinations,
+                    priority=route.priority,
+                )
+            )
+        return tasks
+
+    def _refuse_documents_only(self, job_id: str, tasks: Sequence[NewTask]) -> None:
+        reasons = {part.reason_code for part in self._house.jobs.job(job_id).series}
+        if not tasks and reasons == {NotAnImage.code}:
+            raise NotAnImage("no series of the study holds images")
+
+    def _waiting(self, job: JobView, attempt: int) -> list[tuple[str, str, str, str]]:
+        """Return the tasks, and the deliveries of an earlier attempt, that are still to be done."""
+        tasks = [
+            ("task", f"{task.id}.{attempt}", task.id, task.priority)
+            for task in job.tasks
+            if task.state in ("scheduled", "in_progress")
+        ]
+        deliveries = [
+            (
+                "delivery",
+                f"{d.result_id}|{d.destination}.{attempt}",
+                f"{d.result_id}|{d.destination}",
+                "routine",
+            )
+            for d in job.deliveries
+            if d.state == "scheduled" and d.destination != ARCHIVE
+        ]
+        return tasks + deliveries
+
+    def _collect(self, job_id: str) -> None:
+        """Store the de-identified series of collecting routes in the research archive."""
+        study = self._workspace(job_id).study()
+        wanted = [series for series in study.series if self._is_collected(series)]
+        if not wanted:
+            return
+        with self._shown(job_id, "collect"):
+            for series in wanted:
+                for instance in series.instances:
+                    self._house.research.store(instance.path)
+
+    def _is_collected(self, series: Series) -> bool:
+        routes = match_routes(describe_series(series), self._house.routes)
+        return any(route.collect for route in routes)
+
+    # --- the task -------------------------------------------------------------------------------
+
+    def run_task(self, task_id: str, steps: Steps) -> None:
+        """Predict, encode, point back at the original study, store; then hand deliveries over."""
+        task = self._house.jobs.start_task(task_id)
+        steps.run("predict", lambda: self._predict(task), retries=_PREDICTION)
+        result_id = steps.run("encode", lambda: self._encode(task))
+        steps.run("deliver", lambda: self._deliver(task, result_id))
+        attempt = self._house.jobs.job(task.job_id).attempt
+        for destination in task.destinations:
+            argument = f"{result_id}|{destination}"
+            self._enqueue("delivery", f"{argument}.{attempt}", argument, task.priority)
+        self._house.jobs.end_task(task_id)
+        self._tidy(task.job_id)
+
+    def _predict(self, task: TaskView) -> None:
+        """Make a volume of the series, run the model on it, keep its labels."""
+        bundle = self._house.registry.get(task.bundle)
+        workspace = self._workspace(task.job_id)
+        series = workspace.study().series_of(task.series_id)
+        with self._shown(task.job_id, "volume", task.id):
+            volume = read_volume(series, min_slices=bundle.min_slices)
+            unsuitable = bundle.suits(describe_series(series))
+            if unsuitable is not None:
+                raise UnsuitableSeries(unsuitable)
+        with self._shown(task.job_id, "predict", task.id):
+            prediction = self._house.predictor.predict(
+                bundle.identity,
+                volume.voxels_kji,
+                volume.affine_lps,
+                progress=self._progress(task.id),
+                canceled=lambda: self._house.jobs.is_cancel_requested(task.job_id),
+            )
+            workspace.keep_labels(task.id, prediction.labels_kji)
+            self._house.jobs.keep_prediction(
+                task.id, forward_s=prediction.forward_s, device=prediction.device
+            )
+
+    def _encode(self, task: TaskView) -> str:
+        """Write the labels as DICOM, check it, point it back at the original study."""
+        bundle = self._house.registry.get(task.bundle)
+        workspace = self._workspace(task.job_id)
+        study = workspace.study()
+        with self._shown(task.job_id, "encode", task.id):
+            encoded = get_output(task.output).encode(
+                Made(
+                    labels_kji=workspace.labels(task.id),
+                    source=read_grid(study.series_of(task.series_id)),
+                    bundle=bundle,
+                    key=task.id,
+                    series_number=self._series_number(task),
+                    created=task.created_at,
+                )
+            )
+        with self._shown(task.job_id, "relink", task.id):
+            identity = self._house.vault.unseal(
+                study.study_uid, actor="worker", reason=f"relink the result of task {task.id}"
+            )
+            result = relink(encoded.ds, identity)
+            result.save_as(workspace.result_path(task.id), enforce_file_format=True)
+            self._house.jobs.keep_result(
+                task.id,
+                sop_instance_uid=result.SOPInstanceUID,
+                series_uid=result.SeriesInstanceUID,
+                sop_class_uid=result.SOPClassUID,
+                summary=encoded.summary,
+                destinations=(ARCHIVE, *task.destinations),
+            )
+            return str(result.SOPInstanceUID)
+
+    def _series_number(self, task: TaskView) -> int:
+        tasks = [other.id for other in self._house.jobs.job(task.job_id).tasks]
+        return _FIRST_SERIES_NUMBER + tasks.index(task.id)
+
+    def _deliver(self, task: TaskView, result_id: str) -> None:
+        """Store the result on the clinical study, and make sure that it is there."""
+        with self._shown(task.job_id, "deliver", task.id), self._noted(result_id, ARCHIVE):
+            result = self._workspace(task.job_id).result_path(task.id)
+            self._house.clinical_web.store([dcmread(result)])
+            if not self._house.clinical.holds(result_id):
+                raise PeerRefused("the archive took the result, and does not hold it")
+
+    # --- the delivery ---------------------------------------------------------------------------
+
+    def run_delivery(self, argument: str, steps: Steps) -> None:
+        """Send one result to one destination by C-STORE."""
+        result_id, destination = argument.split("|")
+        steps.run("deliver", lambda: self._send(result_id, destination), retries=_DELIVERY)
+        self._tidy(self._house.jobs.job_of_result(result_id))
+
+    def _send(self, result_id: str, destination: str) -> None:
+        peer = self._house.peers.get(destination)
+        if peer is None:
+            raise InvalidSettings(f"there is no [[peer]] {destination!r} any more")
+        folder = self._house.work / "deliveries"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{_short(f'{result_id}|{destination}')}.dcm"
+        with self._noted(result_id, destination):
+            path.write_bytes(self._house.clinical.instance_bytes(result_id))
+            dimse.store(peer, [path], calling_aet=self._house.aet)
+        path.unlink()
+
+    # --- failures -------------------------------------------------------------------------------
+
+    def _job_failed(self, job_id: str, error: RadloopError) -> None:
+        self._house.jobs.end_job(job_id, error)
+        self._tidy(job_id)
+
+    def _task_failed(self, task_id: str, error: RadloopError) -> None:
+        self._house.jobs.end_task(task_id, error)
+        self._tidy(self._house.jobs.task(task_id).job_id)
+
+    def _delivery_failed(self, argument: str, error: RadloopError) -> None:
+        result_id, destination = argument.split("|")
+        self._house.jobs.give_up_delivery(result_id, destination, error)
+
+    # --- small things ---------------------------------------------------------------------------
+
+    @contextmanager
+    def _shown(self, job_id: str, name: str, task_id: str | None = None) -> Iterator[None]:
+        """Let a step be seen while it runs, and its seconds afterwards."""
+        jobs = self._house.jobs
+        if jobs.is_cancel_requested(job_id):
+            raise Canceled
+        step = jobs.begin_step(job_id, name, task_id)
+        started = time.monotonic()
+        try:
+            yield
+        except RadloopError as error:
+            jobs.end_step(step, error.code)
+            log.warning("step_failed", job=job_id, task=task_id, step=name, code=error.code)
+            raise
+        jobs.end_step(step)
+        seconds = round(time.monotonic() - started, 3)
+        log.info("step_done", job=job_id, task=task_id, step=name, seconds=seconds)
+
+    @contextmanager
+    def _noted(self, result_id: str, destination: str) -> Iterator[None]:
+        """Note one try of a delivery, whether it succeeds or not."""
+        try:
+            yield
+        except RadloopError as error:
+            self._house.jobs.note_delivery(result_id, destination, error)
+            raise
+        self._house.jobs.note_delivery(result_id, destination)
+
+    def _progress(self, task_id: str) -> Callable[[float], None]:
+        """Return a callback that writes progress down, twice a second at most."""
+        last = 0.0
+
+        def report(fraction: float) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= 0.5:
+                last = now
+                self._house.jobs.report_progress(task_id, fraction)
+
+        return report
+
+    def _workspace(self, job_id: str) -> Workspace:
+        return Workspace(self._house.work, job_id)
+
+    def _tidy(self, job_id: str) -> None:
+        """Drop the folder of a job that has ended."""
+        if self._house.jobs.job(job_id).ended_at is not None:
+            self._workspace(job_id).drop()
+
+    def _enqueue(self, workflow: str, workflow_id: str, argument: str, priority: str) -> None:
+        self._require_engine().enqueue(workflow, workflow_id, argument, priority=priority)
+
+    def _require_engine(self) -> Engine:
+        if self._engine is None:
+            raise RuntimeError("the workflows have no engine yet")
+        return self._engine
+
+
+def _why_not(facts: SeriesFacts, routes: Sequence[Route]) -> RadloopError | None:
+    """Return why a series goes no further, or None when some route took it."""
+    if routes:
+        return None
+    if facts.slice_count == 0:
+        return NotAnImage(f"a {facts.modality} series holds no images")
+    return NoRoute("no route matched; `radloop routes explain` says why")
+
+
+def _workflow_ids(job: JobView) -> list[str]:
+    ids = [f"{job.id}.{job.attempt}"]
+    ids += [f"{task.id}.{job.attempt}" for task in job.tasks]
+    ids += [f"{d.result_id}|{d.destination}.{job.attempt}" for d in job.deliveries]
+    return ids
+
+
+def _task_id(job_id: str, series_id: str, route: str, bundle: str) -> str:
+    return _short("\n".join((job_id, series_id, route, bundle)))
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
