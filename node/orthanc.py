@@ -280,12 +280,14 @@ def _configuration(config: OrthancConfig) -> dict[str, object]:
         "StorageCompression": False,  # the worker reads the files where they lie
         "SyncStorageArea": True,  # a study that was acknowledged survives a power cut
         "OverwriteInstances": False,
+        "StoreMD5ForAttachments": True,  # the worker's fingerprint of a series
         "StableAge": 1,
         "Plugins": [str(path) for path in find_plugins(config)],
         "HttpServerEnabled": True,
         "HttpPort": config.http_port,
         "KeepAlive": True,
         "TcpNoDelay": True,
+        "HttpCompressionEnabled": False,  # pixels: 60 files of 525 KB a second with it, 600 without
         "RemoteAccessAllowed": config.remote_http,
         "AuthenticationEnabled": True,
         "RegisteredUsers": {config.user: config.password},

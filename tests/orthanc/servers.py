@@ -44,8 +44,9 @@ class RunningOrthanc:
         self.log = config.home / "orthanc.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        path = write_configuration(self.config)
+    def start(self, configuration: Path | None = None) -> None:
+        """Start it; with `configuration`, a test's own changed copy."""
+        path = configuration or write_configuration(self.config)
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 orthanc_command(path), env=orthanc_environment(), stdout=log, stderr=log
