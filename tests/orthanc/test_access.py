@@ -62,7 +62,7 @@ def test_the_plugin_refuses_a_stranger_even_when_orthanc_lets_it_in(tmp_path: Pa
             assert storescu(clinical, head, "-aet", SENDER_AET, "-aec", CLINICAL_AET) == 0
             assert archive.statistics().instances == 4
     finally:
-        clinical.stop()
+        clinical.kill()
     assert "STRANGER" not in clinical.log.read_text()
 
 
