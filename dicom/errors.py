@@ -277,6 +277,20 @@ class Conflict(InputError):
     advice = "Look at the present state, and decide again."
 
 
+class TooLarge(InvalidRequest):
+    """The body of a request is larger than the node takes at once."""
+
+    code = "too_large"
+    advice = "Send the study in several requests, or by C-STORE."
+
+
+class UnsafeSegmentation(Conflict):
+    """A segmentation that the viewer exported by itself: it can hold other voxels than painted."""
+
+    code = "unsafe_segmentation"
+    advice = "Nothing was stored; the segmentation is still open in the viewer as you edited it."
+
+
 class VaultLocked(InputError):
     """The identity vault's key is absent or not the one that its rows were sealed with."""
 

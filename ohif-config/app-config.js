@@ -1,0 +1,102 @@
+/*
+ * The viewer of a radloop node: stock OHIF 3.13.2, configured here and nowhere else.
+ *
+ * The node writes one line before this file when it serves it, so that each person gets the
+ * archives that their role reaches:
+ *
+ *     window.radloop = {"archives": ["clinical", "research"]};
+ *
+ * README.md beside this file says what each part is for.
+ */
+(() => {
+  const ARCHIVES = {
+    clinical: { root: '/dicom-web', title: 'Clinical archive' },
+    research: { root: '/research/dicom-web', title: 'Research archive (de-identified)' },
+  };
+  const SEGMENTATION_TOOLS = {
+    // Stock OHIF also has MarkerLabelmap (fetches 197 MB from a model hub), ClickSegment (PET only)
+    // and LabelmapSlicePropagation (the same models).
+    LabelMapTools: { $set: ['BrushTools', 'Shapes', 'LabelMapEditWithContour'] },
+  };
+
+  document.title = 'radloop viewer';
+
+  window.config = {
+    name: 'radloop',
+    routerBasename: '/ohif',
+    extensions: [],
+    modes: [],
+    customizationService: {
+      global: {
+        'cornerstone.segmentationToolbarSections': SEGMENTATION_TOOLS,
+      },
+    },
+
+    whiteLabeling: { createLogoComponentFn: logo },
+    investigationalUseDialog: { option: 'configure', days: 30 },
+    disableConfirmationPrompts: true, // a segmentation opens on its image at once
+    showStudyList: true,
+    showErrorDetails: 'dev',
+    showWarningMessageForCrossOrigin: false,
+    showCPUFallbackMessage: true,
+    showLoadingIndicator: true,
+    strictZSpacingForVolumeViewport: true,
+    groupEnabledModesFirst: true,
+    allowMultiSelectExport: false,
+    maxNumberOfWebWorkers: 3,
+    maxNumRequests: { interaction: 100, thumbnail: 5, prefetch: 25 },
+
+    httpErrorHandler: error => {
+      if (error.status === 401) {
+        askForLogin();
+      }
+    },
+    defaultDataSourceName: window.radloop.archives[0],
+    dataSources: window.radloop.archives.map(dataSource),
+  };
+
+  /** The session has ended: log in, and come back to the same study. */
+  function askForLogin() {
+    const here = window.location.pathname + window.location.search;
+    window.location.assign('/login?next=' + encodeURIComponent(here));
+  }
+
+  function dataSource(name) {
+    const { root, title } = ARCHIVES[name];
+    return {
+      namespace: '@ohif/extension-default.dataSourcesModule.dicomweb',
+      sourceName: name,
+      configuration: {
+        name,
+        friendlyName: title,
+        qidoRoot: root,
+        wadoRoot: root,
+        wadoUriRoot: root,
+        qidoSupportsIncludeField: true,
+        supportsFuzzyMatching: false,
+        supportsWildcard: true, // Orthanc finds parts of a name with '*' only
+        supportsReject: false,
+        imageRendering: 'wadors',
+        thumbnailRendering: 'wadors',
+        enableStudyLazyLoad: true,
+        singlepart: 'video,pdf',
+        bulkDataURI: { enabled: true, relativeResolution: 'studies' },
+        omitQuotationForMultipartRequest: true,
+        dicomUploadEnabled: false, // studies come from the PACS
+      },
+    };
+  }
+
+  function logo(React) {
+    return React.createElement(
+      'a',
+      { href: '/', style: { display: 'flex', alignItems: 'center', gap: '8px' } },
+      React.createElement('img', { src: '/ohif/config/mark.svg', alt: '', width: 22, height: 22 }),
+      React.createElement(
+        'span',
+        { style: { color: '#fff', fontSize: '17px', fontWeight: 600, letterSpacing: '0.01em' } },
+        'radloop'
+      )
+    );
+  }
+})();
