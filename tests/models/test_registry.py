@@ -1,0 +1,64 @@
+"""Bundles are found by name and version; a broken one is listed and hides no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dicom.errors import InvalidBundle, InvalidSettings, UnknownBundle
+from models.registry import Registry
+from tests.bundles import write_threshold_bundle
+
+
+def test_the_newest_version_answers_to_the_name(tmp_path: Path) -> None:
+    for version in ("0.9.0", "0.10.0", "0.10.0-rc1"):
+        write_threshold_bundle(tmp_path, f"head@{version}", version)
+    registry = Registry([tmp_path])
+    assert registry.get("head").version == "0.10.0"
+    assert registry.get("head@0.9.0").version == "0.9.0"
+    assert [bundle.version for bundle in registry.bundles] == ["0.9.0", "0.10.0-rc1", "0.10.0"]
+
+
+def test_several_folders_are_read(tmp_path: Path) -> None:
+    write_threshold_bundle(tmp_path / "shipped", "head")
+    write_threshold_bundle(tmp_path / "site", "liver")
+    registry = Registry([tmp_path / "shipped", tmp_path / "site"])
+    assert [bundle.name for bundle in registry.bundles] == ["head", "liver"]
+
+
+@pytest.mark.parametrize("name", ["liver", "head@9.9.9", "", "head@", "../head"])
+def test_an_unknown_name_is_refused_with_what_there_is(tmp_path: Path, name: str) -> None:
+    write_threshold_bundle(tmp_path, "head")
+    with pytest.raises(UnknownBundle, match=r"head@0\.1\.0"):
+        Registry([tmp_path]).get(name)
+
+
+def test_a_broken_bundle_is_listed_and_hides_no_other(tmp_path: Path) -> None:
+    write_threshold_bundle(tmp_path, "head")
+    broken = write_threshold_bundle(tmp_path, "liver")
+    (broken / "models/model.pt").unlink()
+    registry = Registry([tmp_path])
+    assert [bundle.name for bundle in registry.bundles] == ["head"]
+    (listed,) = registry.broken
+    assert listed.root == broken
+    assert "models/model.pt" in listed.error.message
+    with pytest.raises(InvalidBundle, match=r"models/model\.pt"):
+        registry.get("liver")
+
+
+def test_one_identity_is_one_model(tmp_path: Path) -> None:
+    write_threshold_bundle(tmp_path / "shipped", "head", threshold=100)
+    write_threshold_bundle(tmp_path / "copy", "head", threshold=100)
+    write_threshold_bundle(tmp_path / "site", "head", threshold=200)
+    same = Registry([tmp_path / "shipped", tmp_path / "copy"])
+    assert len(same.bundles) == 1
+    assert same.broken == ()
+    other = Registry([tmp_path / "shipped", tmp_path / "site"])
+    assert other.get("head").root.parent.name == "shipped"
+    assert "another head@0.1.0" in other.broken[0].error.message
+
+
+def test_a_folder_that_is_not_there_is_a_wrong_setting(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="nowhere"):
+        Registry([tmp_path / "nowhere"])
