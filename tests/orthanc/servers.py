@@ -54,8 +54,6 @@ class RunningOrthanc:
 
     def kill(self) -> None:
         """Kill -9, as a power cut would."""
-        self._end(signal.SIGKILL)
-
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait(20)
