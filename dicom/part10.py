@@ -1,0 +1,170 @@
+"""A DICOM file as two things: a header that is parsed, and pixel bytes that are only copied.
+
+pydicom reads the header (PS3.10 7.1); the pixel element is found and measured, never decoded or
+held in memory; what follows it is left unread.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO, Final
+
+from pydicom import Dataset, config, dcmread, dcmwrite
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
+from dicom.errors import CannotDeidentify, DiskFull, NotDicom
+
+UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+
+# What pydicom raises on bytes that it cannot parse: found by reading damaged files with it. The
+# cause is never chained, since its text may quote a value.
+PARSER_ERRORS: Final = (
+    InvalidDicomError,
+    BytesLengthException,
+    EOFError,
+    struct.error,
+    zlib.error,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+)
+
+_PIXEL_TAGS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # float, double float, integer
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Let pydicom not warn of odd values: its warnings quote them."""
+    before = config.settings.reading_validation_mode
+    config.settings.reading_validation_mode = config.IGNORE
+    try:
+        yield
+    finally:
+        config.settings.reading_validation_mode = before
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes of a file: from `start` up to `end`."""
+
+    start: int
+    end: int
+
+
+def read_header(file: BinaryIO) -> tuple[Dataset, Extent]:
+    """Return a file's header, and where its pixel element lies (empty extent when it has none).
+
+    Raises
+    ------
+    NotDicom
+        When the bytes are no DICOM Part 10 file or end too early.
+    """
+    with quiet_pydicom():
+        try:
+            ds = dcmread(file, stop_before_pixels=True)
+            syntax = str(ds.file_meta.get("TransferSyntaxUID", ""))
+            if syntax == DEFLATED:
+                file.seek(0)
+                return dcmread(file), Extent(0, 0)
+        except OSError:
+            raise NotDicom("the file cannot be read") from None
+        except PARSER_ERRORS:
+            raise NotDicom("the bytes are no DICOM file") from None
+    implicit, little = ds.original_encoding
+    return ds, _pixel_extent(file, implicit=bool(implicit), little=little is not False)
+
+
+def _pixel_extent(file: BinaryIO, *, implicit: bool, little: bool) -> Extent:
+    """Return where the pixel element at the file's position begins and ends (PS3.5 7.1, A.4)."""
+    order = "<" if little else ">"
+    start = file.tell()
+    head = file.read(12)
+    size = file.seek(0, os.SEEK_END)
+    if len(head) < 8:
+        return Extent(start, start)
+    group, number = struct.unpack(order + "HH", head[:4])
+    if group << 16 | number not in _PIXEL_TAGS:
+        raise NotDicom("the header ends before the pixels")
+    if implicit:
+        value, length = start + 8, struct.unpack(order + "L", head[4:8])[0]
+    elif head[4:6] in (b"OB", b"OW", b"OF", b"OD", b"UN") and len(head) == 12:
+        value, length = start + 12, struct.unpack(order + "L", head[8:12])[0]
+    else:
+        raise NotDicom("the pixel element's VR is impossible")
+    end = _end_of_fragments(file, value, size) if length == UNDEFINED_LENGTH else value + length
+    if end > size:
+        raise NotDicom("the file ends within its pixels")
+    return Extent(start, end)
+
+
+def _end_of_fragments(file: BinaryIO, position: int, size: int) -> int:
+    """Return where encapsulated pixel data ends (PS3.5 A.4: always little endian)."""
+    while position + 8 <= size:
+        file.seek(position)
+        group, number, length = struct.unpack("<HHL", file.read(8))
+        position += 8
+        if (group, number) == (0xFFFE, 0xE0DD):
+            return position
+        if (group, number) != (0xFFFE, 0xE000) or length == UNDEFINED_LENGTH:
+            raise NotDicom("the pixel fragments are damaged")
+        position += length
+    raise NotDicom("the file ends within its pixels")
+
+
+def encoded(clean: Dataset) -> bytes:
+    """Return preamble, file meta information and data set as bytes.
+
+    Raises
+    ------
+    CannotDeidentify
+        When pydicom cannot write what it has read.
+    """
+    buffer = io.BytesIO()
+    with quiet_pydicom():
+        try:
+            dcmwrite(buffer, clean, enforce_file_format=True)
+        except PARSER_ERRORS:
+            raise CannotDeidentify("the cleaned object cannot be written") from None
+    return buffer.getvalue()
+
+
+def write_whole(target: Path, header: bytes, source: BinaryIO, pixels: Extent) -> None:
+    """Write header and pixel bytes so that the file appears at once, or not at all."""
+    part: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as file:
+            part = Path(file.name)
+            file.write(header)
+            _copy(source, file, pixels)
+        part.replace(target)
+    except OSError as error:
+        if part is not None:
+            part.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull("no room for the de-identified file") from None
+        raise
+
+
+def _copy(source: BinaryIO, target: IO[bytes], extent: Extent) -> None:
+    source.seek(extent.start)
+    left = extent.end - extent.start
+    while left:
+        chunk = source.read(min(left, 1 << 20))
+        if not chunk:
+            raise NotDicom("the file was cut off while it was read")
+        target.write(chunk)
+        left -= len(chunk)
