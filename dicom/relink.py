@@ -99,7 +99,7 @@ def relink(result: Dataset, identity: Identity) -> Dataset:
     relinked = _translated(result, identity.uids, own, top=True)
     if hasattr(result, "file_meta"):
         relinked.file_meta = deepcopy(result.file_meta)
-    _restore_patient_and_study(relinked, Dataset.from_json(identity.attributes))
+    _restore_patient_and_study(relinked, Dataset.from_json(dict(identity.attributes)))
     return relinked
 
 
