@@ -388,6 +388,13 @@ class MissingProgram(ResourceError):
     advice = "Install the named program; `make install` does it on Debian."
 
 
+class ProgramFailed(ResourceError):
+    """A program that radloop starts ended again and again before it was ready."""
+
+    code = "program_failed"
+    advice = "Look into the program's log file under logs/ in the data folder."
+
+
 class PortTaken(ResourceError):
     """A TCP port that radloop shall listen on is used by another program."""
 
