@@ -58,7 +58,7 @@ def intensity(points_lps: Array) -> Array:
 
 
 def grid(directions: Array, spacing_kji: tuple[float, float, float]) -> tuple[Array, Array]:
-    """Points (k, j, i, 3) and affine of a grid about the origin; `directions` has axes as columns."""
+    """Points (k, j, i, 3) and affine of a grid about the origin; axes are columns."""
     shape = [round(SIZE_MM / spacing) for spacing in spacing_kji]
     affine_lps = np.eye(4)
     affine_lps[:3, :3] = directions * np.array(spacing_kji)
