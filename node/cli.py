@@ -1,5 +1,426 @@
-"""The command line."""
+"""The command line: `radloop up | check | send | jobs | deid | predict | ...`.
+
+Exit codes: 0 done; 1 something was found wrong; 2 wrong use, settings or data; 3 something was
+quarantined; 4 another system failed; 5 this machine lacks something.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from dicom.errors import NotFound, PeerError, RadloopError, ResourceError
+from node import log
+from node.settings import Settings, load_settings
+
+app = typer.Typer(
+    help="radloop: an AI node beside a hospital's PACS.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+routes_app = typer.Typer(help="Routing rules.", no_args_is_help=True)
+token_app = typer.Typer(help="API tokens.", no_args_is_help=True)
+user_app = typer.Typer(help="Who may log in.", no_args_is_help=True)
+app.add_typer(routes_app, name="routes")
+app.add_typer(token_app, name="token")
+app.add_typer(user_app, name="user")
+
+out = Console()
+err = Console(stderr=True)
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="Settings; ./radloop.toml where that exists.")
+]
+Data = Annotated[Path | None, typer.Option("--data", help="Where radloop keeps everything.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+
+_FAMILIES: tuple[tuple[type[RadloopError], int], ...] = ((PeerError, 4), (ResourceError, 5))
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; every expected error ends as one plain sentence and a code."""
+    try:
+        app()
+    except RadloopError as error:
+        err.print(f"[bold red]✗[/] {error.message} [dim]({error.code})[/]", highlight=False)
+        if error.advice and error.advice != error.message:
+            err.print(f"  {error.advice}", highlight=False)
+        sys.exit(next((code for family, code in _FAMILIES if isinstance(error, family)), 2))
+
+
+# --- the node -----------------------------------------------------------------------------------
+
+
+@app.command()
+def up(config: Config = None, data: Data = None) -> None:
+    """Start and supervise the whole node: two archives, front, worker."""
+    from node.up import run
+
+    settings = _settings("up", config, data)
+    run(settings, config)
+
+
+@app.command()
+def worker(config: Config = None, data: Data = None) -> None:
+    """Run one worker (`radloop up` does; a site with several starts more)."""
+    from node import wiring
+
+    settings = _settings("worker", config, data)
+    with wiring.open_worker(settings) as (work, listener):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: work.end())
+        listener.start()
+        work.run()
+        listener.stop()
+
+
+@app.command()
+def front(config: Config = None, data: Data = None) -> None:
+    """Run the web face (`radloop up` does)."""
+    from node.front import serve
+
+    serve(_settings("front", config, data))
+
+
+@app.command()
+def migrate(
+    config: Config = None,
+    data: Data = None,
+    revision: Annotated[str, typer.Option(help="A schema revision; base removes all.")] = "head",
+) -> None:
+    """Bring the database's schema to this version of radloop."""
+    from node import wiring
+    from pipelines.store import Database
+
+    settings = _settings("migrate", config, data)
+    settings.data.mkdir(parents=True, exist_ok=True)
+    database = Database(wiring.database_url(settings))
+    database.migrate(revision)
+    out.print(f"the database is at [bold]{revision}[/]")
+
+
+@app.command()
+def check(config: Config = None, data: Data = None) -> None:
+    """Look for mistakes in settings and bundles, and call every peer (C-ECHO)."""
+    from node.check import check as look
+
+    settings = _settings("check", config, data)
+    settings.data.mkdir(parents=True, exist_ok=True)
+    wrong = 0
+    for finding in look(settings):
+        if finding.error is None:
+            out.print(f"[green]✓[/] {finding.what}", highlight=False)
+            continue
+        wrong += 1
+        out.print(
+            f"[bold red]✗[/] {finding.what}: {finding.error.message} "
+            f"[dim]({finding.error.code})[/]\n  {finding.error.advice}",
+            highlight=False,
+        )
+    out.print("all is well" if not wrong else f"{wrong} to mend", highlight=False)
+    raise typer.Exit(1 if wrong else 0)
+
+
+# --- studies and jobs ---------------------------------------------------------------------------
+
+
+@app.command()
+def send(
+    folder: Annotated[Path, typer.Argument(exists=True, help="Every DICOM file below it.")],
+    config: Config = None,
+    data: Data = None,
+    peer: Annotated[str, typer.Option(help="To this [[peer]] instead of this node.")] = "",
+) -> None:
+    """Send a folder by C-STORE, to this node or to a peer."""
+    from dicom.dimse import send_folder
+    from node import wiring
+
+    settings = _settings("send", config, data)
+    target = wiring.peers(settings).get(peer) if peer else wiring.ourselves(settings)
+    if target is None:
+        raise NotFound(f"there is no [[peer]] {peer!r}")
+    with _bar() as bar:
+        task = bar.add_task("sending")
+        sent = send_folder(
+            target,
+            folder,
+            calling_aet=settings.dicom.aet,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    out.print(f"sent {len(sent)} instances to {target.aet}", highlight=False)
+
+
+@app.command()
+def jobs(
+    config: Config = None,
+    data: Data = None,
+    state: Annotated[
+        Literal["scheduled", "in_progress", "completed", "canceled"] | None,
+        typer.Option(help="Only these."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 20,
+) -> None:
+    """List jobs, the newest first."""
+    from pipelines.store import Jobs
+
+    with _database(_settings("jobs", config, data)) as database:
+        found = Jobs(database).jobs(state=state, limit=limit)
+    table = Table("job", "study", "state", "step", "models", "seconds", "reason", box=None)
+    for job in found:
+        step = job.current_step
+        seconds = f"{(job.ended_at - job.created_at).total_seconds():.1f}" if job.ended_at else ""
+        table.add_row(
+            job.id,
+            job.study_id[-12:],
+            job.state,
+            step.name if step else "",
+            ", ".join(task.bundle for task in job.tasks),
+            seconds,
+            job.error_code or ", ".join({s.reason_code for s in job.series if s.reason_code}),
+        )
+    out.print(table if found else "no jobs yet; send a study: radloop send FOLDER")
+
+
+@routes_app.command()
+def explain(study_uid: str, config: Config = None, data: Data = None) -> None:
+    """Say for each rule and each series of a study why it matched, or why not.
+
+    STUDY_UID is the study's own StudyInstanceUID or its pseudonym.
+    """
+    from dicom.volume import SeriesFacts
+    from node import wiring
+    from pipelines.routing import explain as explain_route
+    from pipelines.store import Studies
+
+    settings = _settings("routes", config, data)
+    with _database(settings) as database:
+        studies = Studies(database)
+        series = studies.series_of(study_uid) or studies.series_of(
+            wiring.study_pseudonym(settings, study_uid)
+        )
+    if not series:
+        raise NotFound("no such study")
+    for view in series:
+        out.print(f"[bold]{view.modality}[/], {view.instance_count} instances", highlight=False)
+        if view.facts is None:
+            note = "a result of this node" if view.ours else "not de-identified yet"
+            out.print(f"  {note}: no rule looked at it", highlight=False)
+            continue
+        names = {field.name for field in fields(SeriesFacts)}
+        known: dict[str, Any] = {k: _frozen(v) for k, v in view.facts.items() if k in names}
+        for route in settings.route:
+            explanation = explain_route(SeriesFacts(**known), route)
+            mark = "[green]✓ matched[/]" if explanation.matched else "[yellow]✗ did not match[/]"
+            out.print(f"  {route.name}: {mark}", highlight=False)
+            for each in explanation.checks:
+                sign = "[green]✓[/]" if each.holds else "[red]✗[/]"
+                out.print(
+                    f"    {sign} {each.condition} [dim](is: {each.found})[/]", highlight=False
+                )
+
+
+# --- without a server ---------------------------------------------------------------------------
+
+
+@app.command()
+def deid(
+    source: Annotated[Path, typer.Argument(exists=True, help="A DICOM file or folder.")],
+    target: Annotated[Path, typer.Argument(help="A folder; made when absent.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Key file (made when absent), for the same pseudonyms another time."),
+    ] = None,
+) -> None:
+    """De-identify a file or folder, without any server; exit code 3: some were held back."""
+    from dicom.deid import Quarantined
+    from node.offline import deidentify
+
+    done = 0
+    held: Counter[tuple[str, str]] = Counter()
+    with _bar("{task.completed} files") as bar:
+        task = bar.add_task("de-identifying", total=None)
+        for each in deidentify(source, target, key_file=key):
+            bar.advance(task)
+            if isinstance(each, Quarantined):
+                held[each.error.code, each.error.advice] += 1
+            else:
+                done += 1
+    out.print(f"{done} files de-identified, {sum(held.values())} held back", highlight=False)
+    for (code, advice), count in held.most_common():
+        out.print(f"  {count} x {code}: {advice}", highlight=False)
+    raise typer.Exit(3 if held else 0)
+
+
+@app.command()
+def predict(
+    bundle: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, or a bundle's folder.")],
+    source: Annotated[Path, typer.Argument(exists=True, help="A DICOM folder or a NIfTI file.")],
+    target: Annotated[Path, typer.Argument(help="A folder; made when absent.")],
+    device: Device = "auto",
+    config: Config = None,
+) -> None:
+    """Run a bundle on files, without any server: SEG and NIfTI labels out."""
+    from models.bundle import read_bundle
+    from models.registry import Registry
+    from node import offline, wiring
+
+    settings = _settings("predict", config, None)
+    folder = Path(bundle)
+    chosen = (
+        read_bundle(folder)
+        if folder.is_dir()
+        else Registry(wiring.bundle_folders(settings)).get(bundle)
+    )
+    results = []
+    with _bar() as bar:
+
+        def watch(name: str) -> Callable[[float], None]:
+            task = bar.add_task(name, total=1.0)
+            return lambda share: bar.update(task, completed=share)
+
+        for each in offline.predict(chosen, source, target, device=device, progress=watch):
+            results.append(each)
+    for result in results:
+        if result.error is not None:
+            why = f"{result.error.message} [dim]({result.error.code})[/]"
+            out.print(f"[yellow]-[/] {result.source}: {why}", highlight=False)
+            continue
+        found = ", ".join(f"{label} {ml:.1f} ml" for label, ml in result.millilitres.items())
+        names = ", ".join(path.name for path in result.files)
+        out.print(f"[green]✓[/] {result.source}: {names}  {found}", highlight=False)
+    raise typer.Exit(0 if any(result.error is None for result in results) else 2)
+
+
+# --- people -------------------------------------------------------------------------------------
+
+
+@token_app.command("create")
+def token_create(
+    name: Annotated[str, typer.Argument(help="What the token is for.")],
+    user: Annotated[str, typer.Option(help="Whose rights it has.")],
+    days: Annotated[int, typer.Option(min=1, help="How long it is good for.")] = 365,
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Make an API token and print it once."""
+    from node.auth import Auth
+    from pipelines.store import Access
+
+    with _database(_settings("token", config, data)) as database:
+        access = Access(database)
+        secret = Auth(access).add_token(name, user=user, lifetime=timedelta(days=days))
+        access.audit(actor="command line", action="token_create", object=name)
+    out.print(secret, highlight=False, soft_wrap=True)
+
+
+@token_app.command("list")
+def token_list(config: Config = None, data: Data = None) -> None:
+    """List the tokens, without their secrets."""
+    from pipelines.store import Access
+
+    with _database(_settings("token", config, data)) as database:
+        found = Access(database).tokens()
+    table = Table("name", "user", "made", "good until", "used", "state", box=None)
+    for token in found:
+        until = token.expires_at.date().isoformat() if token.expires_at else "for ever"
+        used = token.used_at.date().isoformat() if token.used_at else "never"
+        state = "revoked" if token.revoked else "good"
+        table.add_row(
+            token.name, token.user, token.created_at.date().isoformat(), until, used, state
+        )
+    out.print(table)
+
+
+@token_app.command("revoke")
+def token_revoke(name: str, config: Config = None, data: Data = None) -> None:
+    """Revoke every token of that name."""
+    from pipelines.store import Access
+
+    with _database(_settings("token", config, data)) as database:
+        access = Access(database)
+        if not access.revoke_token(name):
+            raise NotFound(f"there is no token {name!r}")
+        access.audit(actor="command line", action="token_revoke", object=name)
+    out.print(f"revoked {name}", highlight=False)
+
+
+@user_app.command("add")
+def user_add(
+    name: str,
+    role: Annotated[Literal["admin", "radiologist", "researcher"], typer.Option()],
+    password: Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)],
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Add a user who may log in."""
+    from node.auth import Auth
+    from pipelines.store import Access
+
+    with _database(_settings("user", config, data)) as database:
+        access = Access(database)
+        Auth(access).add_user(name, role=role, password=password)
+        access.audit(actor="command line", action="user_add", object=name)
+    out.print(f"{name} may log in as {role}", highlight=False)
+
+
+# --- the demonstration --------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    study: Annotated[Path | None, typer.Option(exists=True, help="A folder to send.")] = None,
+    once: Annotated[bool, typer.Option(help="Stop after the check.")] = False,
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Start the node, send a study, wait for its SEG, show the way to it."""
+    from node.demo import run
+
+    settings = _settings("demo", config, data)
+    raise typer.Exit(run(settings, config, study=study, once=once, console=out))
+
+
+# --- small things -------------------------------------------------------------------------------
+
+
+def _settings(process: str, config: Path | None, data: Path | None) -> Settings:
+    settings = load_settings(config, data=data)
+    log.configure(process, level=settings.log.level)
+    return settings
+
+
+def _database(settings: Settings) -> Any:  # noqa: ANN401 - imported late, to keep --help quick
+    from contextlib import closing
+
+    from node import wiring
+    from pipelines.store import Database
+
+    database = Database(wiring.database_url(settings))
+    database.migrate()
+    return closing(database)
+
+
+def _bar(count: str = "{task.percentage:>3.0f} %") -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn(count),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+    )
+
+
+def _frozen(value: Any) -> Any:  # noqa: ANN401 - what JSON gives
+    return tuple(value) if isinstance(value, list) else value

@@ -58,7 +58,6 @@ class DicomSettings(_Section):
 class OrthancSettings(_Section):
     """The two archives."""
 
-    executable: str = "Orthanc"
     plugins: tuple[Path, ...] = Field(
         (Path("/usr/share/orthanc/plugins"), Path("/usr/lib/orthanc")),
         description="folders that hold Orthanc's plugins",
@@ -241,7 +240,8 @@ def _plain_words(error: ValidationError) -> str:
 
 def _every_key() -> set[str]:
     keys: set[str] = set()
-    for model in (Settings, *_Section.__subclasses__()):
+    models: list[type[BaseModel]] = [Settings, *_Section.__subclasses__()]
+    for model in models:
         keys |= set(model.model_fields)
     for owned in (Route, When):
         keys |= {field.name for field in dataclasses.fields(owned)}

@@ -63,6 +63,7 @@ class Worker:
         self._executor_id = executor_id
         self._poll_s = poll_s
         self._shared = shared
+        self.ready = threading.Event()
         self._rung = threading.Event()
         self._ended = threading.Event()
 
@@ -80,6 +81,7 @@ class Worker:
         self._inference.attach(self._engine)
         self._engine.start()
         threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
+        self.ready.set()
         log.info("worker_ready", worker=self._executor_id)
         try:
             while not self._ended.is_set():
@@ -122,7 +124,7 @@ class Worker:
 class WakeListener:
     """A small HTTP server on loopback that the plugin and the front ring.
 
-    `POST /wake` with the token rings; `GET /healthz` answers while the process lives.
+    `POST /wake` with the token rings; `GET /healthz` says 204 once the worker works, else 503.
 
     Raises
     ------
@@ -143,8 +145,12 @@ class WakeListener:
                     self._answer(HTTPStatus.NO_CONTENT)
 
             def do_GET(self) -> None:
-                found = self.path == "/healthz"
-                self._answer(HTTPStatus.NO_CONTENT if found else HTTPStatus.NOT_FOUND)
+                if self.path != "/healthz":
+                    self._answer(HTTPStatus.NOT_FOUND)
+                elif worker.ready.is_set():
+                    self._answer(HTTPStatus.NO_CONTENT)
+                else:
+                    self._answer(HTTPStatus.SERVICE_UNAVAILABLE)
 
             def _answer(self, status: HTTPStatus) -> None:
                 self.send_response(status)

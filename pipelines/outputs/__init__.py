@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pydicom import Dataset
 
 from dicom.errors import InvalidSettings
-from dicom.volume import Grid
+from dicom.volume import Grid, Volume
 from models.bundle import Bundle
 
 BUILT_IN = ("seg",)
@@ -33,7 +33,7 @@ class Made:
     ----------
     labels_kji : ndarray, uint8, shape (slices, rows, columns)
         Segment number per voxel; 0 is background.
-    source : Grid
+    source : Grid or Volume
         Where the voxels lie (LPS, mm), and the de-identified instance of each slice.
     bundle : Bundle
         What made the labels.
@@ -46,7 +46,7 @@ class Made:
     """
 
     labels_kji: npt.NDArray[np.uint8]
-    source: Grid
+    source: Grid | Volume
     bundle: Bundle
     key: str
     series_number: int

@@ -9,6 +9,7 @@ from pipelines.store.jobs import (
     JobView,
     NewTask,
     ResultView,
+    State,
     StepView,
     TaskView,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Role",
     "SeriesView",
     "Standing",
+    "State",
     "StepView",
     "Studies",
     "StudyView",

@@ -1,0 +1,5 @@
+"""`python -m node` is `radloop`."""
+
+from node.cli import main
+
+main()

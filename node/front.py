@@ -1,0 +1,66 @@
+"""The front's process: uvicorn around the application."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import uvicorn
+
+from models.registry import Registry
+from node import wiring
+from node.app import create_app
+from node.auth import Auth
+from node.keys import open_secrets
+from node.parts import DicomAddress, FrontParts, WorkerBell
+from node.proxy import Upstream
+from node.settings import Settings
+from pipelines.store import Access, Database, Jobs, Studies
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    uvicorn.run(
+        create_app(front_parts(settings)),
+        host=settings.front.host,
+        port=settings.front.port,
+        log_config=None,
+        access_log=False,  # its lines hold paths, and those hold UIDs
+        server_header=False,
+        timeout_graceful_shutdown=3,  # event streams never end by themselves
+    )
+
+
+def front_parts(settings: Settings) -> FrontParts:
+    """Return what the application is made of."""
+    secrets = open_secrets(settings)
+    database = Database(wiring.database_url(settings))
+    access = Access(database)
+    return FrontParts(
+        version=wiring.VERSION,
+        auth=Auth(
+            access,
+            lifetime=timedelta(hours=settings.front.session_hours),
+            idle=timedelta(minutes=settings.front.idle_minutes),
+            public_url=settings.front.public_url,
+        ),
+        studies=Studies(database),
+        jobs=Jobs(database),
+        access=access,
+        clinical=wiring.clinical_archive(settings, secrets),
+        clinical_web=Upstream(
+            f"{wiring.clinical_root(settings, secrets)}/dicom-web",
+            settings.orthanc.user,
+            secrets.clinical_password,
+        ),
+        research_web=Upstream(
+            f"{wiring.research_root(settings, secrets)}/dicom-web",
+            settings.orthanc.user,
+            secrets.research_password,
+        ),
+        registry=Registry(wiring.bundle_folders(settings)),
+        routes=settings.route,
+        dicom=DicomAddress(settings.dicom.aet, settings.dicom.port),
+        bell=WorkerBell(wiring.wake_url(settings), secrets.wake_token),
+        ohif_dist=wiring.ohif_folder(settings),
+        ohif_config=wiring.ohif_config_folder(),
+    )

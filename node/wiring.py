@@ -1,0 +1,277 @@
+"""From settings to running objects: the one place where the rooms are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from dicom.archive import Archive
+from dicom.deid import Deidentifier
+from dicom.dimse import DicomTls, Peer
+from dicom.errors import InvalidSettings
+from dicom.profile import node_profile
+from dicom.uids import pseudonym_uid
+from dicom.web import WebPeer
+from models.process import PredictorProcess
+from models.registry import SHIPPED, Registry
+from node.keys import Secrets, open_secrets
+from node.orthanc import Bell, DicomListener, KnownPeer, OrthancConfig, Permission
+from node.settings import Settings
+from node.worker import WakeListener, Worker
+from pipelines.engine import Engine
+from pipelines.identity import Vault, load_or_create_master_key, pseudonym_key
+from pipelines.inference import House, Inference
+from pipelines.intake import Intake
+from pipelines.store import Access, Database, Jobs, Studies
+
+VERSION = version("radloop")
+
+_OURSELVES = "radloop"
+_SENDER: frozenset[Permission] = frozenset({"echo", "store", "find", "get", "move", "commit"})
+
+
+# --- places -------------------------------------------------------------------------------------
+
+
+def database_url(settings: Settings) -> str:
+    """Return where the rows live."""
+    return settings.database.url or f"sqlite:///{(settings.data / 'radloop.db').resolve()}"
+
+
+def engine_url(settings: Settings) -> str:
+    """Return where the durable engine keeps its own state."""
+    if settings.database.engine_url:
+        return settings.database.engine_url
+    if settings.database.url:
+        return settings.database.url  # PostgreSQL: a schema of its own in the same database
+    return f"sqlite:///{(settings.data / 'engine.db').resolve()}"
+
+
+def bundle_folders(settings: Settings) -> tuple[Path, ...]:
+    """Return the folders of bundles, a site's own first."""
+    return (*settings.models.folders, SHIPPED)
+
+
+def ohif_folder(settings: Settings) -> Path:
+    """Return the folder of OHIF's files."""
+    return settings.front.ohif or _root() / ".ohif" / "dist"
+
+
+def ohif_config_folder() -> Path:
+    """Return the folder of our configuration of OHIF."""
+    return _root() / "ohif-config"
+
+
+def _root() -> Path:
+    return Path(__file__).parents[1]
+
+
+# --- archives and peers -------------------------------------------------------------------------
+
+
+def peers(settings: Settings) -> Mapping[str, Peer]:
+    """Return the peers by name."""
+    tls = _tls(settings)
+    return {
+        peer.name: Peer(name=peer.name, host=peer.host, port=peer.port, aet=peer.aet, tls=tls)
+        for peer in settings.peer
+    }
+
+
+def ourselves(settings: Settings) -> Peer:
+    """Return the clinical archive as a sender on this machine sees it."""
+    return Peer(
+        name=_OURSELVES,
+        host="127.0.0.1",
+        port=settings.dicom.port,
+        aet=settings.dicom.aet,
+        tls=_tls(settings),
+    )
+
+
+def clinical_config(settings: Settings, secrets: Secrets | None = None) -> OrthancConfig:
+    """Return the configuration of the clinical archive."""
+    known = secrets or open_secrets(settings)
+    may_call = {
+        name: KnownPeer(peer, _SENDER)
+        for name, peer in peers(settings).items()
+        if next(p for p in settings.peer if p.name == name).may_send
+    }
+    # `radloop send` on this machine calls under our own AE title.
+    may_call.setdefault(_OURSELVES, KnownPeer(ourselves(settings), frozenset({"echo", "store"})))
+    return OrthancConfig(
+        name="radloop-clinical",
+        home=(settings.data / "orthanc-clinical").resolve(),
+        http_port=settings.orthanc.clinical_port,
+        user=settings.orthanc.user,
+        password=known.clinical_password,
+        listener=DicomListener(
+            port=settings.dicom.port,
+            aet=settings.dicom.aet,
+            peers=tuple(may_call.values()),
+            check_hosts=settings.dicom.check_host,
+            tls=_tls(settings),
+        ),
+        bell=Bell(url=wake_url(settings), token=known.wake_token),
+        plugin_folders=settings.orthanc.plugins,
+    )
+
+
+def research_config(settings: Settings, secrets: Secrets | None = None) -> OrthancConfig:
+    """Return the configuration of the research archive: no DICOM port, no plugin of ours."""
+    known = secrets or open_secrets(settings)
+    return OrthancConfig(
+        name="radloop-research",
+        home=(settings.data / "orthanc-research").resolve(),
+        http_port=settings.orthanc.research_port,
+        user=settings.orthanc.user,
+        password=known.research_password,
+        plugin_folders=settings.orthanc.plugins,
+    )
+
+
+def clinical_archive(settings: Settings, secrets: Secrets) -> Archive:
+    """Return the clinical archive; its files are read in place where we started it."""
+    if settings.orthanc.clinical_url:
+        return Archive(
+            settings.orthanc.clinical_url, settings.orthanc.user, secrets.clinical_password
+        )
+    config = clinical_config(settings, secrets)
+    return Archive(config.url, config.user, config.password, storage=config.storage)
+
+
+def research_archive(settings: Settings, secrets: Secrets) -> Archive:
+    """Return the research archive."""
+    url = settings.orthanc.research_url or research_config(settings, secrets).url
+    return Archive(url, settings.orthanc.user, secrets.research_password)
+
+
+def clinical_root(settings: Settings, secrets: Secrets) -> str:
+    """Return the address of the clinical archive's REST API."""
+    return settings.orthanc.clinical_url or clinical_config(settings, secrets).url
+
+
+def research_root(settings: Settings, secrets: Secrets) -> str:
+    """Return the address of the research archive's REST API."""
+    return settings.orthanc.research_url or research_config(settings, secrets).url
+
+
+def wake_url(settings: Settings) -> str:
+    """Return where the worker listens for a ring."""
+    return f"http://{settings.worker.host}:{settings.worker.port}/wake"
+
+
+def _tls(settings: Settings) -> DicomTls | None:
+    files = (
+        settings.dicom.tls_certificate,
+        settings.dicom.tls_key,
+        settings.dicom.tls_trusted,
+    )
+    if files == (None, None, None):
+        return None
+    certificate, key, trusted = files
+    if certificate is None or key is None or trusted is None:
+        raise InvalidSettings("dicom.tls_certificate, tls_key and tls_trusted go together")
+    return DicomTls(certificate=certificate, key=key, trusted=trusted)
+
+
+# --- identity -----------------------------------------------------------------------------------
+
+
+def master_key(settings: Settings, secrets: Secrets, access: Access) -> bytes:
+    """Return the node's master key; made at the first start, never once identities are sealed.
+
+    Raises
+    ------
+    VaultLocked
+        When identities are sealed and the key is gone.
+    """
+    return load_or_create_master_key(secrets.master_key, may_create=not access.has_sealed())
+
+
+def study_pseudonym(settings: Settings, study_uid: str) -> str:
+    """Return the pseudonym of an original StudyInstanceUID, for the command line."""
+    secrets = open_secrets(settings)
+    database = Database(database_url(settings))
+    try:
+        key = pseudonym_key(master_key(settings, secrets, Access(database)))
+    finally:
+        database.close()
+    return pseudonym_uid(key, study_uid)
+
+
+# --- the worker ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
+    """Give the worker and its listener; closes all that they use afterwards."""
+    secrets = open_secrets(settings)
+    database = Database(database_url(settings))
+    access, studies, jobs = Access(database), Studies(database), Jobs(database)
+    key = master_key(settings, secrets, access)
+    uid_key = pseudonym_key(key)
+    clinical = clinical_archive(settings, secrets)
+    predictor = PredictorProcess(
+        bundle_folders(settings),
+        device=settings.predictor.device,
+        threads=settings.predictor.threads or None,
+        timeout_s=settings.predictor.timeout_s,
+        keep=settings.predictor.warm_models,
+        log=settings.data / "logs" / "predictor.log",
+    )
+    inference = Inference(
+        House(
+            clinical=clinical,
+            clinical_web=WebPeer(
+                "archive",
+                f"{clinical_root(settings, secrets)}/dicom-web",
+                user=settings.orthanc.user,
+                password=secrets.clinical_password,
+            ),
+            research=research_archive(settings, secrets),
+            studies=studies,
+            jobs=jobs,
+            deidentifier=Deidentifier(node_profile(), uid_key),
+            vault=Vault(key, access),
+            registry=Registry(bundle_folders(settings)),
+            predictor=predictor,
+            routes=settings.route,
+            peers=peers(settings),
+            aet=settings.dicom.aet,
+            work=(settings.data / "work").resolve(),
+        )
+    )
+    worker = Worker(
+        engine=Engine(
+            engine_url(settings),
+            executor_id=settings.worker.executor_id,
+            version=VERSION,
+            workflows=inference.specs(),
+            limits={"studies": settings.worker.studies_at_once, "tasks": 1, "deliveries": 4},
+        ),
+        intake=Intake(
+            clinical,
+            studies,
+            jobs,
+            pseudonym=lambda uid: pseudonym_uid(uid_key, uid),
+            quiet_s=settings.worker.quiet_s,
+        ),
+        inference=inference,
+        studies=studies,
+        access=access,
+        executor_id=settings.worker.executor_id,
+        poll_s=settings.worker.poll_s,
+        shared=not database.is_sqlite,
+    )
+    listener = WakeListener(
+        settings.worker.host, settings.worker.port, token=secrets.wake_token, worker=worker
+    )
+    try:
+        yield worker, listener
+    finally:
+        predictor.stop()
+        clinical.close()
+        database.close()
