@@ -204,9 +204,13 @@ def _types() -> _Types:
     )
 
 
+_OF_A_STUDY: Final = "1.2.840.10008.5.1.4.1.1."
+
+
+@cache
 def known_sop_classes() -> frozenset[str]:
-    """Return the storage SOP classes that PS3.4 Annex B and GG define."""
-    return frozenset(_types().sop_classes)
+    """Return the SOP classes of PS3.4 B.5 that are of one study, so not directories or protocols."""
+    return frozenset(uid for uid in _types().sop_classes if uid.startswith(_OF_A_STUDY))
 
 
 def iod_of(sop_class_uid: str) -> str:
