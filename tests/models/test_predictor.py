@@ -266,6 +266,109 @@ def test_torchscript_predicts_without_a_network_definition(tmp_path: Path) -> No
     np.testing.assert_array_equal(labels, VALUES > THRESHOLD)
 
 
+def zoo_configuration(folder: Path) -> dict[str, Any]:
+    """A configuration as MONAI's model zoo writes them, with all that it has beside prediction."""
+    unet = {"_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "out_channels": 2}
+    unet |= {"channels": [4, 8, 16], "strides": [2, 2], "num_res_units": 1, "norm": "INSTANCE"}
+    intensity = {"a_min": 0, "a_max": 200, "b_min": 0.0, "b_max": 1.0, "clip": True}
+    return {
+        "imports": ["$import glob", "$import os"],
+        "bundle_root": str(folder),
+        "output_dir": "$@bundle_root + '/eval'",
+        "dataset_dir": "$@bundle_root + '/images'",
+        "datalist": "$list(sorted(glob.glob(@dataset_dir + '/*.nii.gz')))",
+        "device": "$torch.device('cpu')",
+        "network_def": unet,
+        "network": "$@network_def.to(@device)",
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "LoadImaged", "keys": "image"},
+                {"_target_": "EnsureChannelFirstd", "keys": "image"},
+                {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
+                {"_target_": "Spacingd", "keys": "image", "pixdim": [1.8, 2.0, 2.5]},
+                {"_target_": "ScaleIntensityRanged", "keys": "image", **intensity},
+                {"_target_": "EnsureTyped", "keys": "image", "device": "@device"},
+            ],
+        },
+        "dataset": {
+            "_target_": "Dataset",
+            "data": "$[{'image': i} for i in @datalist]",
+            "transform": "@preprocessing",
+        },
+        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1},
+        "inferer": {
+            "_target_": "SlidingWindowInferer",
+            "roi_size": [24, 32, 16],
+            "sw_batch_size": 4,
+            "overlap": 0.5,
+            "mode": "gaussian",
+        },
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+                {
+                    "_target_": "Invertd",
+                    "keys": "pred",
+                    "transform": "@preprocessing",
+                    "orig_keys": "image",
+                    "nearest_interp": False,
+                    "to_tensor": True,
+                },
+                {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+                {
+                    "_target_": "SaveImaged",
+                    "keys": "pred",
+                    "output_dir": "@output_dir",
+                    "separate_folder": False,
+                    "output_postfix": "seg",
+                },
+            ],
+        },
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "@device",
+            "val_data_loader": "@dataloader",
+            "network": "@network",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+        },
+    }
+
+
+def test_a_bundle_of_the_zoos_kind_answers_as_monai_itself_does(tmp_path: Path) -> None:
+    from monai.bundle import ConfigParser
+
+    from models.nifti import read_nifti, write_labels
+
+    configuration = zoo_configuration(tmp_path)
+    torch.manual_seed(5)
+    parser = ConfigParser(json.loads(json.dumps(configuration)))
+    state = parser.get_parsed_content("network_def").state_dict()
+    root = write_bundle(tmp_path, "zoo", metadata(), configuration, state)
+    points, affine_lps = grid(
+        rotation((8.0, -5.0, 20.0)) @ np.eye(3)[:, [2, 1, 0]] * [-1, 1, -1], (3.0, 1.5, 2.0)
+    )
+    voxels = intensity(points).astype(np.uint8)
+    (tmp_path / "images").mkdir()
+    write_labels(tmp_path / "images/head.nii.gz", voxels, affine_lps)
+
+    with torch.inference_mode():  # MONAI's own way, by files
+        network, inferer = (parser.get_parsed_content(part) for part in ("network", "inferer"))
+        data = parser.get_parsed_content("preprocessing")(
+            {"image": tmp_path / "images/head.nii.gz"}
+        )
+        data["pred"] = inferer(data["image"][None], network.eval())[0]
+        parser.get_parsed_content("postprocessing")(data)
+    expected, _ = read_nifti(tmp_path / "eval/head_seg.nii.gz")
+    assert 0.01 < expected.mean() < 0.99  # the random network says both
+
+    prediction = Predictor(read_bundle(root), device="cpu").predict(voxels, affine_lps)
+    # the file keeps its affine in float32, so that a few edges fall to the other side
+    assert (prediction.labels_kji == expected).mean() > 0.9999
+
+
 @pytest.mark.parametrize(
     "voxels",
     [
