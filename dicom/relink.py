@@ -10,58 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy, deepcopy
-from typing import TYPE_CHECKING
 
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import BaseTag
 
+from dicom.deid import Identity
 from dicom.errors import SourceMismatch
-
-if TYPE_CHECKING:
-    from dicom.deid import Identity
+from dicom.profile import identity_tags
 
 _UTF_8 = "ISO_IR 192"
 _STANDARD_UIDS = "1.2.840.10008."  # SOP classes and the like (PS3.6 Annex A)
 
-# Patient, Clinical Trial and their relatives: whole groups. PatientIdentityRemoved and
-# DeidentificationMethodCodeSequence are in group 0012.
+# Patient and Clinical Trial Subject: whole groups, whatever the vault keeps of them. Group 0012
+# also holds PatientIdentityRemoved and DeidentificationMethodCodeSequence.
 _PATIENT_GROUPS = (0x0010, 0x0012)
-# General Study and Patient Study (PS3.3 C.7.2.1, C.7.2.2) outside those groups, and what
-# de-identification adds.
-_STUDY_KEYWORDS = (
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "IssuerOfAccessionNumberSequence",
-    "StudyDescription",
-    "ReferringPhysicianName",
-    "ReferringPhysicianIdentificationSequence",
-    "ConsultingPhysicianName",
-    "ConsultingPhysicianIdentificationSequence",
-    "PhysiciansOfRecord",
-    "PhysiciansOfRecordIdentificationSequence",
-    "NameOfPhysiciansReadingStudy",
-    "PhysiciansReadingStudyIdentificationSequence",
-    "RequestingService",
-    "RequestingServiceCodeSequence",
-    "ReferencedStudySequence",
-    "ProcedureCodeSequence",
-    "ReasonForPerformedProcedureCodeSequence",
-    "AdmittingDiagnosesDescription",
-    "AdmittingDiagnosesCodeSequence",
-    "AdmissionID",
-    "IssuerOfAdmissionIDSequence",
-    "ServiceEpisodeID",
-    "IssuerOfServiceEpisodeIDSequence",
-    "ServiceEpisodeDescription",
-    "ReasonForVisit",
-    "ReasonForVisitCodeSequence",
-    "LongitudinalTemporalInformationModified",
-)
-_STUDY_TAGS = frozenset(Tag(keyword) for keyword in _STUDY_KEYWORDS)
+_DATES_SHIFTED = tag_for_keyword("LongitudinalTemporalInformationModified")
 # Type 2: present in every object, be it empty (PS3.3 C.7.1.1, C.7.2.1).
 _TYPE_2 = (
     "PatientName",
@@ -99,6 +65,7 @@ def relink(result: Dataset, identity: Identity) -> Dataset:
     relinked = _translated(result, identity.uids, own, top=True)
     if hasattr(result, "file_meta"):
         relinked.file_meta = deepcopy(result.file_meta)
+        relinked.preamble = b"\0" * 128
     _restore_patient_and_study(relinked, Dataset.from_json(dict(identity.attributes)))
     return relinked
 
@@ -156,4 +123,4 @@ def _restore_patient_and_study(ds: Dataset, original: Dataset) -> None:
 
 
 def _tells_of_patient_or_study(tag: BaseTag) -> bool:
-    return tag.group in _PATIENT_GROUPS or tag in _STUDY_TAGS
+    return tag.group in _PATIENT_GROUPS or tag in identity_tags() or tag == _DATES_SHIFTED

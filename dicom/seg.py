@@ -8,7 +8,6 @@ object.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -20,12 +19,13 @@ import numpy.typing as npt
 from highdicom.color import CIELabColor
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.sr.coding import Code as PydicomCode
 from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
 
 from dicom.codes import Code, Rgb, rgb_of
 from dicom.errors import InvalidSegmentation, NotDicom
+from dicom.part10 import PARSER_ERRORS
 from dicom.uids import derived_uid
 from dicom.volume import Grid, Volume
 
@@ -235,6 +235,7 @@ def encode_seg(
             manufacturer_model_name=algorithm.name,
             software_versions=f"radloop {version('radloop')}",
             device_serial_number="none",  # software has none, and PS3.3 C.7.5.2 wants a value
+            specific_character_set=_character_set(sources[0], series_description, segments),
             content_label=content_label,
             content_description=series_description,
             content_date=created.date(),
@@ -243,8 +244,8 @@ def encode_seg(
             series_time=created.time(),
             transfer_syntax_uid=ExplicitVRLittleEndian,
         )
-    except (ValueError, TypeError) as error:
-        raise InvalidSegmentation("the labels cannot be written with these texts") from error
+    except (ValueError, TypeError):
+        raise InvalidSegmentation("the labels cannot be written with these texts") from None
     seg.PatientName = patient_name
     return _repeatable(seg)
 
@@ -285,8 +286,8 @@ def decode_seg(seg: Dataset | Path, source: Grid | Volume) -> DecodedSeg:
         segments = _segments_of(ds)
         slices = tuple(_slice_of(group, shared, source, slice_of) for group in groups)
         numbers = tuple(0 if kind == "LABELMAP" else _number_of(group, shared) for group in groups)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise InvalidSegmentation("the segmentation lacks what describes its frames") from error
+    except PARSER_ERRORS:
+        raise InvalidSegmentation("the segmentation lacks what describes its frames") from None
     unknown = set(numbers) - {segment.number for segment in segments} - {0}
     if unknown:
         raise InvalidSegmentation(f"frames of {len(unknown)} segments that are not described")
@@ -356,6 +357,17 @@ def _read_sources(source: Grid | Volume) -> list[Dataset]:
     return sources
 
 
+def _character_set(
+    source: Dataset, series_description: str, segments: tuple[Segment, ...]
+) -> str | list[str] | None:
+    """Return the source's character set where our texts fit in every one, else UTF-8."""
+    texts = (series_description, *(segment.label for segment in segments))
+    if not all(text.isascii() for text in texts):
+        return "ISO_IR 192"
+    named = source.get("SpecificCharacterSet")
+    return list(named) if isinstance(named, MultiValue) else named
+
+
 def _describe(
     segment: Segment, algorithm: Algorithm, tracking_uid: str
 ) -> highdicom.seg.SegmentDescription:
@@ -395,6 +407,7 @@ def _repeatable(seg: highdicom.seg.Segmentation) -> Dataset:
     ds = Dataset()
     ds.update(seg)
     ds.file_meta = seg.file_meta
+    ds.preamble = b"\0" * 128  # without one, save_as would write no Part 10 file
     organization_uid = derived_uid(ds.SOPInstanceUID, "DimensionOrganizationUID")
     for item in (*ds.DimensionIndexSequence, *ds.DimensionOrganizationSequence):
         item.DimensionOrganizationUID = organization_uid
@@ -410,17 +423,15 @@ def _repeatable(seg: highdicom.seg.Segmentation) -> Dataset:
 def _read_file(path: Path) -> Dataset:
     try:
         return dcmread(path)
-    except (InvalidDicomError, EOFError, ValueError, KeyError, NotImplementedError) as error:
-        raise NotDicom("the segmentation cannot be read as DICOM") from error
-    except struct.error as error:
-        raise NotDicom("the segmentation ends too early or is damaged") from error
+    except PARSER_ERRORS:
+        raise NotDicom("the segmentation is no DICOM file, or damaged") from None
 
 
 def _frames_of(ds: Dataset, shape_kji: tuple[int, int, int]) -> Labels:
     try:
         frames: Labels = ds.pixel_array
-    except (RuntimeError, ValueError, AttributeError, TypeError, EOFError, struct.error) as error:
-        raise InvalidSegmentation("the segmentation's pixel data cannot be decoded") from error
+    except (RuntimeError, *PARSER_ERRORS):
+        raise InvalidSegmentation("the segmentation's pixel data cannot be decoded") from None
     frames_fji = frames[np.newaxis] if frames.ndim == 2 else frames
     if frames_fji.shape[1:] != shape_kji[1:]:
         raise InvalidSegmentation("frames of another size than the source's slices")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -42,6 +40,7 @@ from dicom.errors import (
     UnsupportedPixelFormat,
     UnsupportedTransferSyntax,
 )
+from dicom.part10 import PARSER_ERRORS, UNDEFINED_LENGTH, quiet_pydicom
 from dicom.study import Instance, Series
 
 Floats = npt.NDArray[np.float64]
@@ -101,7 +100,7 @@ _ATTRIBUTES = [
     "Units",
 ]
 _PIXEL_DATA_TAG = b"\xe0\x7f\x10\x00"  # (7FE0,0010), little endian
-_UNDEFINED_LENGTH = 0xFFFFFFFF
+
 _QUANTITIES = ("CT", "PT")
 
 
@@ -363,10 +362,8 @@ def _read_header(instance: Instance) -> _Header:
             ds = dcmread(file, stop_before_pixels=True, specific_tags=list(_ATTRIBUTES))
             pixels_at = file.tell()
             transfer_syntax = ds.file_meta.get("TransferSyntaxUID")
-    except (InvalidDicomError, EOFError, ValueError, KeyError, NotImplementedError) as error:
-        raise NotDicom("a file of the series cannot be read as DICOM") from error
-    except (struct.error, zlib.error) as error:
-        raise NotDicom("a file of the series ends too early or is damaged") from error
+    except PARSER_ERRORS:
+        raise NotDicom("a file of the series is no DICOM file, or damaged") from None
     if transfer_syntax is None or "SOPClassUID" not in ds:
         raise NotDicom("a file of the series lacks its transfer syntax or SOP class")
     return _Header(instance, ds, transfer_syntax, pixels_at)
@@ -374,10 +371,11 @@ def _read_header(instance: Instance) -> _Header:
 
 def _value(ds: Dataset, keyword: str) -> object:
     """Return an attribute's value, None where it is absent or breaks its own VR."""
-    try:
-        return ds.get(keyword)
-    except (ValueError, TypeError, NotImplementedError, struct.error):
-        return None
+    with quiet_pydicom():
+        try:
+            return ds.get(keyword)
+        except PARSER_ERRORS:
+            return None
 
 
 # --- geometry -----------------------------------------------------------------------------------
@@ -656,7 +654,7 @@ def _read_native(
         if header.transfer_syntax == ExplicitVRLittleEndian:
             element = file.read(4).rjust(8)  # OB and OW have their length in the next four bytes
         (length,) = struct.unpack("<L", element[4:8])
-        if length == _UNDEFINED_LENGTH or length < count * form.dtype.itemsize:
+        if length == UNDEFINED_LENGTH or length < count * form.dtype.itemsize:
             raise UnreadablePixels("the pixel data is shorter than the image")
         stored = np.fromfile(file, form.dtype, count)
     if stored.size < count:
@@ -674,6 +672,6 @@ def _decode(header: _Header) -> npt.NDArray[np.integer]:
         raise UnsupportedTransferSyntax(f"no decoder for {header.transfer_syntax.name}")
     try:
         pixels: npt.NDArray[np.integer] = dcmread(header.instance.path).pixel_array
-    except (RuntimeError, ValueError, AttributeError, TypeError, EOFError, struct.error) as error:
-        raise UnreadablePixels("pixel data of the series cannot be decoded") from error
+    except (RuntimeError, *PARSER_ERRORS):
+        raise UnreadablePixels("pixel data of the series cannot be decoded") from None
     return pixels
