@@ -4,8 +4,9 @@ Orthanc never meets a browser. A request that passes the guard and names one of 
 resources (PS3.18 10.4 to 10.6) is sent on with the archive's password instead of the caller's
 cookie, and streamed both ways. Nothing here writes a path or a query to a log: they hold UIDs.
 
-What Orthanc 1.10's DICOMweb plugin needs mended on the way: `%2C` in `includefield` (it splits at a
-bare comma only), and `Forwarded`, from which it builds the absolute URLs in its answers.
+What Orthanc 1.10's DICOMweb plugin needs mended on the way: keywords in a search (it may take a
+private attribute of that name), percent-encoded values (it does not decode them), and `Forwarded`,
+from which it builds the absolute URLs in its answers.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 import httpx
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
+from pydicom.datadict import tag_for_keyword
 
 from dicom.errors import (
     InvalidRequest,
@@ -146,11 +148,39 @@ def rewrite_query(query: str) -> str:
     """Return the query as Orthanc understands it, without a `token` that is not its business."""
     kept = []
     for pair in query.split("&"):
-        name = pair.partition("=")[0].lower()
-        if name == "token":
+        name, equals, value = pair.partition("=")
+        if name.lower() == "token":
             continue
-        kept.append(re.sub("%2[Cc]", ",", pair) if name == "includefield" else pair)
+        if name.lower() == "includefield":
+            value = ",".join(_tag_of(attribute) for attribute in re.split("%2[Cc]|,", value))
+        else:
+            value = _bare(value)
+        kept.append(f"{_tag_of(name)}{equals}{value}")
     return "&".join(kept)
+
+
+def _bare(value: str) -> str:
+    """Return a value without percent signs, which Orthanc 1.10 takes for part of the name sought.
+
+    What cannot stand bare in an address becomes a wildcard (PS3.4 C.2.2.2.4): one character is
+    found by `?`, letters beyond ASCII by `*`. The search finds more, and never less.
+    """
+    plain = unquote_plus(value)
+    return re.sub(r"[^\x00-\x7f]+", "*", re.sub(r"[\x00-\x20\x7f\"#%&+<>]", "?", plain))
+
+
+def _tag_of(attribute: str) -> str:
+    """Return `00100010` for `PatientName`, level by level; what is no keyword comes back as it is.
+
+    Orthanc looks keywords up in DCMTK's dictionaries, where a private one has the same name for
+    73 of them: it would search (0013,"SIEMENS CM VA0  CMS",20) and find nobody.
+    """
+    return ".".join(_tag_of_one(keyword) for keyword in attribute.split("."))
+
+
+def _tag_of_one(keyword: str) -> str:
+    tag = tag_for_keyword(keyword) if keyword else None  # pydicom knows a tag without a keyword
+    return keyword if tag is None else f"{tag:08x}"
 
 
 class StoreScanner:
