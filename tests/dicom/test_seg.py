@@ -86,7 +86,7 @@ def problems(*command: object) -> list[str]:
     """Return the lines in which David Clunie's tools name an error."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     lines = (done.stdout + done.stderr).splitlines()
-    assert lines, "the tool said nothing at all"
+    assert not any("Abort" in line or "Usage" in line for line in lines), lines
     return [line for line in lines if "Error" in line]
 
 
