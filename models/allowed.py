@@ -10,7 +10,7 @@ Part           Allowed
 sections       ``preprocessing``, ``network_def``, ``inferer``, ``postprocessing`` and what they
                refer to with ``@``; the rest (datasets, evaluators, imports) is dropped unread
 ``_target_``   a class of :data:`PACKAGES`, by its own name (``Spacingd``) or its full one, that is
-               not :data:`REFUSED`, and no argument ``pretrained...`` that asks for a download
+               not :data:`REFUSED`, with no argument ``pretrained...`` that asks for a download
 ``$``          literals, ``@`` references, arithmetic, comparison, ``x if y else z``, indexing, the
                functions of :data:`FUNCTIONS` and the number types of :data:`NUMBER_TYPES`
 ``%``          nothing: a macro can read any file
@@ -26,8 +26,9 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Collection
 from importlib import import_module
-from inspect import isclass
+from inspect import isclass, signature
 from typing import TypeAlias
 
 from dicom.errors import InvalidBundle
@@ -36,10 +37,8 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 SECTIONS = ("preprocessing", "network_def", "inferer", "postprocessing")
 
-PACKAGES = ("monai.transforms", "monai.networks", "monai.inferers", "torch.nn")
-
-# Where a bare name is looked for, in this order.
-NAMESPACES = (
+# A bare name is looked for in this order.
+PACKAGES = (
     "monai.transforms",
     "monai.networks.nets",
     "monai.networks.blocks",
@@ -50,9 +49,10 @@ NAMESPACES = (
 
 REFUSED = re.compile(
     r"(Rand)?(LoadImage|SaveImage|WriteFileMapping"  # read and write files
-    r"|TorchVision|TorchIO|CuCIM"  # call another package by name
-    r"|CellSamWrapper|Transchex|BertPreTrainedModel|TorchVisionFCModel|EfficientNetBN(Features)?"
-    r")(D|d|Dict)?"  # ... the line above: download weights, or unpickle a file
+    r"|ZarrAvgMerger|WSISlidingWindowSplitter"  # likewise
+    r"|TorchVision|TorchIO|CuCIM|PatchInferer"  # call what a string names
+    r"|CellSamWrapper|Transchex|BertPreTrainedModel|TorchVisionFCModel|MILModel"  # fetch weights
+    r")(D|d|Dict)?"
 )
 
 FUNCTIONS = frozenset({"abs", "bool", "float", "int", "len", "list", "max", "min"})
@@ -111,26 +111,45 @@ def allowed_configuration(text: str) -> dict[str, Json]:
         raise InvalidBundle("configs/inference.json is nested too deeply") from None
 
 
-def find_class(target: str) -> type:
+def find_class(target: str, arguments: Collection[str] = ()) -> type:
     """Return the class that an allowed ``_target_`` means; imports MONAI.
+
+    Parameters
+    ----------
+    target : str
+        The class's own name or its full one.
+    arguments : collection of str
+        Names of the arguments that it will be given.
 
     Raises
     ------
     InvalidBundle
-        When there is no such class, or the name leads out of :data:`PACKAGES`.
+        When there is no such class, the name leads out of :data:`PACKAGES`, or the class downloads
+        weights unless an argument that is not among `arguments` tells it not to.
     """
     package, name = _split(target)
-    modules = (package,) if package else NAMESPACES
-    for module in modules:
+    for module in (package,) if package else PACKAGES:
         try:
             found = getattr(import_module(module), name, None)
         except ModuleNotFoundError:
             continue
         if isclass(found) and _within_packages(found.__module__):
+            for argument, default in _defaults(found).items():
+                if argument.startswith("pretrained") and default and argument not in arguments:
+                    raise _refusal(target, f"downloads weights; say {argument}: false")
             return found
     raise InvalidBundle(
         f"configs/inference.json: no class {target} in the installed MONAI or torch"
     )
+
+
+def _defaults(found: type) -> dict[str, object]:
+    """Return the arguments of a class that have a default, with it."""
+    try:
+        parameters = signature(found).parameters.values()
+    except ValueError:  # a class written in C does not say
+        return {}
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
 
 
 def _reachable(document: dict[str, Json]) -> dict[str, Json]:

@@ -18,7 +18,7 @@ Canceled: TypeAlias = Callable[[], bool]
 """Asked between two windows; True ends the prediction."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
     """Labels, and how they came about.
 

@@ -227,7 +227,7 @@ def _with_classes(value: Json) -> object:
         return [_with_classes(item) for item in value]
     if isinstance(value, dict):
         return {
-            key: find_class(str(item)) if key == "_target_" else _with_classes(item)
+            key: find_class(str(item), value) if key == "_target_" else _with_classes(item)
             for key, item in value.items()
         }
     return value

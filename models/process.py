@@ -27,6 +27,7 @@ import argparse
 import faulthandler
 import gc
 import json
+import math
 import mmap
 import os
 import select
@@ -66,7 +67,7 @@ if TYPE_CHECKING:  # torch stays out of the owner
 _PULSE_S = 0.1
 # Seconds that a child gets to end a window after it was told to stop.
 _GRACE_S = 10.0
-# A packet must fit the socket's buffer; a traceback is cut to this.
+# A packet must fit the socket's buffer; texts are cut to an eighth of it: JSON makes them longer.
 _PACKET_BYTES = 64 * 1024
 
 # What the child may know of its owner's environment: nothing that could hold a secret.
@@ -156,6 +157,13 @@ def _receive(link: socket.socket) -> tuple[Message | None, list[int]]:
         return None, []
     fields = json.loads(packet)
     return _KINDS[fields.pop("kind")](**fields), descriptors
+
+
+def _readable(link: socket.socket, within_s: float) -> bool:
+    """Return whether a message, or the other side's end, can be received within that time."""
+    poll = select.poll()  # not select(): a busy worker has descriptors beyond 1023
+    poll.register(link, select.POLLIN)
+    return bool(poll.poll(math.ceil(within_s * 1000)))
 
 
 def _room(size: int) -> int:
@@ -447,7 +455,7 @@ class _Exchange:
                 raise PredictorTimeout("the prediction did not end in its time and was stopped")
             if self._canceled is not None and self._canceled():
                 self._cancel()
-            if select.select([self._child.link], [], [], min(left_s, _PULSE_S))[0]:
+            if _readable(self._child.link, min(left_s, _PULSE_S)):
                 message, _ = _receive(self._child.link)
                 if message is None:
                     raise self._died()
@@ -529,7 +537,7 @@ class _Server:
             if isinstance(error, OutOfMemory):
                 self._warm.clear()
                 gc.collect()
-            return Failed(ask.call, error.code, error.message)
+            return Failed(ask.call, error.code, error.message[: _PACKET_BYTES // 8])
         np.copyto(labels_kji, prediction.labels_kji)
         return Done(
             ask.call,
@@ -564,7 +572,7 @@ class _Server:
             _send(self._link, Share(call, share))
 
     def _told_to_stop(self, call: int) -> bool:
-        while select.select([self._link], [], [], 0)[0]:
+        while _readable(self._link, 0.0):
             message, _ = _receive(self._link)
             if message is None:
                 os._exit(0)
@@ -615,7 +623,7 @@ def main() -> None:
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
         text = "".join(traceback.format_exception(kind, error, trace))
-        _send(link, Broke(text[-_PACKET_BYTES // 2 :]))
+        _send(link, Broke(text[-_PACKET_BYTES // 8 :]))
         sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = tell_and_end

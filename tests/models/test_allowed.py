@@ -46,7 +46,8 @@ def test_loading_and_saving_steps_are_taken_out() -> None:
         *("monai.bundle.run", "monai.bundle.ConfigParser", "monai.apps.download_url"),
         *("monai.data.Dataset", "monai.transforms.io.array.os.system"),
         *("monai.transforms.LoadImage", "SaveImaged", "monai.transforms.WriteFileMappingd"),
-        *("TorchVisiond", "RandTorchIOd", "CuCIMd", "EfficientNetBN", "Transchex"),
+        *("TorchVisiond", "RandTorchIOd", "CuCIMd", "PatchInferer", "Transchex"),
+        *("monai.networks.trt_compiler.TrtCompiler", "ZarrAvgMerger", "WSISlidingWindowSplitter"),
         *("monai.networks.nets.TorchVisionFCModel", "$@network_def", "@network_def", "", 3),
         *("monai.transforms.", ".Compose", "Compose ", "Comp\nose", "monai.transforms..Compose"),
     ],
@@ -147,3 +148,9 @@ def test_classes_are_found_where_they_live(target: str) -> None:
 def test_a_name_that_leads_elsewhere_is_refused(target: str) -> None:
     with pytest.raises(InvalidBundle, match="no class"):
         find_class(target)
+
+
+def test_a_class_that_downloads_unless_told_not_to_must_be_told() -> None:
+    with pytest.raises(InvalidBundle, match="pretrained: false"):
+        find_class("EfficientNetBN", {"model_name", "spatial_dims"})
+    assert find_class("EfficientNetBN", {"model_name", "pretrained"}).__name__ == "EfficientNetBN"
