@@ -74,10 +74,10 @@ def up(config: Config = None, data: Data = None) -> None:
 @app.command()
 def worker(config: Config = None, data: Data = None) -> None:
     """Run one worker (`radloop up` does; a site with several starts more)."""
-    from node import wiring
+    from node.house import open_worker
 
     settings = _settings("worker", config, data)
-    with wiring.open_worker(settings) as (work, listener):
+    with open_worker(settings) as (work, listener):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: work.end())
         listener.start()

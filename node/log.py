@@ -92,8 +92,16 @@ def configure(process: str, *, level: str = "info", json: bool | None = None) ->
         Force JSON or lines; by default JSON when standard error is no terminal.
     """
     as_json = not sys.stderr.isatty() if json is None else json
+
+    def name_process(
+        _logger: object, _method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        event["process"] = process
+        return event
+
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        name_process,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _frames_only,
@@ -110,7 +118,6 @@ def configure(process: str, *, level: str = "info", json: bool | None = None) ->
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(process=process)
     logging.basicConfig(
         level=logging.WARNING, handlers=[_ToStructlog()], force=True, format="%(message)s"
     )

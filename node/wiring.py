@@ -1,30 +1,21 @@
-"""From settings to running objects: the one place where the rooms are put together."""
+"""From settings to places, archives, peers and keys: what every process of the node needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from dicom.archive import Archive
-from dicom.deid import Deidentifier
 from dicom.dimse import DicomTls, Peer
 from dicom.errors import InvalidSettings
-from dicom.profile import node_profile
 from dicom.uids import pseudonym_uid
-from dicom.web import WebPeer
-from models.process import PredictorProcess
-from models.registry import SHIPPED, Registry
+from models.registry import SHIPPED
 from node.keys import Secrets, open_secrets
 from node.orthanc import Bell, DicomListener, KnownPeer, OrthancConfig, Permission
 from node.settings import Settings
-from node.worker import WakeListener, Worker
-from pipelines.engine import Engine
-from pipelines.identity import Vault, load_or_create_master_key, pseudonym_key
-from pipelines.inference import House, Inference
-from pipelines.intake import Intake
-from pipelines.store import Access, Database, Jobs, Studies
+from pipelines.identity import load_or_create_master_key, pseudonym_key
+from pipelines.store import Access, Database
 
 VERSION = version("radloop")
 
@@ -200,78 +191,3 @@ def study_pseudonym(settings: Settings, study_uid: str) -> str:
     finally:
         database.close()
     return pseudonym_uid(key, study_uid)
-
-
-# --- the worker ---------------------------------------------------------------------------------
-
-
-@contextmanager
-def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
-    """Give the worker and its listener; closes all that they use afterwards."""
-    secrets = open_secrets(settings)
-    database = Database(database_url(settings))
-    access, studies, jobs = Access(database), Studies(database), Jobs(database)
-    key = master_key(settings, secrets, access)
-    uid_key = pseudonym_key(key)
-    clinical = clinical_archive(settings, secrets)
-    predictor = PredictorProcess(
-        bundle_folders(settings),
-        device=settings.predictor.device,
-        threads=settings.predictor.threads or None,
-        timeout_s=settings.predictor.timeout_s,
-        keep=settings.predictor.warm_models,
-        log=settings.data / "logs" / "predictor.log",
-    )
-    inference = Inference(
-        House(
-            clinical=clinical,
-            clinical_web=WebPeer(
-                "archive",
-                f"{clinical_root(settings, secrets)}/dicom-web",
-                user=settings.orthanc.user,
-                password=secrets.clinical_password,
-            ),
-            research=research_archive(settings, secrets),
-            studies=studies,
-            jobs=jobs,
-            deidentifier=Deidentifier(node_profile(), uid_key),
-            vault=Vault(key, access),
-            registry=Registry(bundle_folders(settings)),
-            predictor=predictor,
-            routes=settings.route,
-            peers=peers(settings),
-            aet=settings.dicom.aet,
-            work=(settings.data / "work").resolve(),
-        )
-    )
-    worker = Worker(
-        engine=Engine(
-            engine_url(settings),
-            executor_id=settings.worker.executor_id,
-            version=VERSION,
-            workflows=inference.specs(),
-            limits={"studies": settings.worker.studies_at_once, "tasks": 1, "deliveries": 4},
-        ),
-        intake=Intake(
-            clinical,
-            studies,
-            jobs,
-            pseudonym=lambda uid: pseudonym_uid(uid_key, uid),
-            quiet_s=settings.worker.quiet_s,
-        ),
-        inference=inference,
-        studies=studies,
-        access=access,
-        executor_id=settings.worker.executor_id,
-        poll_s=settings.worker.poll_s,
-        shared=not database.is_sqlite,
-    )
-    listener = WakeListener(
-        settings.worker.host, settings.worker.port, token=secrets.wake_token, worker=worker
-    )
-    try:
-        yield worker, listener
-    finally:
-        predictor.stop()
-        clinical.close()
-        database.close()

@@ -115,6 +115,7 @@ class Inference:
     def run_job(self, job_id: str, steps: Steps) -> None:
         """Fetch, de-identify, route; then hand a task over for each model that is wanted."""
         self._house.jobs.start(job_id)
+        self._house.predictor.start()  # its libraries load while the study is fetched
         steps.run("fetch", lambda: self._fetch(job_id))
         steps.run("deidentify", lambda: self._deidentify(job_id))
         waiting = steps.run("route", lambda: self._route(job_id))

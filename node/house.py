@@ -1,0 +1,97 @@
+"""The worker's house: every room that a study passes, put together from settings.
+
+Apart from `node.wiring`, so that the front does not load the durable engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dicom.deid import Deidentifier
+from dicom.profile import node_profile
+from dicom.uids import pseudonym_uid
+from dicom.web import WebPeer
+from models.process import PredictorProcess
+from models.registry import Registry
+from node import wiring
+from node.keys import open_secrets
+from node.settings import Settings
+from node.worker import WakeListener, Worker
+from pipelines.engine import Engine
+from pipelines.identity import Vault, pseudonym_key
+from pipelines.inference import House, Inference
+from pipelines.intake import Intake
+from pipelines.store import Access, Database, Jobs, Studies
+
+
+@contextmanager
+def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
+    """Give the worker and its listener; closes all that they use afterwards."""
+    secrets = open_secrets(settings)
+    database = Database(wiring.database_url(settings))
+    access, studies, jobs = Access(database), Studies(database), Jobs(database)
+    key = wiring.master_key(settings, secrets, access)
+    uid_key = pseudonym_key(key)
+    clinical = wiring.clinical_archive(settings, secrets)
+    predictor = PredictorProcess(
+        wiring.bundle_folders(settings),
+        device=settings.predictor.device,
+        threads=settings.predictor.threads or None,
+        timeout_s=settings.predictor.timeout_s,
+        keep=settings.predictor.warm_models,
+        log=settings.data / "logs" / "predictor.log",
+    )
+    inference = Inference(
+        House(
+            clinical=clinical,
+            clinical_web=WebPeer(
+                "archive",
+                f"{wiring.clinical_root(settings, secrets)}/dicom-web",
+                user=settings.orthanc.user,
+                password=secrets.clinical_password,
+            ),
+            research=wiring.research_archive(settings, secrets),
+            studies=studies,
+            jobs=jobs,
+            deidentifier=Deidentifier(node_profile(), uid_key),
+            vault=Vault(key, access),
+            registry=Registry(wiring.bundle_folders(settings)),
+            predictor=predictor,
+            routes=settings.route,
+            peers=wiring.peers(settings),
+            aet=settings.dicom.aet,
+            work=(settings.data / "work").resolve(),
+        )
+    )
+    worker = Worker(
+        engine=Engine(
+            wiring.engine_url(settings),
+            executor_id=settings.worker.executor_id,
+            version=wiring.VERSION,
+            workflows=inference.specs(),
+            limits={"studies": settings.worker.studies_at_once, "tasks": 1, "deliveries": 4},
+        ),
+        intake=Intake(
+            clinical,
+            studies,
+            jobs,
+            pseudonym=lambda uid: pseudonym_uid(uid_key, uid),
+            quiet_s=settings.worker.quiet_s,
+        ),
+        inference=inference,
+        studies=studies,
+        access=access,
+        executor_id=settings.worker.executor_id,
+        poll_s=settings.worker.poll_s,
+        shared=not database.is_sqlite,
+    )
+    listener = WakeListener(
+        settings.worker.host, settings.worker.port, token=secrets.wake_token, worker=worker
+    )
+    try:
+        yield worker, listener
+    finally:
+        predictor.stop()
+        clinical.close()
+        database.close()
