@@ -88,7 +88,7 @@ class DoubledSlice(InputError):
     """Two instances at one position along the normal."""
 
     code = "doubled_slice"
-    advice = "Two slices share a position: several phases in one series, or a slice sent twice."
+    advice = "Two slices share a position: split phases into series of their own, or send once."
 
 
 class UnevenSpacing(InputError):
@@ -123,14 +123,14 @@ class NoGeometry(InputError):
     """Position, orientation or pixel spacing is missing or impossible."""
 
     code = "no_geometry"
-    advice = "The images do not say where they lie in the patient; a volume cannot be made."
+    advice = "The images do not say where they lie in the patient; route CT, MR or PET slices only."
 
 
 class MixedSeries(InputError):
     """Instances of several series, or frames of reference, where one is needed."""
 
     code = "mixed_series"
-    advice = "Give one series at a time."
+    advice = "The images belong to several series or frames of reference; give one at a time."
 
 
 class UnreadablePixels(InputError):
@@ -172,14 +172,14 @@ class SourceMismatch(InputError):
     """A result and the study that it shall be pointed back at do not belong together."""
 
     code = "source_mismatch"
-    advice = "The result refers to images that this study does not hold."
+    advice = "The result refers to images that this study does not hold; run the study again."
 
 
 class InvalidSegmentation(InputError):
     """A DICOM SEG that cannot be read, or labels that cannot be written as one."""
 
     code = "invalid_segmentation"
-    advice = "The segmentation is damaged, empty of segments or on another grid."
+    advice = "The segmentation is damaged, or made on other images; make it again on this series."
 
 
 # --- bundles, settings, names -------------------------------------------------------------------

@@ -191,7 +191,7 @@ def encode_seg(
     content_label : str
         Up to 16 of A-Z, 0-9, space and underscore (CS).
     created : datetime
-        Written as the date and time of series, content and instance.
+        Its clock reading, local time by custom, is the date and time of series and content.
 
     Returns
     -------

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import gdcm
 import numpy as np
 import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGExtended12Bit
 
 from dicom.errors import (
     DoubledSlice,
@@ -628,7 +629,7 @@ def _read_slice(
     if header.transfer_syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
         stored = _read_native(header, form, shape_ji)
     else:
-        stored = _decode(header)
+        stored = _decode(header, form)
     if stored.shape != shape_ji:
         raise UnreadablePixels("the pixel data does not have the size that the header says")
     unused = form.bits_allocated - form.bits_stored
@@ -662,8 +663,10 @@ def _read_native(
     return stored.reshape(shape_ji)
 
 
-def _decode(header: _Header) -> npt.NDArray[np.integer]:
+def _decode(header: _Header, form: _Format) -> npt.NDArray[np.integer]:
     """Decode pixel data with whatever decoder reads its transfer syntax."""
+    if header.transfer_syntax == JPEGExtended12Bit and form.bits_stored > 8:
+        return _decode_jpeg_of_12_bits(header)
     try:
         available = get_decoder(header.transfer_syntax).is_available
     except NotImplementedError:
@@ -675,3 +678,18 @@ def _decode(header: _Header) -> npt.NDArray[np.integer]:
     except (RuntimeError, *PARSER_ERRORS):
         raise UnreadablePixels("pixel data of the series cannot be decoded") from None
     return pixels
+
+
+def _decode_jpeg_of_12_bits(header: _Header) -> npt.NDArray[np.integer]:
+    """Decode lossy JPEG of 12 bits with GDCM itself: pydicom lets it decode 8 bits only."""
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(header.instance.path))
+    if not reader.Read():
+        raise UnreadablePixels("pixel data of the series cannot be decoded")
+    image = reader.GetImage()
+    # Its binding hands bytes out as text, one surrogate for each byte that is no UTF-8.
+    pixels = np.frombuffer(image.GetBuffer().encode("utf-8", "surrogateescape"), np.uint16)
+    rows, columns = image.GetDimension(1), image.GetDimension(0)
+    if pixels.size != rows * columns:
+        raise UnreadablePixels("the pixel data does not have the size that the header says")
+    return pixels.reshape(rows, columns)
