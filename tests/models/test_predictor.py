@@ -502,3 +502,21 @@ def test_a_gpu_that_is_not_there_is_named(tmp_path: Path) -> None:
     bundle = read_bundle(write_threshold_bundle(tmp_path))
     with pytest.raises(MissingDevice, match="cuda:99"):
         Predictor(bundle, device="cuda:99")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
+def test_a_gpu_gives_the_same_labels_on_the_same_grid(tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    configuration = zoo_configuration(tmp_path)
+    definition = dict(configuration["network_def"])
+    definition.pop("_target_")
+    from monai.networks.nets import UNet
+
+    root = write_bundle(tmp_path, "zoo", metadata(), configuration, UNet(**definition).state_dict())
+    points, affine_lps = grid(rotation((8.0, -5.0, 20.0)), (3.0, 1.5, 2.0))
+    bundle = read_bundle(root)
+    on_cpu = Predictor(bundle, device="cpu").predict(intensity(points), affine_lps)
+    on_gpu = Predictor(bundle, device="cuda:0").predict(intensity(points), affine_lps)
+    assert on_gpu.device == "cuda:0"
+    assert (on_gpu.labels_kji == on_cpu.labels_kji).mean() > 0.999
