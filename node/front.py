@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import timedelta
 
 import uvicorn
+from fastapi import FastAPI
 
 from models.registry import Registry
 from node import wiring
@@ -19,15 +21,16 @@ from pipelines.store import Access, Database, Jobs, Studies
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(front_parts(settings)),
         host=settings.front.host,
         port=settings.front.port,
         log_config=None,
         access_log=False,  # its lines hold paths, and those hold UIDs
         server_header=False,
-        timeout_graceful_shutdown=3,  # event streams never end by themselves
+        timeout_graceful_shutdown=3,
     )
+    _Server(config).run()
 
 
 def front_parts(settings: Settings) -> FrontParts:
@@ -64,3 +67,14 @@ def front_parts(settings: Settings) -> FrontParts:
         ohif_dist=wiring.ohif_folder(settings),
         ohif_config=wiring.ohif_config_folder(),
     )
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams of events, which never end by themselves, before it waits for requests."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        app = self.config.app
+        assert isinstance(app, FastAPI)
+        app.state.feed.close()
+        await super().shutdown(sockets)

@@ -1,0 +1,31 @@
+"""The HTTP API, one file a noun; `ROUTERS` is all of them."""
+
+from node.api import (
+    audit,
+    bundles,
+    events,
+    health,
+    jobs,
+    me,
+    openapi,
+    results,
+    routes,
+    studies,
+    tokens,
+    users,
+)
+
+ROUTERS = (
+    health.router,
+    me.router,
+    studies.router,
+    jobs.router,
+    results.router,
+    events.router,
+    bundles.router,
+    routes.router,
+    users.router,
+    tokens.router,
+    audit.router,
+    openapi.router,
+)

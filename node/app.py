@@ -1,0 +1,71 @@
+"""The front: one application of API, pages, DICOMweb proxies and the viewer's files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
+
+from node import api, pages
+from node.answers import CommonAnswers, install_handlers
+from node.auth import CLINICAL_ROLES, ROLES, guard
+from node.live import Feed
+from node.ohif import ohif_router
+from node.pages.patients import Patients
+from node.pages.render import STATIC
+from node.parts import FrontParts
+from node.proxy import dicomweb_router
+
+
+def create_app(parts: FrontParts) -> FastAPI:
+    """Return the front.
+
+    Parameters
+    ----------
+    parts : FrontParts
+        What it is made of; it is not closed here.
+    """
+    feed = Feed(parts.jobs, parts.studies)
+    patients = Patients(parts.clinical)
+
+    @asynccontextmanager
+    async def running(_app: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            feed.close()
+            patients.close()
+
+    app = FastAPI(
+        title="radloop",
+        version=parts.version,
+        description="An AI node beside a hospital's PACS.",
+        lifespan=running,
+        openapi_url=None,  # these three would be there without a login, and load from a CDN
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.parts = parts
+    app.state.feed = feed
+    app.state.patients = patients
+    install_handlers(app)
+    for router in (*api.ROUTERS, *pages.ROUTERS):
+        app.include_router(router)
+    app.include_router(
+        dicomweb_router(
+            prefix="/dicom-web", upstream=parts.clinical_web, guard=guard(*CLINICAL_ROLES)
+        )
+    )
+    app.include_router(
+        dicomweb_router(
+            prefix="/research/dicom-web", upstream=parts.research_web, guard=guard(*ROLES)
+        )
+    )
+    app.include_router(
+        ohif_router(dist=parts.ohif_dist, config=parts.ohif_config, guard=guard(*ROLES))
+    )
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_middleware(CommonAnswers, https_only=parts.auth.is_public_https)
+    return app

@@ -1,0 +1,61 @@
+"""Who did what: one function per deed, all of them on one trail.
+
+An object is a pseudonym, a job, a user or a token's name; never a patient's name, an id or an
+original UID. Rows are only ever added.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipelines.store import Access
+
+Action = Literal[
+    "login",
+    "logout",
+    "password_changed",
+    "names_listed",
+    "study_opened",
+    "job_canceled",
+    "job_retried",
+    "user_added",
+    "user_disabled",
+    "token_created",
+    "token_revoked",
+]
+Outcome = Literal["ok", "refused"]
+
+
+class Audit:
+    """The audit trail, for the front's rooms."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def note(
+        self,
+        action: Action,
+        *,
+        actor: str,
+        object: str = "",
+        outcome: Outcome = "ok",
+        reason: str = "",
+    ) -> None:
+        """Add one event.
+
+        Parameters
+        ----------
+        action : Action
+            What was done, or tried.
+        actor : str
+            Who: a user's name, as it was typed where a login failed.
+        object : str
+            To what: a study's pseudonym, a job's id, a user's or token's name.
+        outcome : Outcome
+            `refused` where it was only tried.
+        reason : str
+            Why, or in which way; an error's code where it was refused.
+        """
+        self._access.audit(
+            actor=actor, action=action, object=object, outcome=outcome, reason=reason
+        )

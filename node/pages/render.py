@@ -1,0 +1,144 @@
+"""Templates to pages: words for states, steps and times, in one place."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from node.views import Job, Step
+
+STATIC = Path(__file__).parent / "static"
+_TEMPLATES = Path(__file__).parent / "templates"
+
+_STEPS = {  # name in the rows: as a noun, and while it runs
+    "fetch": ("Fetch", "Fetching the images"),
+    "deidentify": ("De-identify", "Taking the identity off"),
+    "route": ("Route", "Asking the rules"),
+    "collect": ("Collect", "Copying to the research archive"),
+    "volume": ("Volume", "Building the volume"),
+    "predict": ("Predict", "The model is at work"),
+    "encode": ("Encode", "Writing DICOM"),
+    "relink": ("Relink", "Pointing the result at its study"),
+    "deliver": ("Deliver", "Storing the result"),
+}
+_ACTS = {
+    "person": "needs a person",
+    "peer": "another system",
+    "machine": "this machine",
+    "developer": "an error in radloop",
+}
+
+
+def render(template: str, **context: object) -> HTMLResponse:
+    """Return a page; every value that goes in is escaped."""
+    return HTMLResponse(_ENVIRONMENT.get_template(template).render(context))
+
+
+def step_name(name: str) -> str:
+    """Return a step's name as people read it."""
+    return _STEPS[name][0] if name in _STEPS else name.replace("_", " ").capitalize()
+
+
+def step_doing(name: str) -> str:
+    """Return what goes on in a step."""
+    return _STEPS[name][1] if name in _STEPS else step_name(name)
+
+
+def standing(job: Job) -> str:
+    """Return one word for how a job stands; also the name of its colour."""
+    if job.state == "canceled":
+        return "failed" if job.has_failed else "canceled"
+    if job.is_open and job.cancel_requested:
+        return "canceling"
+    return {"scheduled": "waiting", "in_progress": "running", "completed": "done"}[job.state]
+
+
+def steps_in_short(job: Job) -> list[tuple[str, float | None, bool]]:
+    """Return (name, seconds or None while it runs, failed) a step: its last run, tasks added up."""
+    last: dict[tuple[str, str | None], Step] = {(s.name, s.task): s for s in job.steps}
+    found: dict[str, tuple[float | None, bool]] = {}
+    for (name, _task), step in last.items():
+        seconds, failed = found.get(name, (0.0, False))
+        both = None if seconds is None or step.seconds is None else seconds + step.seconds
+        found[name] = (both, failed or step.fault is not None)
+    return [(name, seconds, failed) for name, (seconds, failed) in found.items()]
+
+
+def seconds(value: float | None) -> str:
+    """Return seconds with as many digits as help."""
+    if value is None:
+        return "…"
+    if value < 0.95:
+        return f"{value:.2f} s"
+    if value < 59.5:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def took(job: Job) -> float | None:
+    """Return a job's seconds from being made to its end; None while it is open."""
+    return (job.ended_at - job.created_at).total_seconds() if job.ended_at else None
+
+
+def utc(time: datetime) -> str:
+    """Return a time for those without JavaScript; the others see their own zone."""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def dicom_name(name: str) -> str:
+    """Return a PN value (PS3.5 6.2) as a worklist writes it: family name, then the rest."""
+    parts = [part.strip() for part in name.partition("=")[0].split("^")]
+    return ", ".join(part for part in (parts[0], " ".join(filter(None, parts[1:3]))) if part)
+
+
+def dicom_date(date: str) -> str:
+    """Return a DA value as 2026-11-21; what is no date stays as it is."""
+    if len(date) == 8 and date.isdigit():
+        return f"{date[:4]}-{date[4:6]}-{date[6:]}"
+    return date
+
+
+def short_uid(uid: str) -> str:
+    """Return a pseudonym's end, enough to tell two on one page apart."""
+    return f"…{uid[-8:]}" if len(uid) > 12 else uid
+
+
+def millilitres(value: object) -> str:
+    """Return a volume in ml, or a text as it is."""
+    if isinstance(value, int | float):
+        return f"{value:,.0f} ml" if value >= 100 else f"{value:.1f} ml"
+    return str(value)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "dicom_date": dicom_date,
+        "dicom_name": dicom_name,
+        "millilitres": millilitres,
+        "seconds": seconds,
+        "short_uid": short_uid,
+        "standing": standing,
+        "step_doing": step_doing,
+        "step_name": step_name,
+        "steps_in_short": steps_in_short,
+        "took": took,
+        "utc": utc,
+        "who_acts": lambda acts: _ACTS[acts],
+    }
+    return environment
+
+
+_ENVIRONMENT = _environment()

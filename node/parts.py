@@ -1,0 +1,105 @@
+"""What the front is made of: built by the wiring, handed to every route."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import structlog
+from fastapi import Request
+
+from dicom.archive import Archive
+from models.registry import Registry
+from node.audit import Audit
+from node.auth import Auth
+from node.proxy import Upstream
+from pipelines.routing import Route
+from pipelines.store import Access, Jobs, Studies
+
+_RING_TIMEOUT_S = 2.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerBell:
+    """Where the worker listens for a wake-up; `token` is what it wants to hear."""
+
+    url: str
+    token: str
+
+    def ring(self) -> None:
+        """Wake the worker up; one that is down finds the rows when it is back."""
+        try:
+            httpx.post(
+                self.url,
+                headers={"Authorization": f"Bearer {self.token}"},
+                timeout=_RING_TIMEOUT_S,
+                trust_env=False,
+            )
+        except httpx.TransportError as error:
+            log.info("worker_not_awake", reason=type(error).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DicomAddress:
+    """Where PACS and modalities send studies to."""
+
+    aet: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrontParts:
+    """The parts of the front.
+
+    Attributes
+    ----------
+    version : str
+        Of radloop.
+    auth : Auth
+        Logins and tokens.
+    studies, jobs, access : Studies, Jobs, Access
+        The rows.
+    clinical : Archive
+        The clinical archive: names and original UIDs, asked for live and kept nowhere.
+    clinical_web, research_web : Upstream
+        The archives' DICOMweb, behind the proxies.
+    registry : Registry
+        The installed bundles.
+    routes : tuple of Route
+        The rules, in their order.
+    dicom : DicomAddress
+        Of the clinical archive, told to people who have not sent anything yet.
+    bell : WorkerBell
+        The worker's.
+    ohif_dist, ohif_config : Path
+        OHIF's files, and our configuration of it.
+    """
+
+    version: str
+    auth: Auth
+    studies: Studies
+    jobs: Jobs
+    access: Access
+    clinical: Archive
+    clinical_web: Upstream
+    research_web: Upstream
+    registry: Registry
+    routes: tuple[Route, ...]
+    dicom: DicomAddress
+    bell: WorkerBell
+    ohif_dist: Path
+    ohif_config: Path
+
+    @property
+    def audit(self) -> Audit:
+        """The audit trail."""
+        return Audit(self.access)
+
+
+def parts_of(request: Request) -> FrontParts:
+    """Return the application's parts; a dependency of every route that needs one."""
+    parts: FrontParts = request.app.state.parts
+    return parts
