@@ -353,6 +353,8 @@ class Deidentifier:
         values = _values(element)
         allowed = _NUMERALS[verdict.vr]
         if all(allowed.fullmatch(value) for value in values):
+            if verdict.vr != "CS" and _repeats_identity(values, at.case.identity_words):
+                return self._lost(element, verdict, at)
             return element
         if verdict.vr == "CS":
             return self._descriptor(element, verdict, at)
@@ -731,6 +733,11 @@ def _shifted(value: str, vr: str, shift: timedelta) -> str | None:
     except (ValueError, OverflowError):
         return None
     return f"{moved.year:04}{moved.month:02}{moved.day:02}{value[8:]}"
+
+
+def _repeats_identity(numbers: list[str], identity: frozenset[str]) -> bool:
+    """Return whether a number is a long identifier of the patient or the order, come again."""
+    return any(len(number) >= 5 and number in identity for number in numbers)
 
 
 def _looks_coded(text: str, identity: frozenset[str]) -> bool:

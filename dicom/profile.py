@@ -209,7 +209,7 @@ _OF_A_STUDY: Final = "1.2.840.10008.5.1.4.1.1."
 
 @cache
 def known_sop_classes() -> frozenset[str]:
-    """Return the SOP classes of PS3.4 B.5 that are of one study, so not directories or protocols."""
+    """Return the SOP classes of PS3.4 B.5 whose objects belong to a study: no directories."""
     return frozenset(uid for uid in _types().sop_classes if uid.startswith(_OF_A_STUDY))
 
 
