@@ -19,7 +19,7 @@ from node.keys import open_secrets
 from node.settings import Settings
 from node.worker import WakeListener, Worker
 from pipelines.engine import Engine
-from pipelines.identity import Vault, pseudonym_key
+from pipelines.identity import Vault, pseudonym_key, vault_key
 from pipelines.inference import House, Inference
 from pipelines.intake import Intake
 from pipelines.store import Access, Database, Jobs, Studies
@@ -55,7 +55,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
             studies=studies,
             jobs=jobs,
             deidentifier=Deidentifier(node_profile(), uid_key),
-            vault=Vault(key, access),
+            vault=Vault(vault_key(key), access),
             registry=Registry(wiring.bundle_folders(settings)),
             predictor=predictor,
             routes=settings.route,
