@@ -41,7 +41,7 @@ from dicom.errors import (
     UnsupportedPixelFormat,
     UnsupportedTransferSyntax,
 )
-from dicom.part10 import PARSER_ERRORS, UNDEFINED_LENGTH, quiet_pydicom
+from dicom.part10 import DEFLATED, PARSER_ERRORS, UNDEFINED_LENGTH, quiet_pydicom
 from dicom.study import Instance, Series
 
 Floats = npt.NDArray[np.float64]
@@ -208,7 +208,7 @@ class _Header:
     instance: Instance
     ds: Dataset
     transfer_syntax: UID
-    pixels_at: int
+    pixels_at: int | None  # None where the file ends without pixel data
 
     @property
     def is_image(self) -> bool:
@@ -361,13 +361,16 @@ def _read_header(instance: Instance) -> _Header:
     try:
         with instance.path.open("rb") as file:
             ds = dcmread(file, stop_before_pixels=True, specific_tags=list(_ATTRIBUTES))
-            pixels_at = file.tell()
             transfer_syntax = ds.file_meta.get("TransferSyntaxUID")
+            # pydicom stops at the pixel data's tag, or at the end of a file that was cut off. A
+            # deflated file is inflated as a whole, and cut off it cannot be.
+            stopped_at = file.tell()
+            goes_on = transfer_syntax == DEFLATED or file.read(1) != b""
     except PARSER_ERRORS:
         raise NotDicom("a file of the series is no DICOM file, or damaged") from None
     if transfer_syntax is None or "SOPClassUID" not in ds:
         raise NotDicom("a file of the series lacks its transfer syntax or SOP class")
-    return _Header(instance, ds, transfer_syntax, pixels_at)
+    return _Header(instance, ds, transfer_syntax, stopped_at if goes_on else None)
 
 
 def _value(ds: Dataset, keyword: str) -> object:
@@ -385,6 +388,8 @@ def _value(ds: Dataset, keyword: str) -> object:
 def _arrange(series: Series, min_slices: int) -> tuple[Grid, list[_Header]]:
     """Return the grid of a series, and its headers in the grid's slice order."""
     headers = [_read_header(instance) for instance in series.instances]
+    if any(header.is_image and header.pixels_at is None for header in headers):
+        raise UnreadablePixels("a file of the series ends before its pixel data")
     _check_one_series(series, headers)
     _check_images(headers)
     if len(headers) < max(1, min_slices):
@@ -648,7 +653,7 @@ def _read_native(
     """Read uncompressed pixel data straight from its place in the file."""
     count = shape_ji[0] * shape_ji[1]
     with header.instance.path.open("rb") as file:
-        file.seek(header.pixels_at)
+        file.seek(header.pixels_at or 0)
         element = file.read(8)
         if element[:4] != _PIXEL_DATA_TAG:
             raise UnreadablePixels("an image of the series has no pixel data")

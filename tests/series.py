@@ -6,11 +6,15 @@ be, whatever the grid: see :func:`picture`.
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.misc import is_dicom
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -21,6 +25,8 @@ from pydicom.uid import (
 
 from dicom.study import Instance, Series
 from dicom.uids import derived_uid
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
 
 SOP_CLASSES = {
     "CT": CTImageStorage,
@@ -49,6 +55,18 @@ def turned(
         turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
         row, column = turn @ row, turn @ column
     return row, column
+
+
+PLANES = {
+    "axial": AXIAL,
+    "coronal": CORONAL,
+    "sagittal": SAGITTAL,
+    "axial, feet first": ((-1, 0, 0), (0, 1, 0)),
+    "axial, rows upwards": ((1, 0, 0), (0, -1, 0)),
+    "oblique": turned(AXIAL, (25, -14, 40)),
+    "doubly oblique sagittal": turned(SAGITTAL, (-8, 12, 3)),
+}
+"""Planes in which left, right, up and down could be mixed up."""
 
 
 def grid_affine(
@@ -193,3 +211,19 @@ def _slice(
         ds.MRAcquisitionType, ds.EchoTime, ds.RepetitionTime = "3D", "3", "9"
         ds.EchoTrainLength = 1
     return ds
+
+
+def real_series(archive: str, folder: Path) -> Series:
+    """Unpack a real series, or skip where the real data is absent."""
+    path = DATA / archive
+    if not path.exists():
+        pytest.skip("real data (shared/data) is absent")
+    with tarfile.open(path) as packed:
+        packed.extractall(folder, filter="data")
+    headers = [
+        (file, dcmread(file, stop_before_pixels=True))
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and is_dicom(file)
+    ]
+    instances = tuple(Instance(ds.SOPInstanceUID, ds.SOPClassUID, file) for file, ds in headers)
+    return Series(headers[0][1].SeriesInstanceUID, headers[0][1].Modality, instances)

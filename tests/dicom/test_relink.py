@@ -17,7 +17,7 @@ from dicom.relink import relink
 from dicom.seg import check_seg
 from dicom.study import Instance, Series
 from dicom.volume import read_volume
-from tests.dicom.test_seg import bytes_of, encoded, problems, uids_of
+from tests.segmentations import bytes_of, encoded, problems, uids_of
 
 KEY = bytes(range(32))
 
