@@ -105,6 +105,14 @@ class Job:
         return self.state in ("scheduled", "in_progress")
 
     @property
+    def undelivered(self) -> tuple[str, ...]:
+        """Destinations that still wait for a result."""
+        waiting = (d for result in self.results for d in result.deliveries)
+        return tuple(
+            sorted({d.destination for d in waiting if d.state in ("scheduled", "in_progress")})
+        )
+
+    @property
     def has_failed(self) -> bool:
         """Whether it ended with an error that is no cancellation by a person."""
         return self.fault is not None and self.fault.code != "canceled"

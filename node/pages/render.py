@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from node.views import Job, Step
 
@@ -49,6 +50,8 @@ def step_doing(name: str) -> str:
 
 def standing(job: Job) -> str:
     """Return one word for how a job stands; also the name of its colour."""
+    if job.state == "completed" and job.left_out and not job.tasks:
+        return "left out"
     if job.state == "canceled":
         return "failed" if job.has_failed else "canceled"
     if job.is_open and job.cancel_requested:
@@ -116,6 +119,26 @@ def millilitres(value: object) -> str:
     return str(value)
 
 
+def destination(name: str) -> str:
+    """Return where a result goes, as people call it."""
+    return "clinical archive" if name == "archive" else name
+
+
+def sentence(text: str) -> str:
+    """Return a message as a sentence: errors begin in lower case and end without a full stop."""
+    ended = text if text.endswith((".", "!", "?")) else f"{text}."
+    return ended[:1].upper() + ended[1:]
+
+
+def with_code(text: str) -> Markup:
+    """Return a text with what stands between back-ticks as code."""
+    pieces = enumerate(text.split("`"))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if place % 2 else escape(piece)
+        for place, piece in pieces
+    )
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -125,17 +148,20 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "destination": destination,
         "dicom_date": dicom_date,
         "dicom_name": dicom_name,
         "millilitres": millilitres,
         "seconds": seconds,
         "short_uid": short_uid,
+        "sentence": sentence,
         "standing": standing,
         "step_doing": step_doing,
         "step_name": step_name,
         "steps_in_short": steps_in_short,
         "took": took,
         "utc": utc,
+        "with_code": with_code,
         "who_acts": lambda acts: _ACTS[acts],
     }
     return environment

@@ -145,6 +145,12 @@ def schedule(parts: FrontParts, study: str, *, orthanc_id: str = "") -> str:
 
 def begin(parts: FrontParts, study: str, *, progress: float = 0.0, orthanc_id: str = "") -> str:
     """Write a job that is at its prediction; return its id."""
+    job, _ = _predict(parts, study, orthanc_id=orthanc_id)
+    parts.jobs.report_progress(f"task-{study}", progress)
+    return job
+
+
+def _predict(parts: FrontParts, study: str, *, orthanc_id: str) -> tuple[str, int]:
     job = schedule(parts, study, orthanc_id=orthanc_id)
     parts.jobs.start(job)
     for step in ("fetch", "deidentify", "route"):
@@ -162,16 +168,14 @@ def begin(parts: FrontParts, study: str, *, progress: float = 0.0, orthanc_id: s
     parts.jobs.plan(job, [task], collect=False)
     parts.jobs.start_task(task.id)
     parts.jobs.end_step(parts.jobs.begin_step(job, "volume", task.id))
-    parts.jobs.begin_step(job, "predict", task.id)
-    parts.jobs.report_progress(task.id, progress)
-    return job
+    return job, parts.jobs.begin_step(job, "predict", task.id)
 
 
-def complete(parts: FrontParts, study: str, *, orthanc_id: str = "") -> str:
-    """Write a job that has stored its result; return its id."""
-    job = begin(parts, study, orthanc_id=orthanc_id)
+def complete(parts: FrontParts, study: str, *, delivered: bool = True, orthanc_id: str = "") -> str:
+    """Write a job that has stored its result, and `delivered` it to the PACS; return its id."""
+    job, predicting = _predict(parts, study, orthanc_id=orthanc_id)
     task = f"task-{study}"
-    parts.jobs.end_step(parts.jobs.begin_step(job, "predict", task))
+    parts.jobs.end_step(predicting)
     parts.jobs.keep_prediction(task, forward_s=12.3, device="cpu")
     parts.jobs.end_step(parts.jobs.begin_step(job, "encode", task))
     parts.jobs.keep_result(
@@ -184,12 +188,14 @@ def complete(parts: FrontParts, study: str, *, orthanc_id: str = "") -> str:
     )
     parts.jobs.note_delivery(f"{study}.9.1", "archive")
     parts.jobs.end_task(task)
+    if delivered:
+        parts.jobs.note_delivery(f"{study}.9.1", "pacs")
     return job
 
 
 def fail(parts: FrontParts, study: str, error: RadloopError, *, orthanc_id: str = "") -> str:
     """Write a job that failed in its prediction; return its id."""
-    job = begin(parts, study, orthanc_id=orthanc_id)
-    parts.jobs.end_step(parts.jobs.begin_step(job, "predict", f"task-{study}"), error.code)
+    job, predicting = _predict(parts, study, orthanc_id=orthanc_id)
+    parts.jobs.end_step(predicting, error.code)
     parts.jobs.end_task(f"task-{study}", error)
     return job

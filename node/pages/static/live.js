@@ -7,15 +7,19 @@ const STATUS_EVERY_MS = 10_000;
 
 // --- times ---------------------------------------------------------------------------------------
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const clock = {
+  minute: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }),
+  second: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }),
+};
+const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
 
 function tellTimes(root) {
   for (const element of root.querySelectorAll("time[data-when]")) {
     const time = new Date(element.dateTime);
-    const today = time.toDateString() === new Date().toDateString();
-    element.textContent = (today ? clock : day).format(time);
-    element.title = day.format(time);
+    const isToday = time.toDateString() === new Date().toDateString();
+    const exact = clock[element.dataset.when].format(time);
+    element.textContent = isToday ? exact : `${day.format(time)} ${exact}`;
+    element.title = `${day.format(time)} ${clock.second.format(time)}`;
   }
   tick();
 }
