@@ -9,6 +9,7 @@ of it is written.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,18 +21,21 @@ from typing import Final
 from pydicom import Dataset
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileMetaDataset
-from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from dicom.descriptors import clean_descriptor, looks_technical, words_of
-from dicom.errors import (
-    CannotDeidentify,
-    InputError,
-    NotDicom,
-    UnsupportedTransferSyntax,
+from dicom.elements import (
+    Element,
+    bytes_of,
+    empty_like,
+    is_parsable_sequence,
+    made,
+    text_of,
+    values_of,
 )
+from dicom.errors import CannotDeidentify, InputError, NotDicom
 from dicom.part10 import (
     PARSER_ERRORS,
     UNDEFINED_LENGTH,
@@ -51,6 +55,7 @@ from dicom.profile import (
     is_public_scheme,
     known_sop_classes,
 )
+from dicom.refusal import refuse_what_no_rule_judges, transfer_syntax_of
 from dicom.study import Instance
 from dicom.uids import (
     KEY_BYTES,
@@ -66,22 +71,9 @@ IMPLEMENTATION_VERSION_NAME: Final = "RADLOOP_1"
 _PATIENT_NAME, _PATIENT_ID, _ISSUER = 0x00100010, 0x00100020, 0x00100021
 _SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
 _STUDY, _SERIES = 0x0020000D, 0x0020000E
+_CHARACTER_SET = 0x00080005
 _CONTENT_SEQUENCE, _GRAPHIC_ANNOTATIONS = 0x0040A730, 0x00700001
 _SCHEME_DESIGNATOR, _SCHEME_VERSION = 0x00080102, 0x00080103
-
-# Objects whose content no rule of this engine judges, by the beginning of their SOP Class UID.
-_UNJUDGED: Final[Mapping[str, str]] = {
-    "1.2.840.10008.5.1.4.1.1.104.": "an encapsulated document",
-    "1.2.840.10008.5.1.4.1.1.9.": "a waveform",
-    "1.2.840.10008.5.1.4.1.1.66": "raw data",
-    "1.2.840.10008.5.1.4.1.1.77.1.1.1": "a video",
-    "1.2.840.10008.5.1.4.1.1.77.1.2.1": "a video",
-    "1.2.840.10008.5.1.4.1.1.77.1.4.1": "a video",
-}
-_JUDGED_WITHIN: Final = ("1.2.840.10008.5.1.4.1.1.66.",)  # registration, SEG ... beside raw data
-_VIDEO_SYNTAXES: Final = tuple(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))
-_PIXELS_ELSEWHERE: Final = ("1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95")  # JPIP
-_SYNTAXES_BESIDE_THE_DICTIONARY: Final = frozenset({"1.2.840.10008.1.2.8.1"})
 
 # Code systems of HL7's registry (PS3.16 Table 8-1): SNOMED CT, LOINC, UCUM ...; a vendor's or a
 # hospital's root is longer or elsewhere.
@@ -94,10 +86,12 @@ _TM = re.compile(r"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?", re.A)
 _DT = re.compile(r"(\d{8})(\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?)?([+-]\d{4})?", re.A)
 _AGE = re.compile(r"(\d{3})([DWMY])", re.A)
 _NUMERALS: Final = {
-    "DS": re.compile(r"[0-9+\-eE. ]{0,24}", re.A),
-    "IS": re.compile(r"[0-9+\- ]{0,16}", re.A),
+    # Longer than PS3.5 6.2 allows: devices write more digits, and geometry must not be lost.
+    "DS": re.compile(r"[0-9+\-eE. ]{0,40}", re.A),
+    "IS": re.compile(r"[0-9+\-. ]{0,24}", re.A),
     "CS": re.compile(r"[A-Z0-9_ ]{0,32}", re.A),
 }
+_DEEPEST = 40  # real objects stay under ten; a structured report may nest its content deeper
 _OLDEST = 89  # HIPAA 45 CFR 164.514(b)(2)(i)(C): ages over 89 are one class
 
 _DUMMIES: Final[Mapping[str, bytes]] = {
@@ -186,16 +180,16 @@ class _Case:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where an attribute stands: its instance, its sequence, and whether codes there are public."""
+    """Where an attribute stands: instance, sequence and depth; whether codes there are public."""
 
     case: _Case
     parent: int
+    depth: int
     public_code: bool
     little_endian: bool
 
 
-_Element = DataElement | RawDataElement
-_Act = Callable[["Deidentifier", _Element, Verdict, "_Place"], _Element | None]
+_Act = Callable[["Deidentifier", Element, Verdict, "_Place"], Element | None]
 
 
 class Deidentifier:
@@ -245,33 +239,35 @@ class Deidentifier:
             When the transfer syntax is private or unknown.
         """
         with quiet_pydicom():
-            sop_class = _text(ds, _SOP_CLASS)
-            syntax = _transfer_syntax(ds)
-            _refuse_what_cannot_be_judged(ds, sop_class)
+            syntax = transfer_syntax_of(ds)
+            refuse_what_no_rule_judges(ds)
             patient_id, issuer = _patient(ds)
             case = _Case(
-                iod=iod_of(sop_class),
+                iod=iod_of(text_of(ds, _SOP_CLASS)),
                 shift=timedelta(days=date_shift_days(self._key, patient_id, issuer)),
                 identity_words=_identity_words(ds),
             )
-            clean = self._cleaned(ds, 0, case)
+            clean = self._cleaned(ds, 0, case, depth=0)
             original = _original_attributes(ds)
         pseudonym = patient_pseudonym(self._key, patient_id, issuer)
         little = ds.original_encoding[1] is not False
-        clean[_PATIENT_ID] = _raw(_PATIENT_ID, "LO", pseudonym.encode(), little=little)
-        clean[_PATIENT_NAME] = _raw(_PATIENT_NAME, "PN", pseudonym.encode(), little=little)
+        clean[_PATIENT_ID] = made(_PATIENT_ID, "LO", pseudonym.encode(), little=little)
+        clean[_PATIENT_NAME] = made(_PATIENT_NAME, "PN", pseudonym.encode(), little=little)
         self._declare(clean, little=little)
         clean.file_meta = _file_meta(clean, syntax)
         clean.preamble = b"\0" * 128
-        return clean, Identity(_text(clean, _STUDY), dict(case.uids), original)
+        return clean, Identity(text_of(clean, _STUDY), dict(case.uids), original)
 
-    def _cleaned(self, ds: Dataset, parent: int, case: _Case) -> Dataset:
+    def _cleaned(self, ds: Dataset, parent: int, case: _Case, *, depth: int) -> Dataset:
         """Return the data set, or the item of sequence `parent`, without its identity."""
-        clean = _empty_like(ds)
+        if depth > _DEEPEST:
+            raise CannotDeidentify(f"sequences are nested more than {_DEEPEST} deep")
+        clean = empty_like(ds)
         at = _Place(
             case,
             parent,
-            is_public_scheme(_text(ds, _SCHEME_DESIGNATOR)),
+            depth,
+            is_public_scheme(text_of(ds, _SCHEME_DESIGNATOR)),
             ds.original_encoding[1] is not False,
         )
         verdicts = self._verdicts
@@ -288,7 +284,7 @@ class Deidentifier:
                 continue
             _refuse_short(element)
             if verdict.action is Action.ITEMS:
-                if not _is_parsable_sequence(ds, tag):
+                if not is_parsable_sequence(ds, tag):
                     raise NotDicom("a sequence cannot be parsed")
                 element = ds[tag]
             kept = _ACTS[verdict.action](self, element, verdict, at)
@@ -298,27 +294,27 @@ class Deidentifier:
 
     # --- one place for each action --------------------------------------------------------------
 
-    def _keep(self, element: _Element, verdict: Verdict, at: _Place) -> _Element | None:
+    def _keep(self, element: Element, verdict: Verdict, at: _Place) -> Element | None:
         return element
 
-    def _empty(self, element: _Element, verdict: Verdict, at: _Place) -> _Element | None:
+    def _empty(self, element: Element, verdict: Verdict, at: _Place) -> Element | None:
         if verdict.vr == "SQ":
             return DataElement(element.tag, "SQ", Sequence())
         return _replaced(element, verdict, b"", at)
 
-    def _dummy(self, element: _Element, verdict: Verdict, at: _Place) -> _Element | None:
-        if not _bytes_of(element):
+    def _dummy(self, element: Element, verdict: Verdict, at: _Place) -> Element | None:
+        if not bytes_of(element):
             return _replaced(element, verdict, b"", at)
         return _replaced(element, verdict, _DUMMIES.get(verdict.vr, _DUMMY_TEXT), at)
 
-    def _lost(self, element: _Element, verdict: Verdict, at: _Place) -> _Element | None:
+    def _lost(self, element: Element, verdict: Verdict, at: _Place) -> Element | None:
         """Carry out the second choice, for a value that the first could not judge."""
         if verdict.otherwise is Action.REMOVE:
             return None
         return _ACTS[verdict.otherwise](self, element, verdict, at)
 
-    def _pseudonym(self, element: _Element, verdict: Verdict, at: _Place) -> _Element | None:
-        uids = [self._replace_uid(uid, at.case) for uid in _values(element)]
+    def _pseudonym(self, element: Element, verdict: Verdict, at: _Place) -> Element | None:
+        uids = [self._replace_uid(uid, at.case) for uid in values_of(element)]
         return _replaced(element, verdict, "\\".join(uids).encode("ascii"), at)
 
     def _replace_uid(self, uid: str, case: _Case) -> str:
@@ -328,14 +324,14 @@ class Deidentifier:
         case.uids[pseudonym] = uid
         return pseudonym
 
-    def _shift(self, element: _Element, verdict: Verdict, at: _Place) -> _Element | None:
-        shifted = [_shifted(value, verdict.vr, at.case.shift) for value in _values(element)]
+    def _shift(self, element: Element, verdict: Verdict, at: _Place) -> Element | None:
+        shifted = [_shifted(value, verdict.vr, at.case.shift) for value in values_of(element)]
         if any(value is None for value in shifted):
             return self._lost(element, verdict, at)
         return _replaced(element, verdict, "\\".join(map(str, shifted)).encode("ascii"), at)
 
-    def _descriptor(self, element: _Element, verdict: Verdict, at: _Place) -> _Element | None:
-        values = _values(element)
+    def _descriptor(self, element: Element, verdict: Verdict, at: _Place) -> Element | None:
+        values = values_of(element)
         cleaned = [clean_descriptor(value, identity=at.case.identity_words) for value in values]
         if cleaned == values:
             return element
@@ -343,25 +339,25 @@ class Deidentifier:
             return self._lost(element, verdict, at)
         return _replaced(element, verdict, "\\".join(cleaned).encode("ascii"), at)
 
-    def _technical(self, element: _Element, verdict: Verdict, at: _Place) -> _Element | None:
-        values = _values(element)
+    def _technical(self, element: Element, verdict: Verdict, at: _Place) -> Element | None:
+        values = values_of(element)
         if all(looks_technical(value, identity=at.case.identity_words) for value in values):
             return element
         return self._descriptor(element, verdict, at)
 
-    def _numeral(self, element: _Element, verdict: Verdict, at: _Place) -> _Element | None:
-        values = _values(element)
+    def _numeral(self, element: Element, verdict: Verdict, at: _Place) -> Element | None:
+        values = values_of(element)
         allowed = _NUMERALS[verdict.vr]
         if all(allowed.fullmatch(value) for value in values):
             if verdict.vr != "CS" and _repeats_identity(values, at.case.identity_words):
                 return self._lost(element, verdict, at)
             return element
-        if verdict.vr == "CS":
+        if verdict.vr == "CS" and element.tag != _CHARACTER_SET:
             return self._descriptor(element, verdict, at)
         return self._lost(element, verdict, at)
 
-    def _age(self, element: _Element, verdict: Verdict, at: _Place) -> _Element | None:
-        value = ("".join(_values(element))).strip()
+    def _age(self, element: Element, verdict: Verdict, at: _Place) -> Element | None:
+        value = ("".join(values_of(element))).strip()
         found = _AGE.fullmatch(value)
         if found is None:
             return self._lost(element, verdict, at)
@@ -369,9 +365,9 @@ class Deidentifier:
             return _replaced(element, verdict, b"090Y", at)
         return element
 
-    def _code(self, element: _Element, verdict: Verdict, at: _Place) -> _Element | None:
+    def _code(self, element: Element, verdict: Verdict, at: _Place) -> Element | None:
         """Keep a code of a published scheme; hide a local one, and the name of its scheme."""
-        values = _values(element)
+        values = values_of(element)
         if at.public_code:
             if all(_looks_coded(value, at.case.identity_words) for value in values):
                 return element
@@ -389,10 +385,10 @@ class Deidentifier:
     def _label(self, text: str) -> bytes:
         return label_pseudonym(self._key, text).encode("ascii")
 
-    def _items(self, element: _Element, verdict: Verdict, at: _Place) -> _Element | None:
+    def _items(self, element: Element, verdict: Verdict, at: _Place) -> Element | None:
         assert not isinstance(element, RawDataElement)  # _cleaned has parsed it
         items = [
-            self._cleaned(item, int(element.tag), at.case)
+            self._cleaned(item, int(element.tag), at.case, depth=at.depth + 1)
             for item in element.value or ()
             if not _names_the_subject(item)
         ]
@@ -413,19 +409,19 @@ class Deidentifier:
         )
 
         def put(tag: int, vr: str, text: str) -> None:
-            clean[tag] = _raw(tag, vr, text.encode("ascii"), little=little)
+            clean[tag] = made(tag, vr, text.encode("ascii"), little=little)
 
         put(0x00120062, "CS", "YES")  # PatientIdentityRemoved
         put(0x00120063, "LO", method)  # DeidentificationMethod
         items = []
         for value, meaning in sorted(codes):
-            item = _empty_like(clean)
+            item = empty_like(clean)
             for tag, vr, text in (
                 (0x00080100, "SH", value),
                 (0x00080102, "SH", "DCM"),
                 (0x00080104, "LO", meaning),
             ):
-                item[tag] = _raw(tag, vr, text.encode("ascii"), little=little)
+                item[tag] = made(tag, vr, text.encode("ascii"), little=little)
             items.append(item)
         clean[0x00120064] = DataElement(0x00120064, "SQ", Sequence(items))
         modified = Option.RETAIN_MODIFIED_DATES in self._profile.options
@@ -444,7 +440,7 @@ class Deidentifier:
         source : Path
             A DICOM Part 10 file.
         target_folder : Path
-            Must exist; gets ``<pseudonymised SOP Instance UID>.dcm``.
+            Made when absent; gets ``<pseudonymised SOP Instance UID>.dcm``.
 
         Raises
         ------
@@ -456,11 +452,11 @@ class Deidentifier:
         with source.open("rb") as file:
             ds, pixels = read_header(file)
             clean, identity = self.deidentify(ds)
-            sop_instance_uid = _text(clean, _SOP_INSTANCE)
+            sop_instance_uid = text_of(clean, _SOP_INSTANCE)
             target = target_folder / f"{sop_instance_uid}.dcm"
             header = encoded(clean)
             write_whole(target, header, file, pixels)
-        return Instance(sop_instance_uid, _text(clean, _SOP_CLASS), target), identity
+        return Instance(sop_instance_uid, text_of(clean, _SOP_CLASS), target), identity
 
     def deidentify_folder(
         self, source: Path, target_folder: Path
@@ -498,18 +494,19 @@ class Deidentifier:
                 yield Quarantined(path, error)
 
     def _filed(self, path: Path, target_folder: Path, written: set[Path]) -> Cleaned:
+        if not os.access(path, os.R_OK):
+            raise NotDicom("the file cannot be read")
         with path.open("rb") as file:
             ds, pixels = read_header(file)
             clean, identity = self.deidentify(ds)
-            folders = (_text(clean, _PATIENT_ID), _text(clean, _STUDY), _text(clean, _SERIES))
-            sop_instance_uid = _text(clean, _SOP_INSTANCE)
+            folders = (text_of(clean, _PATIENT_ID), text_of(clean, _STUDY), text_of(clean, _SERIES))
+            sop_instance_uid = text_of(clean, _SOP_INSTANCE)
             target = target_folder.joinpath(*folders) / f"{sop_instance_uid}.dcm"
             if target in written:
                 raise CannotDeidentify("another file has the same SOP Instance UID")
-            target.parent.mkdir(parents=True, exist_ok=True)
             write_whole(target, encoded(clean), file, pixels)
         written.add(target)
-        instance = Instance(sop_instance_uid, _text(clean, _SOP_CLASS), target)
+        instance = Instance(sop_instance_uid, text_of(clean, _SOP_CLASS), target)
         return Cleaned(path, instance, identity)
 
 
@@ -528,46 +525,7 @@ _ACTS: Final[Mapping[Action, _Act]] = {
 }
 
 
-# --- what is refused ----------------------------------------------------------------------------
-
-
-def _refuse_what_cannot_be_judged(ds: Dataset, sop_class: str) -> None:
-    if not sop_class:
-        raise CannotDeidentify("the object does not say what it is (no SOP Class UID)")
-    if not sop_class.startswith(_JUDGED_WITHIN):
-        for beginning, what in _UNJUDGED.items():
-            if sop_class.startswith(beginning):
-                raise CannotDeidentify(f"the object is {what}")
-    if sop_class not in known_sop_classes():
-        raise CannotDeidentify("the object's SOP class is private, retired or no image storage")
-    for tag in (_SOP_INSTANCE, _STUDY, _SERIES):
-        if not _text(ds, tag):
-            raise CannotDeidentify("the object lacks an instance, series or study UID")
-    if _text(ds, 0x00280301) == "YES":
-        raise CannotDeidentify("text is burned into the pixels (BurnedInAnnotation is YES)")
-    if 0x00287FE0 in ds:
-        raise CannotDeidentify("the pixels are kept elsewhere (Pixel Data Provider URL)")
-    if 0x00420011 in ds:
-        raise CannotDeidentify("the object holds an encapsulated document")
-    if 0x54000100 in ds:
-        raise CannotDeidentify("the object holds a waveform")
-    _refuse_overlay_in_pixels(ds)
-
-
-def _refuse_overlay_in_pixels(ds: Dataset) -> None:
-    """Refuse a retired overlay in unused bits of the pixels: they are copied untouched."""
-    for group in range(0x6000, 0x6100, 2):
-        position, data = group << 16 | 0x0102, group << 16 | 0x3000
-        if position in ds and data not in ds:
-            try:
-                embedded = ds[position].value not in (None, "", 0)
-            except PARSER_ERRORS:
-                embedded = True
-            if embedded:
-                raise CannotDeidentify("an overlay is hidden in the bits of the pixels")
-
-
-def _refuse_short(element: _Element) -> None:
+def _refuse_short(element: Element) -> None:
     """Refuse a value that ends before its length says: the file was cut off."""
     if (
         isinstance(element, RawDataElement)
@@ -577,73 +535,15 @@ def _refuse_short(element: _Element) -> None:
         raise NotDicom("the file ends within an attribute")
 
 
-def _transfer_syntax(ds: Dataset) -> str:
-    """Return the transfer syntax of a readable object.
-
-    Raises
-    ------
-    NotDicom, UnsupportedTransferSyntax, CannotDeidentify
-        Without one; with a private one; with one that carries video or no pixels.
-    """
-    syntax = str(getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID", "")).strip("\0 ")
-    if not syntax:
-        raise NotDicom("the file does not name its transfer syntax")
-    if syntax in _VIDEO_SYNTAXES:
-        raise CannotDeidentify("the object is a video")
-    if syntax in _PIXELS_ELSEWHERE:
-        raise CannotDeidentify("the pixels are kept elsewhere (JPIP)")
-    if UID(syntax).type != "Transfer Syntax" and syntax not in _SYNTAXES_BESIDE_THE_DICTIONARY:
-        raise UnsupportedTransferSyntax("the transfer syntax is private or unknown")
-    return syntax
-
-
 # --- reading values -----------------------------------------------------------------------------
-
-
-def _bytes_of(element: _Element) -> bytes:
-    """Return the value as bytes; a value that has been parsed before becomes UTF-8."""
-    if isinstance(element, RawDataElement):
-        return element.value or b""
-    value = element.value
-    if isinstance(value, bytes):
-        return value
-    if value is None:
-        return b""
-    values = value if isinstance(value, list | tuple | MultiValue) else [value]
-    return "\\".join(str(part) for part in values).encode("utf-8", "surrogateescape")
-
-
-def _values(element: _Element) -> list[str]:
-    """Return the values as text, each byte one character; nothing but padding is stripped."""
-    text = _bytes_of(element).decode("latin-1")
-    return [value.strip(" \0") for value in text.split("\\")]
-
-
-def _text(ds: Dataset, tag: int) -> str:
-    """Return one short value as text; empty when absent."""
-    if tag not in ds:
-        return ""
-    element = ds.get_item(tag)
-    if not isinstance(element, RawDataElement | DataElement):
-        return ""
-    return _values(element)[0]
-
-
-def _is_parsable_sequence(ds: Dataset, tag: BaseTag) -> bool:
-    """Return whether the attribute can be read as a sequence; a UN value is parsed, too."""
-    try:
-        element = ds[tag]
-        return element.VR == "SQ" and all(isinstance(item, Dataset) for item in element.value or ())
-    except PARSER_ERRORS:
-        return False
 
 
 def _patient(ds: Dataset) -> tuple[str, str]:
     """Return what names the patient: id and issuer, or the study where there is no id."""
-    patient_id = _text(ds, _PATIENT_ID)
+    patient_id = text_of(ds, _PATIENT_ID)
     if patient_id:
-        return patient_id, _text(ds, _ISSUER)
-    return "", f"study {_text(ds, _STUDY)}"
+        return patient_id, text_of(ds, _ISSUER)
+    return "", f"study {text_of(ds, _STUDY)}"
 
 
 def _identity_words(ds: Dataset) -> frozenset[str]:
@@ -652,7 +552,7 @@ def _identity_words(ds: Dataset) -> frozenset[str]:
     for tag in _NAMING_TAGS:
         element = ds.get_item(tag) if tag in ds else None
         if isinstance(element, RawDataElement | DataElement):
-            words |= words_of(_bytes_of(element).decode("latin-1"))
+            words |= words_of(bytes_of(element).decode("latin-1"))
     return words
 
 
@@ -682,11 +582,11 @@ _NAMING_TAGS: Final = (
 
 def _names_the_subject(item: Dataset) -> bool:
     """Return whether a content item says who the subject is (PS3.16 TID 1006 ff.)."""
-    if 0x0040A043 not in item or not _is_parsable_sequence(item, BaseTag(0x0040A043)):
+    if 0x0040A043 not in item or not is_parsable_sequence(item, BaseTag(0x0040A043)):
         return False
     return any(
-        _text(concept, 0x00080100) in _SUBJECT_CONCEPTS
-        and _text(concept, _SCHEME_DESIGNATOR) == "DCM"
+        text_of(concept, 0x00080100) in _SUBJECT_CONCEPTS
+        and text_of(concept, _SCHEME_DESIGNATOR) == "DCM"
         for concept in item[0x0040A043].value or ()
     )
 
@@ -713,7 +613,6 @@ def _is_well_known(uid: str) -> bool:
     return (
         UID(uid).type != ""
         or uid in known_sop_classes()
-        or uid in _SYNTAXES_BESIDE_THE_DICTIONARY
         or _PUBLIC_CODE_SYSTEM.fullmatch(uid) is not None
     )
 
@@ -748,31 +647,16 @@ def _looks_coded(text: str, identity: frozenset[str]) -> bool:
 # --- making values ------------------------------------------------------------------------------
 
 
-def _raw(tag: int, vr: str, value: bytes, *, little: bool) -> RawDataElement:
-    """Return an element with a value that is ASCII and so the same in every character set."""
-    if len(value) % 2:
-        value += b"\0" if vr in ("UI", "OB", "UN") else b" "
-    return RawDataElement(BaseTag(tag), vr, len(value), value, 0, False, little)
-
-
-def _replaced(element: _Element, verdict: Verdict, value: bytes, at: _Place) -> RawDataElement:
-    return _raw(int(element.tag), verdict.vr or "UN", value, little=at.little_endian)
-
-
-def _empty_like(ds: Dataset) -> Dataset:
-    """Return an empty data set that is written in the encoding of `ds`."""
-    empty = Dataset(parent_encoding=ds.original_character_set)
-    implicit, little = ds.original_encoding
-    empty.set_original_encoding(implicit, little, ds.original_character_set)
-    return empty
+def _replaced(element: Element, verdict: Verdict, value: bytes, at: _Place) -> RawDataElement:
+    return made(int(element.tag), verdict.vr or "UN", value, little=at.little_endian)
 
 
 def _file_meta(clean: Dataset, syntax: str) -> FileMetaDataset:
     """Return new file meta information: nothing of the source's goes in (PS3.10 7.1)."""
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = UID(_text(clean, _SOP_CLASS))
-    meta.MediaStorageSOPInstanceUID = UID(_text(clean, _SOP_INSTANCE))
+    meta.MediaStorageSOPClassUID = UID(text_of(clean, _SOP_CLASS))
+    meta.MediaStorageSOPInstanceUID = UID(text_of(clean, _SOP_INSTANCE))
     meta.TransferSyntaxUID = UID(syntax)
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME

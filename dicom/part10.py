@@ -11,6 +11,7 @@ import io
 import os
 import struct
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,15 +47,32 @@ PARSER_ERRORS: Final = (
 _PIXEL_TAGS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # float, double float, integer
 
 
+class _Quiet:
+    """How many threads want pydicom quiet, and what it was before the first of them."""
+
+    lock = threading.Lock()
+    users = 0
+    before = config.WARN
+
+
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Let pydicom not warn of odd values: its warnings quote them."""
-    before = config.settings.reading_validation_mode
-    config.settings.reading_validation_mode = config.IGNORE
+    """Let pydicom not warn of odd values: its warnings quote them.
+
+    The setting is the whole process's; it comes back when the last thread leaves.
+    """
+    with _Quiet.lock:
+        if _Quiet.users == 0:
+            _Quiet.before = config.settings.reading_validation_mode
+            config.settings.reading_validation_mode = config.IGNORE
+        _Quiet.users += 1
     try:
         yield
     finally:
-        config.settings.reading_validation_mode = before
+        with _Quiet.lock:
+            _Quiet.users -= 1
+            if _Quiet.users == 0:
+                config.settings.reading_validation_mode = _Quiet.before
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +164,7 @@ def write_whole(target: Path, header: bytes, source: BinaryIO, pixels: Extent) -
     """Write header and pixel bytes so that the file appears at once, or not at all."""
     part: Path | None = None
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as file:
             part = Path(file.name)
             file.write(header)

@@ -243,6 +243,7 @@ _CODE_TAGS = frozenset(
     {0x00080100, 0x00080102, 0x00080103, 0x00080104, 0x00080119, 0x00080120}
 )  # Code Value, Scheme Designator, Scheme Version, Meaning, Long and URN Code Value (PS3.3 8.8)
 
+_CHARACTER_SET: Final = 0x00080005
 _OVERLAYS_AND_CURVES = frozenset(range(0x5000, 0x5100)) | frozenset(range(0x6000, 0x6100))
 
 
@@ -313,6 +314,8 @@ class Profile:
             return _removed("not an attribute of a data set")
         if group in _OVERLAYS_AND_CURVES:
             return _removed("overlay or curve: the whole plane goes, PS3.15 Table E.1-1")
+        if tag == _CHARACTER_SET:
+            return Verdict(Action.NUMERAL, Action.REMOVE, "CS", "character set; never a dummy")
         rule = _table().rules.get(tag)
         kind = _type_in(iod, parent, tag)
         known = _dictionary_vr(tag)

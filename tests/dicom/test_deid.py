@@ -495,6 +495,45 @@ def test_codes_of_a_published_scheme_stay_and_local_ones_are_hidden(engine):
     assert abused.CodeMeaning == "Brain"
 
 
+def test_content_that_says_who_the_subject_is_is_dropped(engine):
+    """PS3.16 TID 1007: a birth date moved with the study's date would still tell the age."""
+
+    def content(concept: str, **values: str) -> Dataset:
+        item, name = Dataset(), Dataset()
+        name.CodeValue, name.CodingSchemeDesignator, name.CodeMeaning = concept, "DCM", "-"
+        item.ConceptNameCodeSequence = [name]
+        for keyword, value in values.items():
+            setattr(item, keyword, value)
+        return item
+
+    ds = slice_of_mr(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.33")
+    ds.ContentSequence = [
+        content("121031", Date="19500102"),
+        content("121033", TextValue="74"),
+        content("111060", Date="20240229"),
+    ]
+    clean, _ = engine.deidentify(ds)
+    assert [item.Date for item in clean.ContentSequence] == [clean.StudyDate]
+
+
+def test_a_misspelt_character_set_is_dropped_not_replaced(engine):
+    ds = slice_of_mr()
+    add(ds, 0x00080005, "CS", "iso ir wagner")
+    clean, _ = engine.deidentify(ds)
+    assert "SpecificCharacterSet" not in clean
+
+
+def test_over_long_numbers_of_the_geometry_stay(engine, tmp_path):
+    source = as_file(slice_of_mr(ImagePositionPatient=["1", "2.25", "3"]), tmp_path / "a.dcm")
+    content = source.read_bytes()
+    short, long = b"DS\x08\x001\\2.25\\3", b"DS\x28\x00-123.45678901234567890123456789\\2.25\\3 "
+    assert content.count(short) == 1
+    long = long[:2] + struct.pack("<H", len(long) - 4) + long[4:]
+    source.write_bytes(content.replace(short, long))
+    clean, _ = clean_file(engine, source, tmp_path)
+    assert long in clean.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("charset", "name", "text"),
     [
@@ -617,6 +656,21 @@ def test_uids_of_the_standard_stay(engine):
 def test_what_no_rule_judges_is_refused(engine, attributes):
     with pytest.raises(CannotDeidentify):
         engine.deidentify(slice_of_mr(**attributes))
+
+
+@pytest.mark.parametrize("depth", [41, 400])
+def test_sequences_nested_without_end_are_refused(engine, tmp_path, depth):
+    """A value of defined length inside another, hundreds deep, must not exhaust the stack."""
+    item = b""
+    for _ in range(depth):
+        head = struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item
+        item = struct.pack("<HH2sHL", 0x0008, 0x2218, b"SQ", 0, len(head)) + head
+    source = as_file(slice_of_mr(), tmp_path / "deep.dcm")
+    content = source.read_bytes()
+    place = content.index(b"\x10\x00\x10\x00PN")  # before PatientName: group 0008 ends here
+    source.write_bytes(content[:place] + item + content[place:])
+    with pytest.raises((CannotDeidentify, NotDicom)):
+        clean_file(engine, source, tmp_path)
 
 
 def test_an_overlay_in_the_bits_of_the_pixels_is_refused(engine):

@@ -1,0 +1,98 @@
+"""What de-identification refuses: objects whose content no rule judges.
+
+Documents, video, waveforms and raw data may hold anything; text may be burned into pixels, or an
+overlay hidden in their unused bits. Such an object is stopped before any more of it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from pydicom import Dataset
+from pydicom.uid import UID
+
+from dicom.elements import text_of
+from dicom.errors import CannotDeidentify, NotDicom, UnsupportedTransferSyntax
+from dicom.part10 import PARSER_ERRORS
+from dicom.profile import known_sop_classes
+
+# Objects whose content no rule of this engine judges, by the beginning of their SOP Class UID.
+_UNJUDGED: Final[Mapping[str, str]] = {
+    "1.2.840.10008.5.1.4.1.1.104.": "an encapsulated document",
+    "1.2.840.10008.5.1.4.1.1.9.": "a waveform",
+    "1.2.840.10008.5.1.4.1.1.66": "raw data",
+    "1.2.840.10008.5.1.4.1.1.77.1.1.1": "a video",
+    "1.2.840.10008.5.1.4.1.1.77.1.2.1": "a video",
+    "1.2.840.10008.5.1.4.1.1.77.1.4.1": "a video",
+}
+_JUDGED_WITHIN: Final = ("1.2.840.10008.5.1.4.1.1.66.",)  # registration, SEG ... beside raw data
+_VIDEO_SYNTAXES: Final = tuple(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))
+_PIXELS_ELSEWHERE: Final = ("1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95")  # JPIP
+_SOP_CLASS: Final = 0x00080016
+_NEEDED: Final = (0x00080018, 0x0020000D, 0x0020000E)  # SOP Instance, Study, Series Instance UID
+
+
+def refuse_what_no_rule_judges(ds: Dataset) -> None:
+    """Refuse an object that must not be passed on whatever is done to its header.
+
+    Raises
+    ------
+    CannotDeidentify
+        For documents, waveforms, video, raw data, objects of no known storage class or without
+        their UIDs, burned-in annotation, pixels kept elsewhere or with an overlay in their bits.
+    """
+    sop_class = text_of(ds, _SOP_CLASS)
+    if not sop_class:
+        raise CannotDeidentify("the object does not say what it is (no SOP Class UID)")
+    if not sop_class.startswith(_JUDGED_WITHIN):
+        for beginning, what in _UNJUDGED.items():
+            if sop_class.startswith(beginning):
+                raise CannotDeidentify(f"the object is {what}")
+    if sop_class not in known_sop_classes():
+        raise CannotDeidentify("the object's SOP class is private, retired or not of a study")
+    for tag in _NEEDED:
+        if not text_of(ds, tag):
+            raise CannotDeidentify("the object lacks an instance, series or study UID")
+    if text_of(ds, 0x00280301) == "YES":
+        raise CannotDeidentify("text is burned into the pixels (BurnedInAnnotation is YES)")
+    if 0x00287FE0 in ds:
+        raise CannotDeidentify("the pixels are kept elsewhere (Pixel Data Provider URL)")
+    if 0x00420011 in ds:
+        raise CannotDeidentify("the object holds an encapsulated document")
+    if 0x54000100 in ds:
+        raise CannotDeidentify("the object holds a waveform")
+    _refuse_overlay_in_pixels(ds)
+
+
+def _refuse_overlay_in_pixels(ds: Dataset) -> None:
+    """Refuse a retired overlay in unused bits of the pixels: they are copied untouched."""
+    for group in range(0x6000, 0x6100, 2):
+        position, data = group << 16 | 0x0102, group << 16 | 0x3000
+        if position in ds and data not in ds:
+            try:
+                embedded = ds[position].value not in (None, "", 0)
+            except PARSER_ERRORS:
+                embedded = True
+            if embedded:
+                raise CannotDeidentify("an overlay is hidden in the bits of the pixels")
+
+
+def transfer_syntax_of(ds: Dataset) -> str:
+    """Return the transfer syntax of a readable object.
+
+    Raises
+    ------
+    NotDicom, UnsupportedTransferSyntax, CannotDeidentify
+        Without one; with a private one; with one that carries video or no pixels.
+    """
+    syntax = str(getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID", "")).strip("\0 ")
+    if not syntax:
+        raise NotDicom("the file does not name its transfer syntax")
+    if syntax in _VIDEO_SYNTAXES:
+        raise CannotDeidentify("the object is a video")
+    if syntax in _PIXELS_ELSEWHERE:
+        raise CannotDeidentify("the pixels are kept elsewhere (JPIP)")
+    if UID(syntax).type != "Transfer Syntax":
+        raise UnsupportedTransferSyntax("the transfer syntax is private or newer than this engine")
+    return syntax
