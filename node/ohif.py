@@ -7,8 +7,6 @@ as they were published. All else goes out as it lies there, compressed when it w
 Only names that are in `dist/` are served, so no path can lead out of it.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import json
@@ -34,6 +32,7 @@ _SCRIPT_ROOTS: tuple[tuple[bytes, bytes], ...] = (
     (b'__webpack_require__.p = "/";', f'__webpack_require__.p = "{MOUNT}";'.encode()),
     (b"('/dicom-microscopy-viewer/", f"('{MOUNT}dicom-microscopy-viewer/".encode()),
 )
+_MANIFEST = b'<link rel="manifest" href="/manifest.json">'  # browsers ask for it without the cookie
 _MARKUP_ROOT = re.compile(rb"""(?<=[=:(])( ?["']?)/(?=["'a-z0-9])""")
 _HASHED_NAME = re.compile(r"(^|\.)[0-9a-f]{16}\.(js|wasm|woff2)$")
 
@@ -142,7 +141,8 @@ def mend(name: str, content: bytes) -> bytes:
     if name.endswith(".js"):
         for root, ours in _SCRIPT_ROOTS:
             content = content.replace(root, ours)
-    elif name.endswith((".html", ".css", "manifest.json")):
+    elif name.endswith((".html", ".css")):
+        content = content.replace(_MANIFEST, b"")
         content = _MARKUP_ROOT.sub(rb"\1" + MOUNT.encode(), content)
     return content
 
