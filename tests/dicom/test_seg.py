@@ -7,6 +7,8 @@ from pathlib import Path
 import highdicom
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -83,6 +85,29 @@ def test_a_wrong_spacing_in_the_source_does_not_reach_the_result(tmp_path: Path)
     measures = ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert measures.SpacingBetweenSlices == pytest.approx(3.0)
     assert list(measures.PixelSpacing) == pytest.approx([1.5, 1.25])
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    shape=st.tuples(st.integers(1, 5), st.integers(3, 11), st.integers(3, 11)),
+    count=st.integers(1, 4),
+    seed=st.integers(0, 999),
+)
+def test_any_labels_of_any_size_survive(
+    tmp_path_factory: pytest.TempPathFactory, shape: tuple[int, int, int], count: int, seed: int
+) -> None:
+    # Frames of a BINARY SEG are packed without a gap, mostly not at the border of a byte.
+    folder = tmp_path_factory.mktemp("any")
+    volume = read_volume(write_series(folder, shape_kji=shape))
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, count + 1, shape).astype(np.uint8)
+    labels[rng.random(shape[0]) < 0.3] = 0
+    names = ("kidney_left", "liver", "spleen", "tumour")[:count]
+    path = folder / "seg.dcm"
+    encoded(labels, volume, segments_of(*names)).save_as(path)
+    check_seg(path, labels, volume)
+    for number in range(1, count + 1):
+        np.testing.assert_array_equal(read_by_highdicom(path, volume, number), labels == number)
 
 
 # --- what it says -------------------------------------------------------------------------------
