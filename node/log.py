@@ -48,6 +48,7 @@ SAFE_FIELDS = frozenset(
         "priority",
         "process",
         "reason",
+        "reference",
         "route",
         "seconds",
         "series",

@@ -25,6 +25,7 @@ from dicom.errors import (
 )
 from node.auth import COOKIE, ROLES, Guard
 from node.faults import fault, status_of
+from node.log import SAFE_FIELDS
 from node.parts import WorkerBell
 from pipelines.store import Role
 from tests.node.front import (
@@ -407,6 +408,7 @@ def test_an_unforeseen_error_gives_a_reference_and_no_traceback(front: Front) ->
     assert answer.json()["code"] == "unexpected_error"
     (entry,) = [entry for entry in logs if entry["event"] == "request_failed"]
     assert entry["reference"] in answer.json()["message"]
+    assert set(entry) - {"log_level", "exc_info"} <= SAFE_FIELDS  # the log drops none of it
     assert "DOE" not in answer.text and "ZeroDivision" not in answer.text
 
 
@@ -419,6 +421,7 @@ def test_the_access_log_names_routes_and_no_paths(front: Front) -> None:
     assert requests[0]["route"] == "/api/jobs/{job}/cancel"
     assert requests[0]["user"] == USERS["radiologist"]
     assert "1.2.840.99999" not in repr(logs)
+    assert all(set(entry) - {"log_level"} <= SAFE_FIELDS for entry in requests)
 
 
 def test_the_front_imports_neither_torch_nor_monai() -> None:
