@@ -12,10 +12,19 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.orm import Session, sessionmaker
 
-from dicom.errors import InvalidSettings, PeerUnreachable
+from dicom.errors import DiskFull, InvalidSettings, PeerUnreachable
 from pipelines.records import Base
 
 _MIGRATIONS = Path(__file__).parents[1] / "migrations"
+_MIGRATION_LOCK = 0x7261646C  # any number that nobody else uses
+_PG_DISK_FULL = "53100"
+_SQLITE_AWAY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN")
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_IOERR",
+    "SQLITE_CANTOPEN",
+    "SQLITE_READONLY",
+)
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -31,7 +40,7 @@ def open_engine(url: str) -> sa.Engine:
     """
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:  # the second: a port that is no number
         raise InvalidSettings("database.url is no database URL") from error
     if parsed.get_backend_name() == "sqlite":
         engine = sa.create_engine(url, connect_args={"timeout": 30})
@@ -70,8 +79,14 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Give a session whose changes are not kept."""
-        with self._sessions() as session:
+        """Give a session whose changes are not kept.
+
+        Raises
+        ------
+        PeerUnreachable
+            When the database does not answer, or stays locked.
+        """
+        with _coded(), self._sessions() as session:
             yield session
 
     @contextmanager
@@ -80,8 +95,15 @@ class Database:
 
         On SQLite the write lock is taken at once, so that two writers wait for each other
         instead of failing half-way.
+
+        Raises
+        ------
+        PeerUnreachable
+            When the database does not answer, or stays locked.
+        DiskFull
+            When there is no room for it.
         """
-        with self._sessions() as session, session.begin():
+        with _coded(), self._sessions() as session, session.begin():
             if self.is_sqlite:
                 session.execute(sa.text("BEGIN IMMEDIATE"))
             yield session
@@ -89,21 +111,25 @@ class Database:
     def migrate(self, revision: str = "head") -> None:
         """Bring the schema to `revision` (`head`, `base` or a revision's id).
 
+        All steps are one transaction; processes that start together go one after the other.
+
         Raises
         ------
         PeerUnreachable
             When the database server does not answer.
         """
         config = self._alembic()
-        try:
-            with self.engine.begin() as connection:
-                config.attributes["connection"] = connection
-                if revision == "base":
-                    command.downgrade(config, revision)
-                else:
-                    command.upgrade(config, revision)
-        except sa.exc.OperationalError as error:
-            raise PeerUnreachable("the database does not answer, or refuses the login") from error
+        with _coded(), self.engine.begin() as connection:
+            if self.is_sqlite:
+                # Python's driver would let each CREATE TABLE stand by itself.
+                connection.execute(sa.text("BEGIN IMMEDIATE"))
+            else:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            config.attributes["connection"] = connection
+            if revision == "base":
+                command.downgrade(config, revision)
+            else:
+                command.upgrade(config, revision)
 
     def differences(self) -> list[str]:
         """Return how the tables in the database differ from `records`; empty when they do not."""
@@ -120,5 +146,20 @@ class Database:
 
     def _alembic(self) -> Config:
         config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         return config
+
+
+@contextmanager
+def _coded() -> Iterator[None]:
+    """Give a code to what another system, or this machine, has to mend: a step is tried again."""
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        # SQLite calls our own mistakes (no such table) by the same class: those go up untouched.
+        name = getattr(error.orig, "sqlite_errorname", "")
+        if name == "SQLITE_FULL" or getattr(error.orig, "sqlstate", None) == _PG_DISK_FULL:
+            raise DiskFull("no room left for the database") from error
+        if name and not name.startswith(_SQLITE_AWAY):
+            raise
+        raise PeerUnreachable("the database does not answer, or refuses the login") from error
