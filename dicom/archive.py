@@ -10,7 +10,9 @@ so no error text of this file carries one.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +22,14 @@ from typing import Literal, Self
 
 import httpx
 
-from dicom.errors import ArchiveMismatch, NotDicom, PeerRefused, PeerUnreachable
+from dicom.errors import (
+    ArchiveMismatch,
+    DiskFull,
+    InvalidSettings,
+    NotDicom,
+    PeerRefused,
+    PeerUnreachable,
+)
 from dicom.study import Instance, Series
 
 Level = Literal["patients", "studies", "series", "instances"]
@@ -323,8 +332,14 @@ class Archive:
         ------
         ArchiveMismatch
             When an instance vanished meanwhile, or a file has not the size that was announced.
+        InvalidSettings
+            When the storage folder is not on this machine, or not ours to read.
+        DiskFull
+            When a download finds no room.
         """
         if self._storage is not None:
+            if not os.access(self._storage, os.R_OK | os.X_OK):
+                raise InvalidSettings("the archive's storage folder cannot be read from here")
             paths = [self._stored_file(instance) for instance in series.instances]
         else:
             folder.mkdir(parents=True, exist_ok=True)
@@ -401,6 +416,10 @@ class Archive:
                         file.write(chunk)
         except httpx.TransportError as error:
             raise _unreachable(error) from None
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise DiskFull("no room to fetch a series from the archive") from None
+            raise
         _check_size(partial, instance)
         return partial.replace(path)
 

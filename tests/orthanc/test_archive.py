@@ -7,8 +7,16 @@ import httpx
 import pytest
 from pydicom import dcmread
 
+from dicom.archive import Archive
 from dicom.dimse import send_folder, store
-from dicom.errors import ArchiveMismatch, NotDicom, PeerRefused, PeerUnreachable
+from dicom.errors import (
+    ArchiveMismatch,
+    DiskFull,
+    InvalidSettings,
+    NotDicom,
+    PeerRefused,
+    PeerUnreachable,
+)
 from dicom.phantom import WrittenHead, write_head_study
 from dicom.web import WebPeer
 from tests.orthanc.servers import (
@@ -90,6 +98,28 @@ def test_a_download_goes_on_where_it_stopped(
         again = archive.fetch(series, tmp_path / "downloads").instances
         assert again[0].path.stat().st_size == series.instances[0].size
         assert all(i.path.stat().st_mtime_ns == written[i.path] for i in again[1:])
+
+
+def test_a_full_disk_or_a_wrong_storage_folder_is_said(
+    clinical: RunningOrthanc, head: WrittenHead, tmp_path: Path
+):
+    send(clinical, files_of(head))
+    config = clinical.config
+    with clinical.archive(colocated=False) as far:
+        (series_id,) = far.lookup("series", head.series.series_uid)
+        series = far.series(series_id)
+        full = tmp_path / "downloads"
+        full.mkdir()
+        # Every write to this device finds no room.
+        (full / f"{series.instances[0].file_uuid}.part").symlink_to("/dev/full")
+        with pytest.raises(DiskFull):
+            far.fetch(series, full)
+    elsewhere = tmp_path / "elsewhere"
+    with (
+        Archive(config.url, config.user, config.password, storage=elsewhere) as archive,
+        pytest.raises(InvalidSettings),
+    ):
+        archive.fetch(series, tmp_path)
 
 
 def test_what_vanished_meanwhile_is_a_mismatch(
