@@ -24,8 +24,15 @@
   window.config = {
     name: 'radloop',
     routerBasename: '/ohif',
-    extensions: [],
-    modes: [],
+    extensions: ['/ohif/config/hanging.js'],
+    modes: [], // the stock ones
+    modesConfiguration: {
+      '@ohif/mode-longitudinal': {
+        hangingProtocol: { $set: 'radloop' },
+        routes: { 0: { layoutInstance: { props: { rightPanelClosed: { $set: false } } } } },
+      },
+      '@ohif/mode-segmentation': { hangingProtocol: { $set: 'radloop' } },
+    },
     customizationService: {
       global: {
         'cornerstone.segmentationToolbarSections': SEGMENTATION_TOOLS,

@@ -1,0 +1,130 @@
+"""A whole front for a browser: real archives with a head and its segmentation, real logins."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+from dicom.codes import ARTIFICIAL_INTELLIGENCE, STRUCTURES
+from dicom.phantom import WrittenHead, write_head_study
+from dicom.seg import Algorithm, ResultUids, Segment, encode_seg
+from dicom.uids import derived_uid
+from dicom.volume import read_grid
+from models.registry import Registry
+from node.app import create_app
+from node.auth import Auth
+from node.parts import DicomAddress, FrontParts, WorkerBell
+from node.proxy import Upstream
+from pipelines.store import Access, Database, Jobs, Studies
+from tests.node.serving import serving
+from tests.orthanc import servers
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+OHIF_DIST = ROOT / ".ohif" / "dist"
+PASSWORD = "a-long-enough-password"  # noqa: S105 - of users that live for one test
+SEGMENT = "Brain"
+
+
+@dataclass(frozen=True)
+class SeenNode:
+    """What a browser can be pointed at.
+
+    `head` lies in the clinical archive with a segmentation of its brain; `research_head`, without
+    one, in the research archive.
+    """
+
+    base: str
+    orthanc: servers.OrthancPair
+    head: WrittenHead
+    research_head: WrittenHead
+    seg_series_uid: str
+    seg_rgb: tuple[int, int, int]
+
+    @property
+    def study_link(self) -> str:
+        """The address that opens the study with its segmentation on it."""
+        return (
+            f"{self.base}/ohif/segmentation?StudyInstanceUIDs={self.head.study.study_uid}"
+            f"&initialSeriesInstanceUID={self.seg_series_uid}"
+        )
+
+
+def brain_seg(head: WrittenHead) -> tuple[bytes, str, tuple[int, int, int]]:
+    """Return a SEG of the phantom's true brain: its bytes, series UID and colour."""
+    structure = STRUCTURES["brain"]
+    segment = Segment(1, SEGMENT, structure.category, structure.type, None, None, structure.rgb)
+    parts = (head.study.study_uid, "brain")
+    uids = ResultUids(
+        derived_uid(*parts, "series"),
+        derived_uid(*parts, "instance"),
+        (derived_uid(*parts, "tracking"),),
+    )
+    seg = encode_seg(
+        head.head.brain_kji,
+        read_grid(head.series),
+        (segment,),
+        algorithm=Algorithm("phantom", "1", "radloop", ARTIFICIAL_INTELLIGENCE),
+        uids=uids,
+        series_number=901,
+        series_description="Brain (radloop)",
+        content_label="BRAIN",
+        created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    )
+    out = BytesIO()
+    seg.save_as(out, enforce_file_format=True)
+    return out.getvalue(), uids.series_uid, structure.rgb
+
+
+@contextmanager
+def seen_node(folder: Path, *, slices: int = 32, size: int = 128) -> Iterator[SeenNode]:
+    """Start the archives and the front, fill them, and stop all when the block ends."""
+    head = write_head_study(folder / "head", slices=slices, size=size, plane="axial")
+    research = write_head_study(folder / "research", slices=8, size=64, seed=8)
+    seg, series_uid, rgb = brain_seg(head)
+    clinical_config = servers.clinical_config(folder / "orthanc-clinical")
+    research_config = servers.research_config(folder / "orthanc-research")
+    with servers.running(clinical_config, research_config) as (first, second):
+        with first.archive() as archive:
+            for one in head.series.instances:
+                archive.store(one.path)
+            archive.store(seg)
+        with second.archive() as archive:
+            for one in research.series.instances:
+                archive.store(one.path)
+        pair = servers.OrthancPair(first, second)
+        with serving(create_app(_parts(folder, pair))) as base:
+            yield SeenNode(base, pair, head, research, series_uid, rgb)
+
+
+def _parts(folder: Path, pair: servers.OrthancPair) -> FrontParts:
+    database = Database(f"sqlite:///{folder / 'radloop.db'}")
+    database.migrate()
+    access = Access(database)
+    auth = Auth(access)
+    auth.add_user("rita", role="radiologist", password=PASSWORD)
+    auth.add_user("rolf", role="researcher", password=PASSWORD)
+    listener = pair.clinical.config.listener
+    assert listener is not None
+    return FrontParts(
+        version="test",
+        auth=auth,
+        studies=Studies(database),
+        jobs=Jobs(database),
+        access=access,
+        clinical=pair.clinical.archive(),
+        clinical_web=_upstream(pair.clinical),
+        research_web=_upstream(pair.research),
+        registry=Registry(()),
+        routes=(),
+        dicom=DicomAddress(listener.aet, listener.port),
+        bell=WorkerBell(f"http://127.0.0.1:{servers.free_port()}/wake", "nobody"),
+        ohif_dist=OHIF_DIST,
+        ohif_config=ROOT / "ohif-config",
+    )
+
+
+def _upstream(orthanc: servers.RunningOrthanc) -> Upstream:
+    config = orthanc.config
+    return Upstream(f"{config.url}/dicom-web", config.user, config.password)
