@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from pydicom import Dataset
@@ -145,7 +145,7 @@ def _predict_series(
             bundle=bundle,
             key=f"{series.series_uid}\n{bundle.sha256}",
             series_number=_SERIES_NUMBER,
-            created=datetime.now(UTC),
+            created=datetime.now().astimezone(),
         )
     )
     labels, seg = target / f"{name}.labels.nii.gz", target / f"{name}.seg.dcm"

@@ -97,7 +97,7 @@ class Inference:
         """Give the engine every job that it has not got; safe to repeat after a crash."""
         for job in self._house.jobs.not_handed_over():
             self._enqueue("job", f"{job.id}.{job.attempt}", job.id, "routine")
-            self._house.jobs.handed_over(job.id)
+            self._house.jobs.handed_over(job.id, job.attempt)
 
     def cancel_requested(self) -> None:
         """End the jobs that somebody asked to cancel."""
@@ -290,7 +290,7 @@ class Inference:
                     bundle=bundle,
                     key=task.id,
                     series_number=self._series_number(task),
-                    created=task.created_at,
+                    created=task.created_at.astimezone(),  # DICOM times are local (PS3.3 C.12.1)
                 )
             )
         with self._shown(task.job_id, "relink", task.id):

@@ -1,0 +1,122 @@
+"""What people do to jobs: cancel, retry, hurry; and the same node on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dicom.phantom import write_head_study
+from tests.pipelines.postgres import create_database, running_postgres
+from tests.whole.nodes import ROUTE, Node, running_node, until, write_config
+
+pytestmark = pytest.mark.orthanc
+
+SLOW = """
+[[route]]
+name = "slow"
+bundle = "slow"
+[route.when]
+max_slices = 30
+[[route]]
+name = "urgent"
+bundle = "threshold"
+priority = "stat"
+[route.when]
+min_slices = 31
+"""
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, bundles: Path) -> Iterator[Node]:
+    config = write_config(tmp_path_factory.mktemp("control"), bundles, routes=SLOW)
+    with running_node(config) as running:
+        yield running
+
+
+def send(node: Node, folder: Path, seed: int, *, slices: int) -> str:
+    written = write_head_study(folder, seed=seed, slices=slices, size=48)
+    node.send(folder)
+    return written.study.study_uid
+
+
+def test_stat_goes_first_and_cancel_stops_at_once(node: Node, tmp_path: Path):
+    routine = [send(node, tmp_path / f"r{n}", 200 + n, slices=24) for n in range(3)]
+
+    def one_runs() -> bool:
+        jobs = [job for uid in routine for job in node.jobs_of(uid)]
+        return len(jobs) == 3 and any(
+            task.state == "in_progress" for job in jobs for task in job.tasks
+        )
+
+    until(one_runs, timeout_s=120)
+    urgent = send(node, tmp_path / "stat", 210, slices=40)
+    until(lambda: node.jobs_of(urgent) and node.jobs_of(urgent)[0].tasks, timeout_s=60)
+
+    # The running one is canceled through the API; STAT overtakes the two that wait.
+    with closing(node.client()) as client:
+        client.headers["Origin"] = node.address
+        running = next(
+            job
+            for uid in routine
+            for job in node.jobs_of(uid)
+            if any(task.state == "in_progress" for task in job.tasks)
+        )
+        assert client.post(f"/api/jobs/{running.id}/cancel").is_success
+        job = node.ended_job(urgent, timeout_s=120)
+        assert job.state == "completed"
+        waiting = [job for uid in routine for job in node.jobs_of(uid) if job.id != running.id]
+        started = [t.started_at for w in waiting for t in w.tasks if t.started_at is not None]
+        (stat_task,) = job.tasks
+        assert stat_task.started_at is not None
+        assert all(stat_task.started_at <= moment for moment in started)
+
+        for each in waiting:
+            assert client.post(f"/api/jobs/{each.id}/cancel").is_success
+        for uid in routine:
+            ended = node.ended_job(uid, timeout_s=60)
+            assert (ended.state, ended.error_code) == ("canceled", "canceled")
+        assert node.segmentations(urgent)
+
+        # Retry begins anew; then it is canceled again, so that the test ends.
+        assert client.post(f"/api/jobs/{running.id}/retry").is_success
+        again = until(
+            lambda: next(
+                (
+                    job
+                    for uid in routine
+                    for job in node.jobs_of(uid)
+                    if job.id == running.id and job.state == "in_progress"
+                ),
+                None,
+            ),
+            timeout_s=60,
+        )
+        assert again.attempt == 2
+        assert client.post(f"/api/jobs/{running.id}/cancel").is_success
+        until(
+            lambda: all(job.ended_at for uid in routine for job in node.jobs_of(uid)), timeout_s=60
+        )
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(400)
+def test_the_same_on_postgresql_by_url_alone(tmp_path: Path, bundles: Path):
+    with running_postgres() as server:
+        url = create_database(server, "whole")
+        config = write_config(tmp_path, bundles, routes=ROUTE, more=f'[database]\nurl = "{url}"\n')
+        with running_node(config) as node:
+            written = write_head_study(tmp_path / "study", seed=300, slices=20, size=64)
+            node.send(tmp_path / "study")
+            job = node.ended_job(written.study.study_uid)
+            assert (job.state, job.error_code) == ("completed", None)
+            worker = node.child("node", "worker")
+            assert worker is not None
+            worker.kill()
+            second = write_head_study(tmp_path / "second", seed=301, slices=20, size=64)
+            node.send(tmp_path / "second")
+            assert node.ended_job(second.study.study_uid).state == "completed"
+            assert len(node.segmentations(second.study.study_uid)) == 1
+        assert not (node.settings.data / "radloop.db").exists()

@@ -1,0 +1,101 @@
+"""Power cuts in small: whatever is killed, whenever, each study ends with exactly one SEG."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dicom.errors import PeerError, RadloopError
+from dicom.phantom import WrittenHead, write_head_study
+from tests.whole.nodes import Node, running_node, until, write_config
+
+pytestmark = pytest.mark.orthanc
+
+RUNS = 20
+VICTIMS = {
+    "worker": ("node", "worker"),
+    "predictor": ("models.process",),
+    "front": ("node", "front"),
+    "archive": ("Orthanc", "orthanc-clinical"),
+}
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, bundles: Path) -> Iterator[Node]:
+    config = write_config(tmp_path_factory.mktemp("crashes"), bundles)
+    with running_node(config) as running:
+        yield running
+
+
+def send_until_stored(node: Node, written: WrittenHead, folder: Path) -> None:
+    """Send as a PACS does: again, until every instance was taken."""
+
+    def stored() -> bool:
+        try:
+            node.send(folder)
+            with node.archive() as archive:
+                return all(archive.holds(i.sop_instance_uid) for i in written.series.instances)
+        except RadloopError:
+            return False
+
+    until(stored, timeout_s=90)
+
+
+def kill_one(node: Node, victim: str, after_s: float) -> str:
+    """Kill -9 a process of the node at that moment; say what was hit."""
+    time.sleep(after_s)
+    process = node.child(*VICTIMS[victim])
+    if process is None:
+        return "nothing: it was not running"
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return "nothing: it was gone"
+    return victim
+
+
+@pytest.mark.timeout(900)
+def test_every_study_ends_with_exactly_one_segmentation(node: Node, tmp_path: Path):
+    rng = random.Random(20)
+    hits: list[str] = []
+    for run in range(RUNS):
+        folder = tmp_path / str(run)
+        written = write_head_study(folder, seed=1000 + run, slices=20, size=64)
+        send_until_stored(node, written, folder)
+        victim = list(VICTIMS)[run % len(VICTIMS)]
+        hits.append(kill_one(node, victim, rng.uniform(0.0, 5.0)))
+        job = node.ended_job(written.study.study_uid, timeout_s=180)
+        assert (job.state, job.error_code) == ("completed", None), (run, victim)
+
+        def only_one(study_uid: str = written.study.study_uid) -> bool:
+            try:
+                return len(node.segmentations(study_uid)) == 1
+            except PeerError:
+                return False  # it is being started again
+
+        until(only_one, timeout_s=60)
+    assert {"worker", "front", "archive"} <= set(hits)  # something real was killed
+
+
+@pytest.mark.timeout(400)
+def test_the_node_catches_up_with_what_came_while_it_was_down(
+    tmp_path: Path, bundles: Path
+) -> None:
+    config = write_config(tmp_path, bundles)
+    written = write_head_study(tmp_path / "study", seed=77, slices=20, size=64)
+    with running_node(config) as node:
+        worker = node.child(*VICTIMS["worker"])
+        assert worker is not None
+        worker.suspend()  # the archive takes the study, nobody reads the feed
+        node.send(tmp_path / "study")
+        assert node.jobs_of(written.study.study_uid) == []
+        worker.kill()
+    with running_node(config) as node:
+        job = node.ended_job(written.study.study_uid)
+        assert job.state == "completed"
+        assert len(node.segmentations(written.study.study_uid)) == 1
