@@ -127,7 +127,7 @@ def test_nothing_can_be_executed_or_written_by_rest(clinical: RunningOrthanc):
         assert http.post("/tools/execute-script", content="print(1)").status_code >= 400
         assert http.get("/webdav/").status_code == 404
         assert http.get("/app/explorer.html").status_code == 404
-        assert http.get("/studies/nothing").content == b""
+        assert http.post("/instances", content=b"junk").content == b""
 
 
 def test_the_research_archive_has_no_dicom_port_and_none_of_our_code(tmp_path: Path):
