@@ -98,9 +98,10 @@ class Intake:
         )
 
     def _complete(self, study_id: str) -> None:
-        content = {}
+        content, as_of = {}, {}
         for view in self._studies.series_of(study_id):
             if view.state == "receiving":
+                as_of[view.id] = view.changed_at
                 content[view.id] = self._fingerprint(view.orthanc_id)
         done = self._jobs.done_fingerprints(study_id)
         new = {
@@ -109,7 +110,7 @@ class Intake:
             if fingerprint and (series_id, fingerprint) not in done
         }
         job_id = derive_job_id(study_id, new) if new else None
-        if self._jobs.schedule(study_id, complete=content, job_id=job_id, new=new):
+        if self._jobs.schedule(study_id, complete=content, as_of=as_of, job_id=job_id, new=new):
             log.info("job_scheduled", job=job_id, study=study_id, count=len(new))
 
     def _fingerprint(self, series_orthanc_id: str) -> str:

@@ -161,6 +161,7 @@ class Jobs:
         study_id: str,
         *,
         complete: Mapping[str, str],
+        as_of: Mapping[str, datetime],
         job_id: str | None,
         new: Mapping[str, str],
     ) -> bool:
@@ -170,6 +171,9 @@ class Jobs:
         ----------
         complete : Mapping
             Fingerprint of each series that has become complete.
+        as_of : Mapping
+            `changed_at` of each of them before its content was read: where another worker has
+            seen a later slice since, nothing is written, and the study is looked at again.
         job_id : str or None
             Derived from the study and `new`, so that a re-send is the same job; None when no
             content is new.
@@ -182,6 +186,8 @@ class Jobs:
             Whether a job was made: False when nothing is new, or that very job exists.
         """
         with self._database.write() as session:
+            if not _unchanged(session, as_of):
+                return False
             for series_id, fingerprint in complete.items():
                 session.execute(
                     sa.update(SeriesRow)
@@ -220,10 +226,14 @@ class Jobs:
             )
             return _job_views(session, rows)
 
-    def handed_over(self, job_id: str) -> None:
-        """Note that the engine has the job's current attempt."""
+    def handed_over(self, job_id: str, attempt: int) -> None:
+        """Note that the engine has that attempt of the job; a later one is still to be given."""
         with self._database.write() as session:
-            session.execute(sa.update(JobRow).where(JobRow.id == job_id).values(handed_over=True))
+            session.execute(
+                sa.update(JobRow)
+                .where(JobRow.id == job_id, JobRow.attempt == attempt)
+                .values(handed_over=True)
+            )
 
     def ask_cancel(self, job_id: str) -> bool:
         """Ask for a job to be canceled; False when it has ended already.
@@ -429,6 +439,7 @@ class Jobs:
         """Note one try to deliver: done, or failed with that error and tried again."""
         now = datetime.now(UTC)
         with self._database.write() as session:
+            job = _locked_job(session, _job_of_result(session, result_id))
             row = _delivery(session, result_id, destination)
             row.attempts += 1
             row.error_code = error.code if error else None
@@ -436,22 +447,25 @@ class Jobs:
             row.state = "in_progress" if error else "completed"
             row.delivered_at = None if error else now
             session.flush()
-            _end_job_if_done(session, _job_of_result(session, result_id), now)
+            _end_job_if_done(session, job, now)
 
     def give_up_delivery(self, result_id: str, destination: str, error: RadloopError) -> None:
         """Note that a delivery failed for good; the job ends with that error."""
         now = datetime.now(UTC)
         with self._database.write() as session:
+            job = _locked_job(session, _job_of_result(session, result_id))
             row = _delivery(session, result_id, destination)
             row.state, row.error_code, row.error_message = "canceled", error.code, error.message
             session.flush()
-            _end_job_if_done(session, _job_of_result(session, result_id), now)
+            _end_job_if_done(session, job, now)
 
     def end_task(self, task_id: str, error: RadloopError | None = None) -> None:
         """End a task, well or with an error; the last one ends its job."""
         now = datetime.now(UTC)
         with self._database.write() as session:
             row = _task(session, task_id)
+            job = _locked_job(session, row.job_id)
+            session.refresh(row)
             if row.state not in _OPEN:
                 return
             row.state = "canceled" if error else "completed"
@@ -459,16 +473,18 @@ class Jobs:
             row.error_code = error.code if error else None
             row.error_message = error.message if error else None
             row.ended_at = now
+            if error is not None:
+                _close_deliveries(session, [task_id], error)
             session.flush()
-            _end_job_if_done(session, row.job_id, now)
+            _end_job_if_done(session, job, now)
 
     def end_job(self, job_id: str, error: RadloopError | None = None) -> None:
-        """End a job that has no tasks, or that failed before it had any."""
+        """End a job whose parts have all ended; with an error end it with all its open parts."""
         now = datetime.now(UTC)
         with self._database.write() as session:
-            row = _job(session, job_id)
+            row = _locked_job(session, job_id)
             if error is None:
-                _end_job_if_done(session, job_id, now)
+                _end_job_if_done(session, row, now)
                 return
             row.state, row.ended_at = "canceled", now
             row.error_code, row.error_message = error.code, error.message
@@ -482,6 +498,8 @@ class Jobs:
                     ended_at=now,
                 )
             )
+            tasks = session.scalars(sa.select(TaskRow.id).where(TaskRow.job_id == job_id))
+            _close_deliveries(session, list(tasks), error)
 
     # --- looking -------------------------------------------------------------------------------
 
@@ -586,18 +604,25 @@ def _supersede(session: Session, study_id: str, series_ids: set[str]) -> None:
         row.cancel_requested = True
 
 
-def _end_job_if_done(session: Session, job_id: str, now: datetime) -> None:
+def _locked_job(session: Session, job_id: str) -> JobRow:
+    """Return the job; of two parts that end at once, the second waits, and sees the first."""
+    row = session.get(JobRow, job_id, with_for_update=True)
+    if row is None:
+        raise NotFound("no such job")
+    return row
+
+
+def _end_job_if_done(session: Session, row: JobRow, now: datetime) -> None:
     """End a job when its last task and its last delivery have ended."""
-    tasks = list(session.scalars(sa.select(TaskRow).where(TaskRow.job_id == job_id)))
+    tasks = list(session.scalars(sa.select(TaskRow).where(TaskRow.job_id == row.id)))
     deliveries = list(
         session.scalars(
             sa.select(DeliveryRow)
             .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
             .join(TaskRow, TaskRow.id == ResultRow.task_id)
-            .where(TaskRow.job_id == job_id)
+            .where(TaskRow.job_id == row.id)
         )
     )
-    row = _job(session, job_id)
     parts: list[TaskRow | DeliveryRow] = [*tasks, *deliveries]
     if row.state not in _OPEN or any(part.state in _OPEN for part in parts):
         return
@@ -606,6 +631,24 @@ def _end_job_if_done(session: Session, job_id: str, now: datetime) -> None:
     row.error_code = failed.error_code if failed else None
     row.error_message = failed.error_message if failed else None
     row.ended_at = now
+
+
+def _unchanged(session: Session, as_of: Mapping[str, datetime]) -> bool:
+    """Return whether no series has got instances since; one worker after the other may ask."""
+    rows = session.scalars(
+        sa.select(SeriesRow).where(SeriesRow.id.in_(as_of)).with_for_update(key_share=True)
+    )
+    return {row.id: row.changed_at for row in rows} == dict(as_of)
+
+
+def _close_deliveries(session: Session, task_ids: Sequence[str], error: RadloopError) -> None:
+    """End deliveries that will not be tried any more, so that nothing waits for them."""
+    results = sa.select(ResultRow.id).where(ResultRow.task_id.in_(task_ids))
+    session.execute(
+        sa.update(DeliveryRow)
+        .where(DeliveryRow.result_id.in_(results), DeliveryRow.state.in_(_OPEN))
+        .values(state="canceled", error_code=error.code, error_message=error.message)
+    )
 
 
 def _reopen_deliveries(session: Session, task_id: str) -> None:

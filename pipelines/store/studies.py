@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from dicom.errors import NotFound
@@ -51,6 +52,7 @@ class SeriesView:
     modality: str
     state: str
     instance_count: int
+    changed_at: datetime
     fingerprint: str | None
     ours: bool
     facts: Mapping[str, Any] | None
@@ -225,16 +227,21 @@ def _stands(standing: Standing) -> sa.ColumnElement[bool]:
 
 
 def _move_cursor(session: Session, archive: str, since: int, until: int) -> bool:
+    if since == 0:  # the row may not be there yet, and two workers may make it at once
+        session.execute(_insert_cursor(session, archive))
     row = session.get(CursorRow, archive, with_for_update=True)
-    if row is None:
-        if since != 0:
-            return False
-        session.add(CursorRow(archive=archive, seq=until))
-        return True
-    if row.seq != since:
+    if row is None or row.seq != since:
         return False
     row.seq = until
     return True
+
+
+def _insert_cursor(session: Session, archive: str) -> sa.Insert:
+    """Return the statement that begins a cursor at 0 where there is none."""
+    values = {"archive": archive, "seq": 0}
+    if session.get_bind().dialect.name == "postgresql":
+        return postgresql.insert(CursorRow).values(values).on_conflict_do_nothing()
+    return sqlite.insert(CursorRow).values(values).on_conflict_do_nothing()
 
 
 def _receive(session: Session, change: ArchivedChange, now: datetime) -> None:
@@ -288,6 +295,7 @@ def _series_view(row: SeriesRow) -> SeriesView:
         modality=row.modality,
         state=row.state,
         instance_count=row.instance_count,
+        changed_at=row.changed_at,
         fingerprint=row.fingerprint,
         ours=row.ours,
         facts=row.facts,

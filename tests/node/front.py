@@ -139,7 +139,8 @@ def schedule(parts: FrontParts, study: str, *, orthanc_id: str = "") -> str:
     parts.studies.keep_facts(series, asdict(replace(FACTS)))
     job = f"job-{study}"
     content = {series: "fingerprint"}
-    assert parts.jobs.schedule(study, complete=content, job_id=job, new=content)
+    as_of = {view.id: view.changed_at for view in parts.studies.series_of(study)}
+    assert parts.jobs.schedule(study, complete=content, as_of=as_of, job_id=job, new=content)
     return job
 
 
