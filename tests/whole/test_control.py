@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -54,20 +55,19 @@ def test_stat_goes_first_and_cancel_stops_at_once(node: Node, tmp_path: Path):
     until(one_runs, timeout_s=120)
     urgent = send(node, tmp_path / "stat", 210, slices=40)
     until(lambda: node.jobs_of(urgent) and node.jobs_of(urgent)[0].tasks, timeout_s=60)
+    time.sleep(1.0)  # the task's row is written just before it is enqueued
 
     # The running one is canceled through the API; STAT overtakes the two that wait.
     with closing(node.client()) as client:
         client.headers["Origin"] = node.address
-        running = next(
-            job
-            for uid in routine
-            for job in node.jobs_of(uid)
-            if any(task.state == "in_progress" for task in job.tasks)
-        )
+        open_jobs = [job for uid in routine for job in node.jobs_of(uid) if not job.ended_at]
+        running = next(j for j in open_jobs if any(t.state == "in_progress" for t in j.tasks))
+        waiting_ids = {job.id for job in open_jobs if job.id != running.id}
+        assert waiting_ids
         assert client.post(f"/api/jobs/{running.id}/cancel").is_success
         job = node.ended_job(urgent, timeout_s=120)
         assert job.state == "completed"
-        waiting = [job for uid in routine for job in node.jobs_of(uid) if job.id != running.id]
+        waiting = [j for uid in routine for j in node.jobs_of(uid) if j.id in waiting_ids]
         started = [t.started_at for w in waiting for t in w.tasks if t.started_at is not None]
         (stat_task,) = job.tasks
         assert stat_task.started_at is not None
@@ -77,7 +77,8 @@ def test_stat_goes_first_and_cancel_stops_at_once(node: Node, tmp_path: Path):
             assert client.post(f"/api/jobs/{each.id}/cancel").is_success
         for uid in routine:
             ended = node.ended_job(uid, timeout_s=60)
-            assert (ended.state, ended.error_code) == ("canceled", "canceled")
+            if ended.id in {running.id, *waiting_ids}:
+                assert (ended.state, ended.error_code) == ("canceled", "canceled")
         assert node.segmentations(urgent)
 
         # Retry begins anew; then it is canceled again, so that the test ends.
