@@ -1,0 +1,1 @@
+"""What is measured beside peers, each one command: `make bench B=name`."""

@@ -1,0 +1,164 @@
+"""From the last C-STORE to the SEG in QIDO, ingest beside Orthanc alone, and memory at rest.
+
+A whole node is started on free ports, a 192-slice head MR is sent to it three times (three
+visits), and the fastest overhead is reported with its steps. Ingest is measured by the same sender
+on an Orthanc with our plugin and a listening node, and on one without, in turns.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from benchmarks.table import Row, machine, publish
+from dicom import dimse
+from dicom.folder import read_folder
+from dicom.phantom import head_mr, write_head_study
+from node import wiring
+from pipelines.store import Jobs, JobView, Studies
+from tests.orthanc.servers import CLINICAL_AET, SENDER_AET, clinical_config, running
+from tests.whole.nodes import Node, running_node, until, write_config
+
+SLICES, SIZE, VISITS, ROUNDS = 192, 256, 3, 5
+OVERHEAD_S, INGEST_RATIO, MEMORY_MB = 8.0, 0.9, 400.0
+ROUTE = """
+[[route]]
+name = "head-mr"
+bundle = "mr_brain"
+[route.when]
+modality = ["MR"]
+"""
+
+
+def main() -> None:
+    """Measure all of it."""
+    about = machine()
+    with tempfile.TemporaryDirectory(prefix="radloop-bench-") as name:
+        folder = Path(name)
+        head = head_mr(1, slices=SLICES, size=SIZE)
+        studies = []
+        for visit in range(1, VISITS + ROUNDS + 1):
+            write_head_study(folder / f"visit-{visit}", head=head, visit=visit)
+            studies.append(folder / f"visit-{visit}")
+        (folder / "bundles").mkdir()
+        config = write_config(folder, folder / "bundles", routes=ROUTE)
+        config.write_text(config.read_text().replace("threads = 1", "threads = 0"))
+        with running_node(config) as node:
+            memory = _resident_mb(node)
+            overheads = [_overhead(node, study) for study in studies[:VISITS]]
+            ingest = _ingest(node, studies[VISITS:], folder)
+    publish("turnaround", [*_overhead_rows(overheads), ingest, memory], about)
+
+
+# --- overhead -----------------------------------------------------------------------------------
+
+
+def _overhead(node: Node, study: Path) -> tuple[float, JobView]:
+    """Return seconds from the last C-STORE to the SEG in QIDO, less the forward passes."""
+    (found,) = read_folder(study).studies
+    node.send(study)
+    sent = time.monotonic()
+    with closing(node.client()) as client:
+        path = f"/dicom-web/studies/{found.study_uid}/series"
+
+        def listed() -> bool:
+            answer = client.get(path, params={"Modality": "SEG"})
+            return answer.status_code == 200 and bool(answer.json())
+
+        until(listed, timeout_s=600)
+    seconds = time.monotonic() - sent
+    job = node.ended_job(found.study_uid)
+    return seconds - sum(task.forward_s or 0.0 for task in job.tasks), job
+
+
+def _overhead_rows(overheads: list[tuple[float, JobView]]) -> list[Row]:
+    best, job = min(overheads, key=lambda each: each[0])
+    rows = [
+        Row(
+            f"overhead, {SLICES}-slice MR, best of {VISITS}",
+            "s",
+            round(best, 3),
+            target=f"<= {OVERHEAD_S:.0f} s",
+            met=best <= OVERHEAD_S,
+        ),
+        Row(
+            "overhead, median",
+            "s",
+            round(statistics.median(seconds for seconds, _ in overheads), 3),
+        ),
+        Row("of the best: forward passes", "s", sum(t.forward_s or 0.0 for t in job.tasks)),
+    ]
+    for step in job.steps:
+        rows.append(Row(f"of the best: step {step.name}", "s", round(step.seconds or 0.0, 3)))
+    waited = (job.created_at - job.started_at).total_seconds() if job.started_at else 0.0
+    rows.append(Row("of the best: from scheduled to begun", "s", round(-waited, 3)))
+    return rows
+
+
+# --- ingest -------------------------------------------------------------------------------------
+
+
+def _ingest(node: Node, studies: list[Path], folder: Path) -> Row:
+    """Compare instances a second with the node listening and with Orthanc alone, in turns."""
+    ours, alone = [], []
+    with running(replace(clinical_config(folder / "alone"), bell=None)) as (orthanc,):
+        listener = orthanc.config.listener
+        assert listener is not None
+        peer = dimse.Peer("alone", "127.0.0.1", listener.port, CLINICAL_AET)
+        for study in studies:
+            target = wiring.ourselves(node.settings)
+            ours.append(_rate(target, study, node.settings.dicom.aet))
+            alone.append(_rate(peer, study, SENDER_AET))
+            until(lambda: not _busy(node), timeout_s=600)
+    mine, theirs = max(ours), max(alone)
+    return Row(
+        f"ingest with the node listening, best of {len(studies)}",
+        "instances/s",
+        round(mine, 1),
+        "Orthanc without plugin",
+        round(theirs, 1),
+        round(mine / theirs, 3),
+        f">= {INGEST_RATIO} of Orthanc",
+        mine / theirs >= INGEST_RATIO,
+    )
+
+
+def _rate(peer: dimse.Peer, study: Path, calling_aet: str) -> float:
+    began = time.monotonic()
+    sent = dimse.send_folder(peer, study, calling_aet=calling_aet)
+    return len(sent) / (time.monotonic() - began)
+
+
+def _busy(node: Node) -> bool:
+    with node.rows() as database:
+        jobs = Jobs(database).jobs()
+        return Studies(database).receiving() or any(job.ended_at is None for job in jobs)
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+def _resident_mb(node: Node) -> Row:
+    """Return what front and worker hold before the first study."""
+    total = 0.0
+    for words in (("node", "front"), ("node", "worker")):
+        process = node.child(*words)
+        assert process is not None
+        total += psutil.Process(process.pid).memory_info().rss / 2**20
+    return Row(
+        "memory of front and worker, idle, no model loaded",
+        "MB",
+        round(total, 1),
+        target=f"<= {MEMORY_MB:.0f} MB",
+        met=total <= MEMORY_MB,
+    )
+
+
+if __name__ == "__main__":
+    main()
