@@ -171,7 +171,7 @@ def _one_of(name: str, value: str | None, allowed: tuple[str, ...]) -> Check:
 
 
 def _pattern(name: str, value: str | None, pattern: str) -> Check:
-    holds = re.search(pattern, value or "", re.IGNORECASE) is not None
+    holds = value is not None and re.search(pattern, value, re.IGNORECASE) is not None
     return Check(f"{name} matches {pattern}", value or "nothing", holds)
 
 
