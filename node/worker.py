@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import structlog
 
-from dicom.errors import PeerError, PortTaken
+from dicom.errors import PeerError, PortTaken, ResourceError
 from pipelines.engine import Engine
 from pipelines.inference import Inference
 from pipelines.intake import Intake
@@ -26,6 +26,7 @@ from pipelines.store import Access, Studies
 log = structlog.get_logger()
 
 _BEAT_S = 5.0
+_SWEEP_S = 600.0
 _DEAD_AFTER = timedelta(seconds=30)
 _RECEIVING_POLL_S = 0.1
 STALLED = 75
@@ -64,6 +65,7 @@ class Worker:
         self._poll_s = poll_s
         self._shared = shared
         self.ready = threading.Event()
+        self._sweep_at = float("-inf")
         self._rung = threading.Event()
         self._ended = threading.Event()
 
@@ -85,6 +87,7 @@ class Worker:
         log.info("worker_ready", worker=self._executor_id)
         try:
             while not self._ended.is_set():
+                self._sweep_now_and_then()
                 receiving = self._look()
                 self._inference.cancel_requested()
                 self._inference.hand_over()
@@ -95,6 +98,11 @@ class Worker:
         finally:
             self._engine.stop()
             self._access.forget_worker(self._executor_id)
+
+    def _sweep_now_and_then(self) -> None:
+        if time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + _SWEEP_S
+            self._inference.sweep()
 
     def _look(self) -> bool:
         """Read the archive's feed; return whether series are still being received."""
@@ -112,13 +120,23 @@ class Worker:
             if self._shared and silent_s > _DEAD_AFTER.total_seconds():
                 log.error("worker_stalled", seconds=round(silent_s, 1))
                 os._exit(STALLED)  # others may have this work already: leave it, start anew
-            beaten_at = time.monotonic()
-            self._access.beat(self._executor_id)
-            if self._shared:
-                taken = self._engine.adopt(self._access, dead_after=_DEAD_AFTER)
-                if taken:
-                    log.warning("work_taken_over", count=taken)
+            now = time.monotonic()
+            try:
+                self._access.beat(self._executor_id)
+                beaten_at = now  # before the row's time: this worker gives up first
+                self._take_over()
+            except (
+                PeerError,
+                ResourceError,
+            ) as error:  # a database restarts, a disk is full
+                log.warning("heartbeat_missed", code=error.code)
             self._ended.wait(_BEAT_S)
+
+    def _take_over(self) -> None:
+        if self._shared:
+            taken = self._engine.adopt(self._access, dead_after=_DEAD_AFTER)
+            if taken:
+                log.warning("work_taken_over", count=taken)
 
 
 class WakeListener:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -26,6 +27,7 @@ from dicom.errors import (
     InvalidSettings,
     NoRoute,
     NotAnImage,
+    NotFound,
     PeerRefused,
     RadloopError,
     UnsuitableSeries,
@@ -41,13 +43,15 @@ from pipelines.identity import Vault
 from pipelines.outputs import Made, get_output
 from pipelines.routing import Route, match_routes
 from pipelines.store import Jobs, JobView, NewTask, Studies, TaskView
-from pipelines.workspace import Workspace
+from pipelines.workspace import Workspace, jobs_with_folders
 
 log = structlog.get_logger()
 
 ARCHIVE = "archive"
 """How the clinical archive is called among a result's destinations."""
 
+_DELIVERIES = "deliveries"
+_SWEPT_AFTER = timedelta(minutes=10)  # a step that was canceled may still write
 _FIRST_SERIES_NUMBER = 9001  # beyond what scanners count to
 _PREDICTION = Retries(attempts=3, first_delay_s=2.0)
 _DELIVERY = Retries(attempts=9, first_delay_s=4.0)  # gives up after about half an hour
@@ -110,6 +114,17 @@ class Inference:
             )
             log.info("job_canceled", job=job_id)
 
+    def sweep(self) -> None:
+        """Drop the folders of jobs that ended a while ago: canceled ones have nobody to do it."""
+        horizon = datetime.now(UTC) - _SWEPT_AFTER
+        for job_id in set(jobs_with_folders(self._house.work)) - {_DELIVERIES}:
+            try:
+                ended_at = self._house.jobs.job(job_id).ended_at
+            except NotFound:  # of another database, or one that was put back from a backup
+                ended_at = datetime.min.replace(tzinfo=UTC)
+            if ended_at is not None and ended_at < horizon:
+                self._workspace(job_id).drop()
+
     # --- the job --------------------------------------------------------------------------------
 
     def run_job(self, job_id: str, steps: Steps) -> None:
@@ -164,6 +179,7 @@ class Inference:
     def _route(self, job_id: str) -> list[tuple[str, str, str, str]]:
         """Match the routes; return (workflow, its id, argument, priority) of what is to be done."""
         with self._shown(job_id, "route"):
+            self._workspace(job_id).drop_downloads()
             job = self._house.jobs.job(job_id)
             tasks: list[NewTask] = []
             collect = False
@@ -333,13 +349,14 @@ class Inference:
         peer = self._house.peers.get(destination)
         if peer is None:
             raise InvalidSettings(f"there is no [[peer]] {destination!r} any more")
-        folder = self._house.work / "deliveries"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{_short(f'{result_id}|{destination}')}.dcm"
-        with self._noted(result_id, destination):
-            path.write_bytes(self._house.clinical.instance_bytes(result_id))
-            dimse.store(peer, [path], calling_aet=self._house.aet)
-        path.unlink()
+        workspace = self._workspace(_DELIVERIES)
+        path = workspace.folder / f"{_short(f'{result_id}|{destination}')}.dcm"
+        try:
+            with self._noted(result_id, destination):
+                path.write_bytes(self._house.clinical.instance_bytes(result_id))
+                dimse.store(peer, [path], calling_aet=self._house.aet)
+        finally:
+            path.unlink(missing_ok=True)  # it says whose it is
 
     # --- failures -------------------------------------------------------------------------------
 
@@ -354,6 +371,7 @@ class Inference:
     def _delivery_failed(self, argument: str, error: RadloopError) -> None:
         result_id, destination = argument.split("|")
         self._house.jobs.give_up_delivery(result_id, destination, error)
+        self._tidy(self._house.jobs.job_of_result(result_id))
 
     # --- small things ---------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ running numbers and pseudonyms. Where workers share a database, they share this 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -20,6 +21,11 @@ from dicom.errors import DiskFull
 from dicom.study import Instance, Series, Study
 
 
+def jobs_with_folders(root: Path) -> list[str]:
+    """Return the ids of the jobs that have a folder."""
+    return sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
 class Workspace:
     """Files of one job.
 
@@ -31,8 +37,9 @@ class Workspace:
     """
 
     def __init__(self, root: Path, job_id: str) -> None:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = root / job_id
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.mkdir(exist_ok=True, mode=0o700)
 
     # --- the study ------------------------------------------------------------------------------
 
@@ -58,7 +65,7 @@ class Workspace:
         return folder
 
     def keep_study(self, study: Study) -> None:
-        """Note the de-identified study; the downloads are not needed any more."""
+        """Note the de-identified study."""
         content = {
             "study": study.study_uid,
             "series": [
@@ -73,6 +80,9 @@ class Workspace:
             ],
         }
         self._write_json("study.json", content)
+
+    def drop_downloads(self) -> None:
+        """Remove the archive's files; for a later step, since the one that reads them may run again."""
         shutil.rmtree(self.downloads, ignore_errors=True)
 
     def study(self) -> Study:
@@ -147,8 +157,5 @@ class _Atomic:
             self._temporary.replace(self._path)
             return
         self._temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno == _NO_SPACE:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull("no room left for a job's files") from error
-
-
-_NO_SPACE = 28  # ENOSPC
