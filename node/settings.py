@@ -1,5 +1,8 @@
 """Every setting, in one tree: `radloop.toml`, then `RADLOOP_*`, then the secrets folder.
 
+The later wins. The secrets folder (`RADLOOP_SECRETS`, else /run/secrets) holds files that are named
+like the variables: `RADLOOP_DATABASE__URL`, say.
+
 An unknown key is an error, so that a misspelt setting never does nothing in silence. Rooms own
 their config types (:class:`pipelines.routing.Route` ...); this module composes them. Nothing below
 `node/` reads a setting, and nothing is read at import.
@@ -11,14 +14,15 @@ import dataclasses
 import difflib
 import os
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
-    SecretsSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
@@ -27,6 +31,9 @@ from dicom.errors import InvalidSettings
 from pipelines.routing import Route, When
 
 Port = int
+
+# The clinical archive among a result's destinations; `radloop send` among those who may store.
+_RESERVED = frozenset({"archive", "radloop"})
 
 
 class _Section(BaseModel):
@@ -151,6 +158,9 @@ class Settings(BaseSettings):
             doubled = {name for name in names if names.count(name) > 1}
             if doubled:
                 raise ValueError(f"{kind} {sorted(doubled)[0]!r} is there twice")
+        reserved = _RESERVED.intersection(peers)
+        if reserved:
+            raise ValueError(f"a peer cannot be called {sorted(reserved)[0]!r}: the node itself is")
         for route in self.route:
             for destination in route.destinations:
                 if destination not in peers:
@@ -178,7 +188,9 @@ def load_settings(config: Path | None = None, *, data: Path | None = None) -> Se
     path = config or Path("radloop.toml")
     if config is not None and not config.is_file():
         raise InvalidSettings(f"there is no settings file {config}")
-    _refuse_unknown_variables()
+    secrets = _secrets()
+    _refuse_unknown(os.environ)
+    _refuse_unknown([file.name for file in secrets.iterdir()] if secrets else [])
 
     class Loaded(Settings):
         @classmethod
@@ -193,7 +205,9 @@ def load_settings(config: Path | None = None, *, data: Path | None = None) -> Se
             toml = TomlConfigSettingsSource(settings_cls, toml_file=path)
             return (
                 init_settings,
-                SecretsSettingsSource(settings_cls, _secrets()),
+                NestedSecretsSettingsSource(
+                    file_secret_settings, secrets, secrets_dir_missing="ok"
+                ),
                 env_settings,
                 toml,
             )
@@ -211,16 +225,27 @@ def _secrets() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _refuse_unknown_variables() -> None:
-    known = {name.upper() for name in Settings.model_fields} | {"SECRETS"}
-    for variable in os.environ:
-        if not variable.startswith("RADLOOP_"):
+def _refuse_unknown(names: Iterable[str]) -> None:
+    """Look at each first word; what follows it, pydantic judges."""
+    sections = {name.upper() for name in Settings.model_fields} | {"SECRETS"}
+    for name in names:
+        words = name.upper().removeprefix("RADLOOP_")
+        if not name.upper().startswith("RADLOOP_") or words.split("__")[0] in sections:
             continue
-        first = variable.removeprefix("RADLOOP_").split("__")[0].upper()
-        if first not in known:
-            close = difflib.get_close_matches(first, known, n=1)
-            hint = f"; did you mean RADLOOP_{close[0]}?" if close else ""
-            raise InvalidSettings(f"{variable} is no setting{hint}")
+        close = difflib.get_close_matches(words, _every_variable(), n=1)
+        hint = f"; did you mean RADLOOP_{close[0]}?" if close else ""
+        raise InvalidSettings(f"{name} is no setting{hint}")
+
+
+def _every_variable() -> list[str]:
+    names = ["SECRETS"]
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, _Section):
+            names += [f"{name}__{key}".upper() for key in section.model_fields]
+        else:
+            names.append(name.upper())
+    return names
 
 
 def _plain_words(error: ValidationError) -> str:
