@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -122,6 +124,20 @@ def configure(process: str, *, level: str = "info", json: bool | None = None) ->
     logging.basicConfig(
         level=logging.WARNING, handlers=[_ToStructlog()], force=True, format="%(message)s"
     )
+    sys.excepthook = _log_crash
+    threading.excepthook = lambda crash: _log_crash(
+        crash.exc_type, crash.exc_value, crash.exc_traceback
+    )
+
+
+def _log_crash(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """Log what ends a process or thread, by its frames: Python would print its message too."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error or kind(), trace)
+        return
+    structlog.get_logger().critical("crashed", exc_info=error or kind())
 
 
 def _frames_only(
