@@ -82,7 +82,7 @@ class Workspace:
         self._write_json("study.json", content)
 
     def drop_downloads(self) -> None:
-        """Remove the archive's files; for a later step, since the one that reads them may run again."""
+        """Remove the archive's files; for a later step: the one that reads them may run again."""
         shutil.rmtree(self.downloads, ignore_errors=True)
 
     def study(self) -> Study:
