@@ -6,15 +6,44 @@
 
 const MOST_SEGMENTATIONS = 4; // laid over the image at once; more can be added by hand
 
+/** Whether a segmentation was made on this image series. */
+function refersTo(segmentation, image) {
+  const instance = segmentation.instance ?? segmentation.instances?.[0];
+  const series = [instance?.ReferencedSeriesSequence ?? []].flat();
+  return series.some(item => item.SeriesInstanceUID === image.SeriesInstanceUID);
+}
+
+/** The image series that a study opens with: the one of the address, else the segmented one. */
+function openingImage(displaySets) {
+  const images = displaySets.filter(set => set.numImageFrames > 0 && set.Modality !== 'SEG');
+  const segmentations = displaySets.filter(set => set.Modality === 'SEG');
+  const parameters = new URLSearchParams(window.location.search);
+  const asked = [...parameters]
+    .filter(([name]) => name.toLowerCase() === 'initialseriesinstanceuid')
+    .flatMap(([, value]) => value.split(','));
+  const isAsked = set => asked.includes(set.SeriesInstanceUID);
+  return (
+    images.find(isAsked) ??
+    images.find(image => segmentations.some(one => isAsked(one) && refersTo(one, image))) ??
+    images.find(image => segmentations.some(one => refersTo(one, image))) ??
+    images[0]
+  );
+}
+
 const image = {
   seriesMatchingRules: [
     { weight: 10, attribute: 'numImageFrames', constraint: { greaterThan: { value: 0 } } },
-    { weight: 20, attribute: 'isDisplaySetFromUrl', constraint: { equals: true } },
+    { weight: 20, attribute: 'isOpeningImage', constraint: { equals: { value: true } } },
   ],
 };
 const segmentation = {
   seriesMatchingRules: [
-    { weight: 1, attribute: 'Modality', constraint: { equals: { value: 'SEG' } }, required: true },
+    {
+      weight: 1,
+      attribute: 'liesOnOpeningImage',
+      constraint: { equals: { value: true } },
+      required: true,
+    },
   ],
 };
 const overlays = Array.from({ length: MOST_SEGMENTATIONS }, (_, index) => ({
@@ -63,5 +92,21 @@ const protocol = {
 
 export default {
   id: '@radloop/extension-hanging',
+  preRegistration({ servicesManager }) {
+    const { hangingProtocolService } = servicesManager.services;
+    hangingProtocolService.addCustomAttribute(
+      'isOpeningImage',
+      'The image series that the study opens with',
+      (set, { displaySets }) => set === openingImage(displaySets)
+    );
+    hangingProtocolService.addCustomAttribute(
+      'liesOnOpeningImage',
+      'A segmentation of that series',
+      (set, { displaySets }) => {
+        const shown = openingImage(displaySets);
+        return set.Modality === 'SEG' && shown !== undefined && refersTo(set, shown);
+      }
+    );
+  },
   getHangingProtocolModule: () => [{ name: protocol.id, protocol }],
 };

@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
 PROGRAM = Path("/usr/bin/chromium")
-WAIT_MS = 120_000  # for conditions, on a machine that is slow and busy
+WAIT_MS = 60_000  # for conditions, on a machine that is slow and busy
 _FLAGS = (
     "--headless=new",
     "--no-sandbox",

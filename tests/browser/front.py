@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
 from dicom.codes import ARTIFICIAL_INTELLIGENCE, STRUCTURES
 from dicom.phantom import WrittenHead, write_head_study
 from dicom.seg import Algorithm, ResultUids, Segment, encode_seg
@@ -23,7 +26,7 @@ from tests.orthanc import servers
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OHIF_DIST = ROOT / ".ohif" / "dist"
-PASSWORD = "a-long-enough-password"  # noqa: S105 - of users that live for one test
+PASSWORD = "a-long-enough-password"
 SEGMENT = "Brain"
 
 
@@ -31,8 +34,8 @@ SEGMENT = "Brain"
 class SeenNode:
     """What a browser can be pointed at.
 
-    `head` lies in the clinical archive with a segmentation of its brain; `research_head`, without
-    one, in the research archive.
+    `head` lies in the clinical archive, with a segmentation of its brain, after a localiser of
+    three slices in the same study; `research_head`, without a segmentation, in the research one.
     """
 
     base: str
@@ -42,13 +45,28 @@ class SeenNode:
     seg_series_uid: str
     seg_rgb: tuple[int, int, int]
 
-    @property
-    def study_link(self) -> str:
-        """The address that opens the study with its segmentation on it."""
-        return (
-            f"{self.base}/ohif/segmentation?StudyInstanceUIDs={self.head.study.study_uid}"
-            f"&initialSeriesInstanceUID={self.seg_series_uid}"
-        )
+    def link(self, study_uid: str, *, mode: str = "viewer") -> str:
+        """Return the address that opens a study."""
+        return f"{self.base}/ohif/{mode}?StudyInstanceUIDs={study_uid}"
+
+
+def localiser(head: WrittenHead) -> Iterator[bytes]:
+    """Yield three slices as another series of the study, in another frame of reference."""
+    for number, one in enumerate(head.series.instances[:3], 1):
+        ds = dcmread(one.path)
+        ds.SOPInstanceUID = derived_uid(ds.SOPInstanceUID, "localiser")
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        ds.SeriesInstanceUID = derived_uid(head.series.series_uid, "localiser")
+        ds.FrameOfReferenceUID = derived_uid(head.series.series_uid, "localiser frame")
+        ds.SeriesNumber, ds.InstanceNumber, ds.SeriesDescription = 1, number, "Localiser"
+        yield as_bytes(ds)
+
+
+def as_bytes(ds: Dataset) -> bytes:
+    """Return the Part 10 file."""
+    out = BytesIO()
+    ds.save_as(out, enforce_file_format=True)
+    return out.getvalue()
 
 
 def brain_seg(head: WrittenHead) -> tuple[bytes, str, tuple[int, int, int]]:
@@ -72,9 +90,7 @@ def brain_seg(head: WrittenHead) -> tuple[bytes, str, tuple[int, int, int]]:
         content_label="BRAIN",
         created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
     )
-    out = BytesIO()
-    seg.save_as(out, enforce_file_format=True)
-    return out.getvalue(), uids.series_uid, structure.rgb
+    return as_bytes(seg), uids.series_uid, structure.rgb
 
 
 @contextmanager
@@ -89,7 +105,8 @@ def seen_node(folder: Path, *, slices: int = 32, size: int = 128) -> Iterator[Se
         with first.archive() as archive:
             for one in head.series.instances:
                 archive.store(one.path)
-            archive.store(seg)
+            for content in (seg, *localiser(head)):
+                archive.store(content)
         with second.archive() as archive:
             for one in research.series.instances:
                 archive.store(one.path)
