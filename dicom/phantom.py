@@ -246,7 +246,9 @@ class _Sculptor:
         affine_lps: NDArray[np.float64],
         rows: int,
         columns: int,
+        given_kji: NDArray[np.float32] | None = None,
     ) -> None:
+        self.given_kji = given_kji  # depth inside a brain that is not the phantom's own
         a = self.anatomy = anatomy
         s = a.size
         waves = partial(Waves.drawn, rng)
@@ -294,6 +296,8 @@ class _Sculptor:
         )
         stem = _capsule(x, y, z, (0, 10, -18), (0, 30, -78), (14, 8))
         stem = _join(stem, _capsule(x, y, z, (0, 30, -78), (0, 46, -260), (7, 6)), 4)
+        if self.given_kji is not None:
+            return _join(self.given_kji[k], np.where(z < -50, stem, -99), 6), cerebellum, stem
         hull = _join(_join(cerebrum, temporal, 10), cerebellum, 5)
         hull = hull + np.float32(a.bumps) * self.fields["hull"](k)
         hull = _join(hull, stem, 6)
@@ -305,6 +309,10 @@ class _Sculptor:
         x, y, z = self._places(k)
         hull, cerebellum, stem = self._hull(k, x, y, z)
         out = self._outside(k, x, y, z, -hull)
+        if self.given_kji is not None:
+            out[hull > 0] = Tissue.CORD
+            out[self.given_kji[k] > 0] = Tissue.WHITE_MATTER
+            return out
         self._inside(k, out, x, y, z, hull, cerebellum, stem)
         below = (hull > 0) & (z < -a.stem_end)
         out[below] = Tissue.CORD
@@ -542,6 +550,50 @@ def head_tissues(
     drawn = Anatomy.drawn(rng, variety=0.6)
     sculptor = _Sculptor(anatomy or drawn, rng, affine_lps, shape[1], shape[2])
     return np.stack([sculptor.tissues(k) for k in range(shape[0])])
+
+
+def head_around(
+    seed: int,
+    brain_kji: NDArray[np.bool_],
+    affine_lps: NDArray[np.float64],
+    *,
+    anatomy: Anatomy | None = None,
+) -> NDArray[np.uint8]:
+    """Return a head that is built by the phantom's rules around the brain of somebody else.
+
+    Parameters
+    ----------
+    seed : int
+        Of skull, scalp, face and neck.
+    brain_kji : ndarray, bool, shape (slices, rows, columns)
+        The brain, in one piece, sulci and ventricles filled.
+    affine_lps : ndarray, float64, shape (4, 4)
+        Where it lies.
+    anatomy : Anatomy, optional
+        The head's measures, those of the brain left aside; drawn from `seed` when not given.
+
+    Returns
+    -------
+    ndarray, uint8, shape of `brain_kji`
+        Values of :class:`Tissue`; the whole of the brain is WHITE_MATTER.
+    """
+    rng = np.random.default_rng([seed, 0x61726F])
+    anatomy = anatomy or Anatomy.drawn(rng, variety=0.6)
+    spacing = np.linalg.norm(affine_lps[:3, :3], axis=0)
+    depth = ndimage.distance_transform_edt(brain_kji, sampling=spacing)
+    depth -= ndimage.distance_transform_edt(~brain_kji, sampling=spacing)
+    # Lay the brain's box over the box of the phantom's brain, so that face and neck find it.
+    places = np.argwhere(brain_kji) @ affine_lps[:3, :3].T + affine_lps[:3, 3]
+    low, high = places.min(axis=0), places.max(axis=0)
+    own_high = np.array([anatomy.brain_width, anatomy.brain_length, anatomy.brain_height])
+    own_low = np.array([-anatomy.brain_width, -anatomy.brain_length, -anatomy.stem_end])
+    onto = np.eye(4)
+    onto[:3, :3] = np.diag((own_high - own_low) / (high - low)) * anatomy.size
+    onto[:3, 3] = own_low * anatomy.size - onto[:3, :3] @ low
+    _, rows, columns = brain_kji.shape
+    given = depth.astype(np.float32)
+    sculptor = _Sculptor(anatomy, rng, onto @ affine_lps, rows, columns, given)
+    return np.stack([sculptor.tissues(k) for k in range(len(brain_kji))])
 
 
 def brain_of(tissues_kji: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from dicom.phantom import (
     Tissue,
     brain_of,
     head_affine,
+    head_around,
     head_mr,
     head_tissues,
     write_head_study,
@@ -139,3 +140,12 @@ def test_identity_is_everywhere(tmp_path: Path):
     assert any(tag.is_private for tag in holders)
     assert ds[0x0029, 0x1003].value[0].PatientName == person.name  # nested, and private
     assert person.physician in str(ds.ReferringPhysicianIdentificationSequence)
+
+
+def test_a_head_can_be_built_around_another_brain(head):
+    tissues = head_around(7, head.brain_kji, head.affine_lps)
+    assert np.array_equal(brain_of(tissues), head.brain_kji)
+    assert {Tissue.BONE, Tissue.OUTER_CSF, Tissue.FAT, Tissue.VITREOUS} <= set(np.unique(tissues))
+    near = ndimage.distance_transform_edt(~head.brain_kji, sampling=head.spacing_mm)
+    assert near[tissues == Tissue.AIR].min() > 4
+    assert not np.array_equal(tissues, head_around(8, head.brain_kji, head.affine_lps))
