@@ -45,6 +45,7 @@ Config = Annotated[
 Data = Annotated[Path | None, typer.Option("--data", help="Where radloop keeps everything.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 
+_SHELL = "command line"
 _FAMILIES: tuple[tuple[type[RadloopError], int], ...] = ((PeerError, 4), (ResourceError, 5))
 
 
@@ -253,12 +254,12 @@ def deid(
         for each in deidentify(source, target, key_file=key):
             bar.advance(task)
             if isinstance(each, Quarantined):
-                held[each.error.code, each.error.advice] += 1
+                held[each.error.code, each.error.message] += 1
             else:
                 done += 1
     out.print(f"{done} files de-identified, {sum(held.values())} held back", highlight=False)
-    for (code, advice), count in held.most_common():
-        out.print(f"  {count} x {code}: {advice}", highlight=False)
+    for (code, message), count in held.most_common():
+        out.print(f"  {count} x {code}: {message}", highlight=False)
     raise typer.Exit(3 if held else 0)
 
 
@@ -314,13 +315,14 @@ def token_create(
     data: Data = None,
 ) -> None:
     """Make an API token and print it once."""
+    from node.audit import Audit
     from node.auth import Auth
     from pipelines.store import Access
 
     with _database(_settings("token", config, data)) as database:
         access = Access(database)
         secret = Auth(access).add_token(name, user=user, lifetime=timedelta(days=days))
-        access.audit(actor="command line", action="token_create", object=name)
+        Audit(access).note("token_created", actor=_SHELL, object=name, reason=user)
     out.print(secret, highlight=False, soft_wrap=True)
 
 
@@ -345,13 +347,14 @@ def token_list(config: Config = None, data: Data = None) -> None:
 @token_app.command("revoke")
 def token_revoke(name: str, config: Config = None, data: Data = None) -> None:
     """Revoke every token of that name."""
+    from node.audit import Audit
     from pipelines.store import Access
 
     with _database(_settings("token", config, data)) as database:
         access = Access(database)
         if not access.revoke_token(name):
             raise NotFound(f"there is no token {name!r}")
-        access.audit(actor="command line", action="token_revoke", object=name)
+        Audit(access).note("token_revoked", actor=_SHELL, object=name)
     out.print(f"revoked {name}", highlight=False)
 
 
@@ -364,13 +367,14 @@ def user_add(
     data: Data = None,
 ) -> None:
     """Add a user who may log in."""
+    from node.audit import Audit
     from node.auth import Auth
     from pipelines.store import Access
 
     with _database(_settings("user", config, data)) as database:
         access = Access(database)
         Auth(access).add_user(name, role=role, password=password)
-        access.audit(actor="command line", action="user_add", object=name)
+        Audit(access).note("user_added", actor=_SHELL, object=name, reason=role)
     out.print(f"{name} may log in as {role}", highlight=False)
 
 
@@ -406,6 +410,7 @@ def _database(settings: Settings) -> Any:  # noqa: ANN401 - imported late, to ke
     from node import wiring
     from pipelines.store import Database
 
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(wiring.database_url(settings))
     database.migrate()
     return closing(database)
