@@ -1,0 +1,62 @@
+"""Output types: the built-in ones and those of other packages come in by one door."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom.errors import InvalidSettings
+from dicom.seg import decode_seg
+from dicom.volume import read_volume
+from models.bundle import read_bundle
+from pipelines.outputs import BUILT_IN, Made, get_output
+from tests.bundles import write_threshold_bundle
+from tests.segmentations import NOON
+from tests.series import write_series
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    source = read_volume(write_series(tmp_path / "series", modality="MR"))
+    labels_kji = (source.voxels_kji > 100).astype(np.uint8)
+    bundle = read_bundle(write_threshold_bundle(tmp_path))
+    return Made(labels_kji, source, bundle, key="task", series_number=9001, created=NOON)
+
+
+def test_every_built_in_output_keeps_its_promise(made: Made):
+    for name in BUILT_IN:
+        first, second = get_output(name).encode(made), get_output(name).encode(made)
+        assert first.ds == second.ds  # a step that runs twice stores the same object
+        assert first.ds.SeriesNumber == 9001
+
+
+def test_a_segmentation_says_how_much_it_holds(made: Made):
+    encoded = get_output("seg").encode(made)
+    voxel_ml = np.prod(made.source.spacing_kji) / 1000
+    assert encoded.summary == {"Brain": pytest.approx(made.labels_kji.sum() * voxel_ml, abs=1e-3)}
+    assert np.array_equal(decode_seg(encoded.ds, made.source).labels(), made.labels_kji)
+
+
+def test_another_package_adds_an_output_by_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    package = tmp_path / "site"
+    (package / "report-1.0.dist-info").mkdir(parents=True)
+    (package / "report_output.py").write_text("def encode(made):\n    return made.key\n")
+    (package / "report-1.0.dist-info" / "METADATA").write_text("Name: report\nVersion: 1.0\n")
+    (package / "report-1.0.dist-info" / "entry_points.txt").write_text(
+        "[radloop.outputs]\nreport = report_output\n"
+    )
+    monkeypatch.syspath_prepend(str(package))
+    assert "report" in entry_points(group="radloop.outputs").names
+    output = get_output("report")
+    assert output is sys.modules["report_output"]
+
+
+def test_an_unknown_output_is_a_setting_to_mend():
+    with pytest.raises(InvalidSettings, match="seg"):
+        get_output("hologram")
