@@ -43,8 +43,8 @@ class _Section(BaseModel):
 class FrontSettings(_Section):
     """The web face: OHIF, DICOMweb, API and pages."""
 
-    host: str = "127.0.0.1"
-    port: Port = Field(8000, ge=1, le=65535)
+    host: str = Field("127.0.0.1", description="address that the front listens on")
+    port: Port = Field(8000, ge=1, le=65535, description="its port")
     public_url: str = Field("", description="what browsers type, when a reverse proxy is in front")
     session_hours: float = Field(12, gt=0, description="a login ends after this time")
     idle_minutes: float = Field(60, gt=0, description="a login ends after this time unused")
@@ -54,11 +54,11 @@ class FrontSettings(_Section):
 class DicomSettings(_Section):
     """How PACS and modalities reach the clinical archive."""
 
-    port: Port = Field(4242, ge=1, le=65535)
-    aet: str = Field("RADLOOP", min_length=1, max_length=16)
+    port: Port = Field(4242, ge=1, le=65535, description="where they send; on every interface")
+    aet: str = Field("RADLOOP", min_length=1, max_length=16, description="the node's AE title")
     check_host: bool = Field(False, description="a known AET must also call from its known host")
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
+    tls_certificate: Path | None = Field(None, description="the node's; the three go together")
+    tls_key: Path | None = Field(None, description="its private key")
     tls_trusted: Path | None = Field(None, description="certificates that peers must show")
 
 
@@ -69,13 +69,13 @@ class OrthancSettings(_Section):
         (Path("/usr/share/orthanc/plugins"), Path("/usr/lib/orthanc")),
         description="folders that hold Orthanc's plugins",
     )
-    clinical_port: Port = Field(8042, ge=1, le=65535)
-    research_port: Port = Field(8043, ge=1, le=65535)
-    clinical_url: str = Field("", description="an Orthanc that runs elsewhere")
-    research_url: str = Field("", description="likewise")
-    user: str = "radloop"
+    clinical_port: Port = Field(8042, ge=1, le=65535, description="HTTP of the clinical archive")
+    research_port: Port = Field(8043, ge=1, le=65535, description="HTTP of the research archive")
+    clinical_url: str = Field("", description="an Orthanc that runs elsewhere; empty: started here")
+    research_url: str = Field("", description="likewise, the research archive")
+    user: str = Field("radloop", description="the one account of both archives")
     clinical_password: str = Field("", description="empty: made at the first start")
-    research_password: str = Field("", description="likewise")
+    research_password: str = Field("", description="empty: made at the first start")
 
 
 class DatabaseSettings(_Section):
@@ -92,7 +92,7 @@ class WorkerSettings(_Section):
         "worker-1", description="stable name: a restart takes its work up again"
     )
     port: Port = Field(8001, ge=1, le=65535, description="wake-ups from the plugin")
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", description="address that the worker listens on for them")
     wake_token: str = Field("", description="empty: made at the first start")
     quiet_s: float = Field(1.0, gt=0, description="a series is complete after this time of quiet")
     poll_s: float = Field(5.0, gt=0, description="how often to look without a wake-up")
@@ -104,7 +104,7 @@ class PredictorSettings(_Section):
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:1")
     threads: int = Field(0, ge=0, description="threads of a CPU; 0: all cores")
-    timeout_s: float = Field(1800, gt=0)
+    timeout_s: float = Field(1800, gt=0, description="longest time of one prediction")
     warm_models: int = Field(2, ge=1, description="models kept in memory")
 
 
@@ -117,17 +117,21 @@ class ModelSettings(_Section):
 class PeerSettings(_Section):
     """Another system that is reached by DIMSE."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
-    aet: str = Field(min_length=1, max_length=16)
-    host: str
-    port: Port = Field(ge=1, le=65535)
+    name: str = Field(
+        min_length=1, pattern=r"^[A-Za-z0-9_.-]+$", description="how routes and pages call it"
+    )
+    aet: str = Field(min_length=1, max_length=16, description="its AE title")
+    host: str = Field(description="its address")
+    port: Port = Field(ge=1, le=65535, description="its DICOM port")
     may_send: bool = Field(True, description="it may store to and query the clinical archive")
 
 
 class LogSettings(_Section):
     """What is written to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the lowest level that is written"
+    )
 
 
 class Settings(BaseSettings):

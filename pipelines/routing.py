@@ -33,12 +33,14 @@ class When:
         A regular expression found in the cleaned SeriesDescription (0008,103E).
     protocol : str
         A regular expression found in the cleaned ProtocolName (0018,1030).
-    min_slices, max_slices : int
-        Number of images.
+    min_slices : int
+        The series has at least so many images.
+    max_slices : int
+        The series has at most so many images.
     max_spacing_mm : float
         Upper bound of the step between slices.
     orientation : tuple of str
-        `axial`, `sagittal`, `coronal` or `oblique`.
+        The plane of the slices is one of these.
     image_type : tuple of str
         Every one of these is among the values of ImageType (0008,0008).
     not_image_type : tuple of str
@@ -79,7 +81,7 @@ class Route:
     destinations : tuple of str
         Names of peers that get the result by C-STORE, after the clinical archive.
     priority : str
-        `stat`, `high`, `routine` or `low`.
+        STAT goes before all that waits.
     collect : bool
         Whether the de-identified series also goes to the research archive.
     """

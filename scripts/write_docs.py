@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Write docs/settings.md and docs/errors.md from the code; with --check only compare them.
+
+A test runs the comparison, so that no setting and no error code is without its line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from dicom.errors import InputError, PeerError, RadloopError, ResourceError, every_error
+from node.settings import PeerSettings, Settings
+from pipelines.routing import Route, When
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+BY = "<!-- Written by scripts/write_docs.py; change the code, then run it. -->"
+
+SETTINGS = """# Settings
+
+Settings come from `radloop.toml` (or `--config FILE`), then from variables `RADLOOP_*`, then from a
+folder of secrets; the later wins. An unknown key, variable or secret is an error that names it.
+`radloop check` reads all of them and says what is wrong.
+
+- `[front] port = 8800` in the file is `RADLOOP_FRONT__PORT=8800` in the environment: two
+  underscores between section and key.
+- A secret is a file whose name is the variable's (`RADLOOP_ORTHANC__CLINICAL_PASSWORD`) and whose
+  content is the value. The folder is `/run/secrets`, where containers put them, or the one that
+  `RADLOOP_SECRETS` names.
+- `--data DIR` on the command line wins over `data`.
+- Changes count after a restart.
+"""
+ROUTES = """## [[route]]
+
+One table for each rule. All that match are carried out. `radloop routes explain STUDY_UID` says for
+each rule and series why.
+"""
+WHEN = """## [route.when]
+
+Conditions on one series; all that are given must hold. A value that the series does not have never
+matches. They see the de-identified series only.
+"""
+ERRORS = """# Error codes
+
+Every failure has a code: on the job, in the API, in the log and on the page. What follows says who
+acts next. Messages hold no patient's name, id, date or original UID.
+"""
+FAMILIES: tuple[tuple[type[RadloopError], str], ...] = (
+    (InputError, "## A person mends something; never tried again by itself"),
+    (PeerError, "## Another system has to answer; tried again with a growing pause"),
+    (ResourceError, "## This machine lacks something; tried again later"),
+)
+
+
+def settings_page() -> str:
+    """Return docs/settings.md."""
+    parts = [BY, SETTINGS]
+    single = {n: f for n, f in Settings.model_fields.items() if _section(f) is None}
+    tables = {"peer", "route"}
+    parts.append(_table({n: f for n, f in single.items() if n not in tables}, ""))
+    for name, field in Settings.model_fields.items():
+        section = _section(field)
+        if section is not None:
+            parts += [
+                f"## [{name}]\n\n{_first_line(section)}\n",
+                _table(section.model_fields, name),
+            ]
+    parts += [
+        f"## [[peer]]\n\n{_first_line(PeerSettings)}\n",
+        _table(PeerSettings.model_fields, ""),
+    ]
+    parts += [ROUTES, _owned_table(Route, leave_out={"when"}), WHEN, _owned_table(When)]
+    return "\n".join(parts)
+
+
+def errors_page() -> str:
+    """Return docs/errors.md."""
+    parts = [BY, ERRORS]
+    for family, heading in FAMILIES:
+        rows = [
+            (f"`{error.code}`", _first_line(error), error.advice)
+            for error in every_error()
+            if issubclass(error, family)
+        ]
+        parts += [f"{heading}\n", _markdown(("code", "means", "what to do"), rows)]
+    return "\n".join(parts)
+
+
+PAGES = {"settings.md": settings_page, "errors.md": errors_page}
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _table(fields: Mapping[str, FieldInfo], section: str) -> str:
+    prefix = f"RADLOOP_{section.upper()}__" if section else "RADLOOP_"
+    rows = []
+    for name, field in fields.items():
+        if not field.description:
+            raise SystemExit(f"the setting {section}.{name} has no description")
+        default = "**required**" if field.is_required() else _value(field.default)
+        rows.append((f"`{name}`", _kind(field.annotation), default, field.description))
+    note = f"Variables: `{prefix}{next(iter(fields)).upper()}` and so on.\n\n" if section else ""
+    return note + _markdown(("key", "is", "default", "means"), rows)
+
+
+def _owned_table(owned: type[Any], *, leave_out: frozenset[str] | set[str] = frozenset()) -> str:
+    """Describe a dataclass by its types, its defaults, and its docstring's Attributes."""
+    hints, meanings = get_type_hints(owned), _attributes(owned)
+    rows = []
+    for field in dataclasses.fields(owned):
+        if field.name in leave_out:
+            continue
+        required = field.default is dataclasses.MISSING
+        default = "**required**" if required else _value(field.default)
+        rows.append((f"`{field.name}`", _kind(hints[field.name]), default, meanings[field.name]))
+    return _markdown(("key", "is", "default", "means"), rows)
+
+
+def _attributes(owned: type[Any]) -> dict[str, str]:
+    """Return what the docstring's section Attributes says of each name."""
+    text = (owned.__doc__ or "").partition("----------\n")[2]
+    found: dict[str, str] = {}
+    for names, meaning in re.findall(r"^    (\w[\w, ]*) : .*\n((?:        .+\n?)+)", text, re.M):
+        for name in names.split(", "):
+            found[name] = " ".join(meaning.split())
+    return found
+
+
+def _kind(annotation: Any) -> str:  # noqa: ANN401 - any type
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin is tuple:
+        return f"list of: {_kind(arguments[0])}"
+    if origin is Union or type(annotation).__name__ == "UnionType":
+        return _kind(next(kind for kind in arguments if kind is not type(None)))
+    names = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
+    return names[annotation]
+
+
+def _value(value: Any) -> str:  # noqa: ANN401 - any default
+    match value:
+        case None | "" | ():
+            return "-"
+        case bool():
+            return f"`{str(value).lower()}`"
+        case tuple():
+            return ", ".join(f"`{each}`" for each in value)
+        case _:
+            return f"`{value}`"
+
+
+def _first_line(documented: type[Any]) -> str:
+    return (documented.__doc__ or "").strip().splitlines()[0]
+
+
+def _markdown(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = [list(head), ["---"] * len(head), *cells]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main() -> int:
+    """Write the pages, or say which are out of date; return the exit code."""
+    parser = argparse.ArgumentParser(description="Write the pages that come from the code.")
+    parser.add_argument("--check", action="store_true", help="only compare")
+    only_compare = parser.parse_args().check
+    stale = [name for name, page in PAGES.items() if _read(DOCS / name) != page()]
+    for name in stale:
+        sys.stdout.write(f"docs/{name} {'is out of date' if only_compare else 'written'}\n")
+        if not only_compare:
+            (DOCS / name).write_text(PAGES[name](), encoding="utf-8")
+    return 1 if only_compare and stale else 0
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
