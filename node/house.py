@@ -34,6 +34,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
     key = wiring.master_key(settings, secrets, access)
     uid_key = pseudonym_key(key)
     clinical = wiring.clinical_archive(settings, secrets)
+    (settings.data / "logs").mkdir(parents=True, exist_ok=True)
     predictor = PredictorProcess(
         wiring.bundle_folders(settings),
         device=settings.predictor.device,
