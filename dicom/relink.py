@@ -20,6 +20,7 @@ from pydicom.tag import BaseTag
 from dicom.deid import Identity
 from dicom.errors import SourceMismatch
 from dicom.profile import identity_tags
+from dicom.study import TYPE_2_KEYWORDS
 
 _UTF_8 = "ISO_IR 192"
 _STANDARD_UIDS = "1.2.840.10008."  # SOP classes and the like (PS3.6 Annex A)
@@ -28,18 +29,6 @@ _STANDARD_UIDS = "1.2.840.10008."  # SOP classes and the like (PS3.6 Annex A)
 # also holds PatientIdentityRemoved and DeidentificationMethodCodeSequence.
 _PATIENT_GROUPS = (0x0010, 0x0012)
 _DATES_SHIFTED = tag_for_keyword("LongitudinalTemporalInformationModified")
-# Type 2: present in every object, be it empty (PS3.3 C.7.1.1, C.7.2.1).
-_TYPE_2 = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
 
 
 def relink(result: Dataset, identity: Identity) -> Dataset:
@@ -115,7 +104,7 @@ def _restore_patient_and_study(ds: Dataset, original: Dataset) -> None:
     for element in original:
         if _tells_of_patient_or_study(element.tag):
             ds.add(copy(element))
-    for keyword in _TYPE_2:
+    for keyword in TYPE_2_KEYWORDS:
         if keyword not in ds:
             setattr(ds, keyword, None)
     if not all(str(element.value).isascii() for element in original.iterall()):

@@ -26,6 +26,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
 from dicom.codes import Code, Rgb, rgb_of
 from dicom.errors import InvalidSegmentation, NotDicom
 from dicom.part10 import PARSER_ERRORS
+from dicom.study import TYPE_2_KEYWORDS
 from dicom.uids import derived_uid
 from dicom.volume import Grid, Volume
 
@@ -53,18 +54,6 @@ _SOURCE_ATTRIBUTES = [
     "SliceThickness",
     "ImagePositionPatient",
 ]
-# Patient's and study's attributes, type 2 in a SEG: present, be it empty (PS3.3 C.7.1.1, C.7.2.1).
-_TYPE_2 = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +334,7 @@ def _read_sources(source: Grid | Volume) -> list[Dataset]:
     ]
     # Patient and study are copied from the first one, so that one is read whole.
     sources.insert(0, dcmread(source.instances[0].path, stop_before_pixels=True))
-    for keyword in _TYPE_2:
+    for keyword in TYPE_2_KEYWORDS:
         if keyword not in sources[0]:
             setattr(sources[0], keyword, None)
     cosines = sources[0].ImageOrientationPatient

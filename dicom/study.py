@@ -8,6 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+TYPE_2_KEYWORDS = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+"""Patient and study attributes that every object has, be they empty (PS3.3 C.7.1.1, C.7.2.1)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:
