@@ -2,9 +2,8 @@
 
 from pipelines.store.access import Access, AuditEvent, Role, Token, User
 from pipelines.store.database import Database
-from pipelines.store.jobs import (
+from pipelines.store.job_views import (
     DeliveryView,
-    Jobs,
     JobSeries,
     JobView,
     NewTask,
@@ -13,6 +12,7 @@ from pipelines.store.jobs import (
     StepView,
     TaskView,
 )
+from pipelines.store.jobs import Jobs
 from pipelines.store.studies import ArchivedChange, SeriesView, Standing, Studies, StudyView
 
 __all__ = [

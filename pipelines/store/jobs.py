@@ -6,11 +6,9 @@ given yet is found by :meth:`Jobs.not_handed_over`, so that a crash between the 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -26,126 +24,17 @@ from pipelines.records import (
     TaskRow,
 )
 from pipelines.store.database import Database
-
-State = Literal["scheduled", "in_progress", "completed", "canceled"]
-"""The four states of a UPS workitem (PS3.4 CC.1.1); a failure is `canceled` with an error code."""
+from pipelines.store.job_views import (
+    JobView,
+    NewTask,
+    State,
+    TaskView,
+    job_view,
+    job_views,
+    task_view,
+)
 
 _OPEN = ("scheduled", "in_progress")
-
-
-@dataclass(frozen=True, slots=True)
-class JobSeries:
-    """One series of a job: its content, and why it went no further if it did not."""
-
-    series_id: str
-    fingerprint: str
-    reason_code: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NewTask:
-    """A task that routing decided on."""
-
-    id: str
-    series_id: str
-    route: str
-    bundle: str
-    bundle_sha256: str
-    output: str
-    destinations: tuple[str, ...]
-    priority: str
-
-
-@dataclass(frozen=True, slots=True)
-class TaskView:
-    """A task as the rest of the house sees it."""
-
-    id: str
-    job_id: str
-    series_id: str
-    route: str
-    bundle: str
-    bundle_sha256: str
-    output: str
-    destinations: tuple[str, ...]
-    priority: str
-    state: State
-    progress: float
-    error_code: str | None
-    error_message: str | None
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-    forward_s: float | None
-    device: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class StepView:
-    """One step and its seconds."""
-
-    task_id: str | None
-    name: str
-    started_at: datetime
-    ended_at: datetime | None
-    error_code: str | None
-
-    @property
-    def seconds(self) -> float | None:
-        """How long it took; None while it runs."""
-        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
-
-
-@dataclass(frozen=True, slots=True)
-class ResultView:
-    """A DICOM object that a task made."""
-
-    id: str
-    task_id: str
-    series_uid: str
-    sop_class_uid: str
-    summary: Mapping[str, Any]
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryView:
-    """One result on its way to one destination."""
-
-    result_id: str
-    destination: str
-    state: State
-    attempts: int
-    error_code: str | None
-    error_message: str | None
-    delivered_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class JobView:
-    """A job with all that a page or a person asks about it."""
-
-    id: str
-    study_id: str
-    state: State
-    attempt: int
-    cancel_requested: bool
-    error_code: str | None
-    error_message: str | None
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-    series: tuple[JobSeries, ...]
-    tasks: tuple[TaskView, ...]
-    steps: tuple[StepView, ...]
-    results: tuple[ResultView, ...]
-    deliveries: tuple[DeliveryView, ...]
-
-    @property
-    def current_step(self) -> StepView | None:
-        """The step that runs now, or None."""
-        return next((step for step in reversed(self.steps) if step.ended_at is None), None)
 
 
 class Jobs:
@@ -224,7 +113,7 @@ class Jobs:
                 .where(JobRow.handed_over.is_(False), JobRow.state.in_(_OPEN))
                 .order_by(JobRow.created_at)
             )
-            return _job_views(session, rows)
+            return job_views(session, rows)
 
     def handed_over(self, job_id: str, attempt: int) -> None:
         """Note that the engine has that attempt of the job; a later one is still to be given."""
@@ -363,7 +252,7 @@ class Jobs:
             if row.state == "scheduled":
                 row.state = "in_progress"
                 row.started_at = datetime.now(UTC)
-            return _task_view(row)
+            return task_view(row)
 
     def task(self, task_id: str) -> TaskView:
         """Return one task.
@@ -373,7 +262,7 @@ class Jobs:
         NotFound
         """
         with self._database.read() as session:
-            return _task_view(_task(session, task_id))
+            return task_view(_task(session, task_id))
 
     def report_progress(self, task_id: str, fraction: float) -> None:
         """Note how much of the running step is done, 0 to 1."""
@@ -511,7 +400,7 @@ class Jobs:
         NotFound
         """
         with self._database.read() as session:
-            return _job_view(session, _job(session, job_id))
+            return job_view(session, _job(session, job_id))
 
     def jobs(
         self, *, state: State | None = None, limit: int = 100, offset: int = 0
@@ -522,7 +411,7 @@ class Jobs:
             query = query.where(JobRow.state == state)
         with self._database.read() as session:
             rows = session.scalars(query.limit(limit).offset(offset))
-            return _job_views(session, rows)
+            return job_views(session, rows)
 
     def jobs_of(self, study_id: str) -> list[JobView]:
         """Return the jobs of a study, the newest first."""
@@ -532,7 +421,7 @@ class Jobs:
                 .where(JobRow.study_id == study_id)
                 .order_by(JobRow.created_at.desc())
             )
-            return _job_views(session, rows)
+            return job_views(session, rows)
 
     def jobs_of_studies(self, study_ids: Sequence[str]) -> dict[str, list[JobView]]:
         """Return the jobs of each of these studies, the newest first; all of them are keys."""
@@ -543,7 +432,7 @@ class Jobs:
                 .order_by(JobRow.created_at.desc())
             )
             found: dict[str, list[JobView]] = {study_id: [] for study_id in study_ids}
-            for job in _job_views(session, rows):
+            for job in job_views(session, rows):
                 found[job.study_id].append(job)
             return found
 
@@ -555,7 +444,7 @@ class Jobs:
                     sa.or_(JobRow.state.in_(_OPEN), JobRow.ended_at >= ended_since)
                 )
             )
-            return _job_views(session, rows)
+            return job_views(session, rows)
 
     def job_of_result(self, result_id: str) -> str:
         """Return the job that a result came from.
@@ -691,129 +580,3 @@ def _task(session: Session, task_id: str) -> TaskRow:
     if row is None:
         raise NotFound("no such task")
     return row
-
-
-def _task_view(row: TaskRow) -> TaskView:
-    return TaskView(
-        id=row.id,
-        job_id=row.job_id,
-        series_id=row.series_id,
-        route=row.route,
-        bundle=row.bundle,
-        bundle_sha256=row.bundle_sha256,
-        output=row.output,
-        destinations=tuple(row.destinations),
-        priority=row.priority,
-        state=_state(row.state),
-        progress=row.progress,
-        error_code=row.error_code,
-        error_message=row.error_message,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        forward_s=row.forward_s,
-        device=row.device,
-    )
-
-
-def _job_view(session: Session, row: JobRow) -> JobView:
-    return _job_views(session, [row])[0]
-
-
-def _job_views(session: Session, rows: Iterable[JobRow]) -> list[JobView]:
-    """Return jobs with all that belongs to them: five queries, however many jobs there are."""
-    jobs = list(rows)
-    ids = [row.id for row in jobs]
-    series, steps = defaultdict(list), defaultdict(list)
-    tasks, results, deliveries = defaultdict(list), defaultdict(list), defaultdict(list)
-    for s in session.scalars(sa.select(JobSeriesRow).where(JobSeriesRow.job_id.in_(ids))):
-        series[s.job_id].append(_job_series(s))
-    for step in session.scalars(
-        sa.select(StepRow).where(StepRow.job_id.in_(ids)).order_by(StepRow.id)
-    ):
-        steps[step.job_id].append(_step_view(step))
-    for task in session.scalars(
-        sa.select(TaskRow).where(TaskRow.job_id.in_(ids)).order_by(TaskRow.created_at, TaskRow.id)
-    ):
-        tasks[task.job_id].append(_task_view(task))
-    for job_id, result in session.execute(
-        sa.select(TaskRow.job_id, ResultRow)
-        .join(TaskRow, TaskRow.id == ResultRow.task_id)
-        .where(TaskRow.job_id.in_(ids))
-    ):
-        results[job_id].append(_result_view(result))
-    for job_id, delivery in session.execute(
-        sa.select(TaskRow.job_id, DeliveryRow)
-        .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
-        .join(TaskRow, TaskRow.id == ResultRow.task_id)
-        .where(TaskRow.job_id.in_(ids))
-    ):
-        deliveries[job_id].append(_delivery_view(delivery))
-    return [
-        JobView(
-            id=row.id,
-            study_id=row.study_id,
-            state=_state(row.state),
-            attempt=row.attempt,
-            cancel_requested=row.cancel_requested,
-            error_code=row.error_code,
-            error_message=row.error_message,
-            created_at=row.created_at,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-            series=tuple(series[row.id]),
-            tasks=tuple(tasks[row.id]),
-            steps=tuple(steps[row.id]),
-            results=tuple(results[row.id]),
-            deliveries=tuple(deliveries[row.id]),
-        )
-        for row in jobs
-    ]
-
-
-def _job_series(row: JobSeriesRow) -> JobSeries:
-    return JobSeries(
-        series_id=row.series_id,
-        fingerprint=row.fingerprint,
-        reason_code=row.reason_code,
-        reason=row.reason,
-    )
-
-
-def _step_view(row: StepRow) -> StepView:
-    return StepView(
-        task_id=row.task_id,
-        name=row.name,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        error_code=row.error_code,
-    )
-
-
-def _result_view(row: ResultRow) -> ResultView:
-    return ResultView(
-        id=row.id,
-        task_id=row.task_id,
-        series_uid=row.series_uid,
-        sop_class_uid=row.sop_class_uid,
-        summary=row.summary,
-        created_at=row.created_at,
-    )
-
-
-def _delivery_view(row: DeliveryRow) -> DeliveryView:
-    return DeliveryView(
-        result_id=row.result_id,
-        destination=row.destination,
-        state=_state(row.state),
-        attempts=row.attempts,
-        error_code=row.error_code,
-        error_message=row.error_message,
-        delivered_at=row.delivered_at,
-    )
-
-
-def _state(text: str) -> State:
-    if text in ("scheduled", "in_progress", "completed", "canceled"):
-        return text  # type: ignore[return-value]  # mypy does not narrow str by membership
-    raise ValueError("not a UPS state")
