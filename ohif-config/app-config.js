@@ -24,7 +24,7 @@
   window.config = {
     name: 'radloop',
     routerBasename: '/ohif',
-    extensions: ['/ohif/config/hanging.js'],
+    extensions: ['/ohif/config/hanging.js', '/ohif/config/saving.js'],
     modes: [], // the stock ones
     modesConfiguration: {
       '@ohif/mode-longitudinal': {

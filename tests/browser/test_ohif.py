@@ -105,3 +105,45 @@ def test_who_was_logged_out_logs_in_and_comes_back(site: SeenNode, browser: Brow
     page.locator("form button").first.click()
     page.wait_for_url("**/ohif/**")
     page.get_by_text("Study List").first.wait_for()
+
+
+def export(page: Page, kind: str) -> None:
+    page.locator("[data-cy=segmentation-collapsed-more-btn-Labelmap]").click()
+    page.get_by_role("menuitem", name="Export").hover()
+    page.get_by_role("menuitem", name=kind).click()
+
+
+def test_the_viewers_own_export_is_not_stored_and_says_so(site: SeenNode, browser: Browser) -> None:
+    link = site.link(site.head.study.study_uid, mode="segmentation")
+    log_in(browser, site.base, "rita", PASSWORD, to=link.removeprefix(site.base))
+    page = browser.page
+    wait_for_overlay(page)
+    export(page, "DICOM SEG")
+    page.get_by_text("Not stored").wait_for()
+    assert page.get_by_role("dialog").count() == 0
+    assert page.get_by_text("Research Derived series").count() == 0  # OHIF's name for its own
+
+
+def test_what_the_viewer_really_writes_is_refused_by_the_proxy(
+    site: SeenNode, browser: Browser
+) -> None:
+    """Without our extension: the real object of this OHIF, not one that we imagine."""
+    browser.page.route(
+        "**/config/saving.js",
+        lambda route: route.fulfill(
+            content_type="text/javascript", body="export default {id: 'none'}"
+        ),
+    )
+    link = site.link(site.head.study.study_uid, mode="segmentation")
+    log_in(browser, site.base, "rita", PASSWORD, to=link.removeprefix(site.base))
+    page = browser.page
+    wait_for_overlay(page)
+    with site.orthanc.clinical.archive() as archive:
+        before = archive.statistics()
+    export(page, "DICOM SEG")
+    with page.expect_response(lambda answer: answer.request.method == "POST") as stored:
+        page.get_by_role("button", name="Save").click()
+    assert stored.value.status == 409
+    assert stored.value.json()["code"] == "unsafe_segmentation"
+    with site.orthanc.clinical.archive() as archive:
+        assert archive.statistics() == before
