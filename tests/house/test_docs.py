@@ -15,7 +15,7 @@ from tests.house.files import ROOT, project_files
 PAGES = sorted(path for path in project_files() if path.suffix == ".md")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```", re.M | re.S)
-FOLDERS = "dicom models pipelines node ohif-config docker tests benchmarks docs".split()
+FOLDERS = [
     "dicom",
     "models",
     "pipelines",
@@ -25,7 +25,7 @@ FOLDERS = "dicom models pipelines node ohif-config docker tests benchmarks docs"
     "tests",
     "benchmarks",
     "docs",
-)
+]
 
 
 def links(page: Path) -> list[str]:
