@@ -119,7 +119,6 @@ def configure(process: str, *, level: str = "info", json: bool | None = None) ->
             logging.getLevelNamesMapping()[level.upper()]
         ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )
     logging.basicConfig(
         level=logging.WARNING, handlers=[_ToStructlog()], force=True, format="%(message)s"

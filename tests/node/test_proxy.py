@@ -2,8 +2,10 @@
 
 import io
 import json
+import logging
 import secrets
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from pathlib import Path
 import httpx
 import pydicom
 import pytest
+import structlog
 from dicomweb_client import DICOMwebClient
 from fastapi import FastAPI, Header
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -443,9 +446,13 @@ def test_an_archive_that_is_down_is_said_in_plain_words() -> None:
 
 
 def test_no_uid_comes_into_a_log(
-    recorded: tuple[Recorder, str], capfd: pytest.CaptureFixture[str]
+    recorded: tuple[Recorder, str],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recorder, address = recorded
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # put back afterwards
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     uid = "1.2.826.0.1.3680043.9.7777.1"
     log.configure("front", level="debug", json=True)
     try:
@@ -454,7 +461,8 @@ def test_no_uid_comes_into_a_log(
             assert client.get(f"/studies/{uid}/metadata").status_code == 200
             assert client.get(f"/studies/{uid}/nothing?PatientID=SECRET").status_code == 404
     finally:
-        log.configure("test", level="warning")
+        structlog.reset_defaults()
+        logging.getLogger().handlers.clear()
     written = capfd.readouterr()
     assert uid not in written.out + written.err
     assert "SECRET" not in written.out + written.err
