@@ -7,6 +7,8 @@ makes the segmentation, and a real Chromium shows it.
 import tempfile
 from pathlib import Path
 
+from playwright.sync_api import ViewportSize
+
 from dicom.phantom import write_head_study
 from models.registry import SHIPPED
 from tests.browser.chromium import Browser, browsing, log_in
@@ -24,7 +26,7 @@ collect = true
 modality = ["MR"]
 min_slices = 20
 """
-WINDOW = {"width": 1440, "height": 860}
+WINDOW = ViewportSize(width=1440, height=860)
 
 
 def take_all(node: Node, folder: Path) -> None:
@@ -41,7 +43,9 @@ def take_all(node: Node, folder: Path) -> None:
     with browsing(**WINDOW) as browser:
         log_in(browser, node.address, "admin", ADMIN_PASSWORD)
         browser.page.get_by_text(heads[0].person.name.split("^")[0]).first.wait_for()
+        browser.page.set_viewport_size({**WINDOW, "height": 440})
         save(browser, "studies")
+        browser.page.set_viewport_size(WINDOW)
         browser.page.goto(
             f"{node.address}/ohif/viewer?StudyInstanceUIDs={heads[0].study.study_uid}"
         )
