@@ -8,9 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from dicom.phantom import write_head_study
 from tests.pipelines.postgres import create_database, running_postgres
+from tests.series import write_series
 from tests.whole.nodes import ROUTE, Node, running_node, until, write_config
 
 pytestmark = pytest.mark.orthanc
@@ -21,12 +23,19 @@ name = "slow"
 bundle = "slow"
 [route.when]
 max_slices = 30
+modality = ["MR"]
 [[route]]
 name = "urgent"
 bundle = "threshold"
 priority = "stat"
 [route.when]
 min_slices = 31
+modality = ["MR"]
+[[route]]
+name = "broken"
+bundle = "not_installed"
+[route.when]
+modality = ["CT"]
 """
 
 
@@ -100,6 +109,13 @@ def test_stat_goes_first_and_cancel_stops_at_once(node: Node, tmp_path: Path):
         until(
             lambda: all(job.ended_at for uid in routine for job in node.jobs_of(uid)), timeout_s=60
         )
+
+
+def test_a_bundle_that_is_not_there_is_a_reason_on_the_job(node: Node, tmp_path: Path):
+    series = write_series(tmp_path / "series", modality="CT", name="no bundle")
+    node.send(tmp_path / "series")
+    job = node.ended_job(dcmread(series.instances[0].path).StudyInstanceUID)
+    assert (job.state, job.error_code) == ("canceled", "unknown_bundle")
 
 
 @pytest.mark.postgres
