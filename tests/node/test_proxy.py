@@ -189,14 +189,20 @@ def test_addresses_in_answers_lead_back_through_the_node(site: Site) -> None:
 
 @pytest.mark.orthanc
 def test_readers_that_go_away_leave_room_for_others(site: Site) -> None:
+    large = object_of(COMPREHENSIVE_SR, writer="X", voxels=20_000_000)  # no buffer takes it whole
+    with site.orthanc.archive() as archive:
+        archive.store(large)
+    ds = pydicom.dcmread(io.BytesIO(large), stop_before_pixels=True)
+    path = f"/studies/{ds.StudyInstanceUID}/series/{ds.SeriesInstanceUID}"
     address = httpx.URL(site.base)
-    for _ in range(60):  # more than the connections that are kept to the archive
+    for _ in range(45):  # more than the connections that are kept to the archive
         with socket.create_connection((address.host, address.port or 80), timeout=30) as gone:
             gone.sendall(
-                f"GET {address.path}{site.series} HTTP/1.1\r\nHost: {address.host}\r\n"
-                f"X-Key: {KEY}\r\nAccept: multipart/related\r\n\r\n".encode()
+                f"GET {address.path}{path} HTTP/1.1\r\nHost: {address.host}\r\n"
+                f"X-Key: {KEY}\r\nAccept: multipart/related; type=application/dicom\r\n"
+                "\r\n".encode()
             )
-            gone.recv(100)
+            assert gone.recv(100).startswith(b"HTTP/1.1 200")
     with site.client as client:
         assert client.get("/studies").status_code == 200
 
