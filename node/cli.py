@@ -112,6 +112,34 @@ def migrate(
 
 
 @app.command()
+def prepare(
+    archives: Annotated[
+        Path | None,
+        typer.Option(help="Write clinical.json and research.json there, for Orthancs elsewhere."),
+    ] = None,
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Make what the processes need before they start one by one (`radloop up` does it itself).
+
+    The schema, the key of the identity vault, the first admin; a second time changes nothing.
+    """
+    from node import wiring
+    from node.keys import open_secrets
+    from node.orthanc import write_for_elsewhere
+    from node.up import prepare_database
+
+    settings = _settings("prepare", config, data)
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    secrets = open_secrets(settings)
+    prepare_database(settings, secrets)
+    if archives is not None:
+        write_for_elsewhere(wiring.clinical_config(settings, secrets), archives / "clinical.json")
+        write_for_elsewhere(wiring.research_config(settings, secrets), archives / "research.json")
+    out.print("ready to start", highlight=False)
+
+
+@app.command()
 def check(config: Config = None, data: Data = None) -> None:
     """Look for mistakes in settings and bundles, and call every peer (C-ECHO)."""
     from node.check import check as look

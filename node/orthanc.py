@@ -13,8 +13,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,10 @@ PLUGIN_FOLDERS = (
     Path("/usr/local/share/orthanc/plugins"),
     Path("/usr/lib/orthanc"),
 )
+# Where docker/Dockerfile puts them.
+_HOME_ELSEWHERE = Path("/var/lib/orthanc")
+_PLUGINS_ELSEWHERE = Path("/opt/radloop")
+_HTTP_ELSEWHERE = 8042
 PROGRAM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/bin")
 
 # What Orthanc calls each permission of a modality.
@@ -191,18 +195,44 @@ def write_configuration(config: OrthancConfig) -> Path:
     MissingProgram
         When a plugin is not installed.
     """
-    text = json.dumps(_configuration(config), indent=2) + "\n"
+    script = Path(__file__).parent / "plugin" / "radloop_plugin.py"
+    settings = _configuration(config, plugins=find_plugins(config), script=script)
     config.storage.mkdir(parents=True, exist_ok=True)
     (config.home / "index").mkdir(exist_ok=True)
     config.home.chmod(0o700)
     path = config.home / "orthanc.json"
+    _write_secret(path, json.dumps(settings, indent=2) + "\n", mode=0o600)
+    return path
+
+
+def write_for_elsewhere(config: OrthancConfig, path: Path) -> None:
+    """Write the configuration of an archive in a container or on another machine.
+
+    It differs from that of one that is started here: data below /var/lib/orthanc, the plugins and
+    our script in /opt/radloop, HTTP open to its network. That network must be a closed one.
+
+    Parameters
+    ----------
+    config : OrthancConfig
+        `home`, `http_port` and `plugin_folders` do not count.
+    path : Path
+        Made readable by its owner and group only.
+    """
+    there = replace(config, home=_HOME_ELSEWHERE, http_port=_HTTP_ELSEWHERE, remote_http=True)
+    settings = _configuration(
+        there, plugins=(_PLUGINS_ELSEWHERE,), script=_PLUGINS_ELSEWHERE / "radloop_plugin.py"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_secret(path, json.dumps(settings, indent=2) + "\n", mode=0o640)
+
+
+def _write_secret(path: Path, text: str, *, mode: int) -> None:
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     # Created with its mode: the password is never readable by others, not even for a moment.
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
         file.write(text)
     fresh.replace(path)
-    return path
 
 
 def orthanc_command(configuration: Path) -> tuple[str, ...]:
@@ -275,7 +305,9 @@ def wait_until_ready(
         time.sleep(0.05)
 
 
-def _configuration(config: OrthancConfig) -> dict[str, object]:
+def _configuration(
+    config: OrthancConfig, *, plugins: Sequence[Path], script: Path
+) -> dict[str, object]:
     settings: dict[str, object] = {
         "Name": config.name,
         "StorageDirectory": str(config.storage.absolute()),
@@ -285,7 +317,7 @@ def _configuration(config: OrthancConfig) -> dict[str, object]:
         "OverwriteInstances": False,
         "StoreMD5ForAttachments": True,  # the worker's fingerprint of a series
         "StableAge": 1,
-        "Plugins": [str(path) for path in find_plugins(config)],
+        "Plugins": [str(path) for path in plugins],
         "HttpServerEnabled": True,
         "HttpPort": config.http_port,
         "KeepAlive": True,
@@ -313,7 +345,6 @@ def _configuration(config: OrthancConfig) -> dict[str, object]:
         **_listening(config.listener),
     }
     if config.bell is not None:
-        script = Path(__file__).parent / "plugin" / "radloop_plugin.py"
         settings["PythonScript"] = str(script)
         settings["Radloop"] = {"WakeUrl": config.bell.url, "WakeToken": config.bell.token}
     return settings

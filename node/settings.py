@@ -93,6 +93,9 @@ class WorkerSettings(_Section):
     )
     port: Port = Field(8001, ge=1, le=65535, description="wake-ups from the plugin")
     host: str = Field("127.0.0.1", description="address that the worker listens on for them")
+    wake_url: str = Field(
+        "", description="where the plugin and the front ring; empty: at `host` and `port`"
+    )
     wake_token: str = Field("", description="empty: made at the first start")
     quiet_s: float = Field(1.0, gt=0, description="a series is complete after this time of quiet")
     poll_s: float = Field(5.0, gt=0, description="how often to look without a wake-up")

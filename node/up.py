@@ -39,7 +39,7 @@ def run(settings: Settings, config: Path | None) -> None:
     """
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     secrets = open_secrets(settings)
-    _prepare_database(settings, secrets)
+    prepare_database(settings, secrets)
     supervisor = Supervisor(
         _children(settings, secrets, config), LogFiles(settings.data / "logs"), log
     )
@@ -47,8 +47,16 @@ def run(settings: Settings, config: Path | None) -> None:
     supervisor.run(on_ready=lambda: print(f"radloop ready {address}", flush=True))  # noqa: T201 - the one line that scripts wait for
 
 
-def _prepare_database(settings: Settings, secrets: Secrets) -> None:
-    """Bring the schema up, make the key while nothing is sealed, and the first admin."""
+def prepare_database(settings: Settings, secrets: Secrets) -> None:
+    """Bring the schema up, make the key while nothing is sealed, and the first admin.
+
+    Raises
+    ------
+    PeerUnreachable
+        When the database does not answer.
+    VaultLocked
+        When identities are sealed and the key is gone.
+    """
     database = Database(wiring.database_url(settings))
     database.migrate()
     access = Access(database)

@@ -151,7 +151,8 @@ def research_root(settings: Settings, secrets: Secrets) -> str:
 
 def wake_url(settings: Settings) -> str:
     """Return where the worker listens for a ring."""
-    return f"http://{settings.worker.host}:{settings.worker.port}/wake"
+    worker = settings.worker
+    return worker.wake_url or f"http://{worker.host}:{worker.port}/wake"
 
 
 def _tls(settings: Settings) -> DicomTls | None:

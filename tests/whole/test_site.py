@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydicom import dcmread
 
 from dicom.dimse import Peer, send_folder
 from dicom.phantom import write_head_study
@@ -113,11 +114,9 @@ def test_a_study_passes_a_site_of_separate_processes(tmp_path, bundles):
             command = list(orthanc_command(settings))
             log = tmp_path / f"{name}.log"
             stack.enter_context(program(command, orthanc_environment(), log))
+            system = f"http://127.0.0.1:{http}/system"
             login = ("radloop", name[0] * 32)
-            until(
-                lambda h=http, a=login: answers(f"http://127.0.0.1:{h}/system", auth=a),
-                timeout_s=60,
-            )
+            until(lambda url=system, who=login: answers(url, auth=who), timeout_s=60)
         # The front has a scratch folder of its own, without the vault's key.
         face = {**env, "RADLOOP_DATA": str(tmp_path / "face")}
         stack.enter_context(program([*node, "worker", *config], env, tmp_path / "worker.log"))
@@ -147,6 +146,13 @@ def test_a_study_passes_a_site_of_separate_processes(tmp_path, bundles):
             assert len(found) == 1
             collected = browser.get("/research/dicom-web/studies").json()
             assert [study["0020000D"]["Value"] for study in collected] == [[job.study_id]]
+
+        name = str(dcmread(next((tmp_path / "study").rglob("*.dcm"))).PatientName)
+        for log in ("worker.log", "front.log"):
+            written = (tmp_path / log).read_text()
+            assert '"level"' in written
+            assert name not in written
+            assert sent.study_uid not in written
 
         # Nothing of the study stays where it was worked on, and no other key was made.
         assert not [path for path in (tmp_path / "node" / "work").rglob("*") if path.is_file()]
