@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import threading
 import zlib
 from hashlib import sha256
 from pathlib import Path
@@ -39,8 +38,8 @@ _HEAD_BYTES: Final = len(_FORMAT) + _KEY_ID_BYTES + _NONCE_BYTES
 class VaultStore(Protocol):
     """Where sealed identities and the audit trail are kept."""
 
-    def put_sealed(self, study_id: str, sealed: bytes) -> None:
-        """Keep a study's sealed identity, in place of what was there."""
+    def put_sealed(self, study_id: str, sealed: bytes, *, in_place_of: bytes | None) -> bool:
+        """Keep a study's sealed identity; False when something else is there by now."""
 
     def get_sealed(self, study_id: str) -> bytes | None:
         """Return a study's sealed identity, or None."""
@@ -68,7 +67,6 @@ class Vault:
         self._cipher = AESGCM(key)
         self._key_id = sha256(b"radloop vault key id v1\0" + key).digest()[:_KEY_ID_BYTES]
         self._store = store
-        self._sealing = threading.Lock()  # read, merge and write are one act in this process
 
     def seal(self, identity: Identity) -> None:
         """Keep an identity, together with what is known of the same study already.
@@ -81,11 +79,11 @@ class Vault:
             When what is there contradicts it, see :meth:`Identity.merged`.
         """
         study = identity.study_pseudonym
-        with self._sealing:
-            sealed = self._store.get_sealed(study)
-            if sealed is not None:
-                identity = self._opened(study, sealed).merged(identity)
-            self._store.put_sealed(study, self._sealed(identity))
+        kept = False
+        while not kept:  # another worker may seal the same study: then merge with what it wrote
+            there = self._store.get_sealed(study)
+            whole = identity if there is None else self._opened(study, there).merged(identity)
+            kept = self._store.put_sealed(study, self._sealed(whole), in_place_of=there)
 
     def unseal(self, study_pseudonym: str, *, actor: str, reason: str) -> Identity:
         """Return a study's identity; the audit trail gets an event first, whatever comes of it.

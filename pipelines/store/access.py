@@ -262,10 +262,27 @@ class Access:
 
     # --- sealed identities ---------------------------------------------------------------------
 
-    def put_sealed(self, study_id: str, sealed: bytes) -> None:
-        """Keep a study's sealed identity, in place of what was there."""
+    def put_sealed(self, study_id: str, sealed: bytes, *, in_place_of: bytes | None) -> bool:
+        """Keep a study's sealed identity in place of what was read before.
+
+        Returns
+        -------
+        bool
+            False, with nothing written, when something else is there by now.
+        """
         with self._database.write() as session:
-            session.merge(VaultRow(study_id=study_id, sealed=sealed))
+            row = session.get(VaultRow, study_id, with_for_update=True)
+            if (row.sealed if row else None) != in_place_of:
+                return False
+            if row is not None:
+                row.sealed = sealed
+                return True
+            try:
+                with session.begin_nested():
+                    session.add(VaultRow(study_id=study_id, sealed=sealed))
+            except sa.exc.IntegrityError:  # another worker was first
+                return False
+            return True
 
     def get_sealed(self, study_id: str) -> bytes | None:
         """Return a study's sealed identity, or None."""

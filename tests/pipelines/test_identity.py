@@ -2,7 +2,8 @@
 
 import multiprocessing
 import stat
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pipelines.identity import (
     pseudonym_key,
     vault_key,
 )
+from pipelines.store import Access, Database
 
 MASTER = bytes(range(32))
 STUDY = "2.25.1234"
@@ -39,8 +41,11 @@ class InMemory:
     rows: dict[str, bytes] = field(default_factory=dict)
     trail: list[tuple[str, str, str, str]] = field(default_factory=list)
 
-    def put_sealed(self, study_id: str, sealed: bytes) -> None:
+    def put_sealed(self, study_id: str, sealed: bytes, *, in_place_of: bytes | None) -> bool:
+        if self.rows.get(study_id) != in_place_of:
+            return False
         self.rows[study_id] = sealed
+        return True
 
     def get_sealed(self, study_id: str) -> bytes | None:
         return self.rows.get(study_id)
@@ -225,3 +230,14 @@ def test_two_processes_that_start_together_get_one_key(tmp_path):
     for child in children:
         child.join()
     assert keys == {path.read_bytes()}
+
+
+def test_two_workers_that_seal_one_study_lose_nothing(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'radloop.db'}")
+    database.migrate()
+    many = [replace(IDENTITY, uids={f"2.25.{n}": f"1.2.{n}"}) for n in range(24)]
+    workers = [Vault(vault_key(MASTER), Access(database)) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: workers[n % 4].seal(many[n]), range(24)))
+    assert set(unseal(workers[0]).uids) == {f"2.25.{n}" for n in range(24)}
+    database.close()
