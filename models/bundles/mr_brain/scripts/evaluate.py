@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -154,6 +154,29 @@ def read_nrrd(path: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     return voxels, affine
 
 
+def table(rows: list[dict[str, str | float | None]]) -> str:
+    """Return figures as the Markdown table that the card shows, the phantoms in one line."""
+    lines = [
+        "| what | reference | ml, reference | ml, found | Dice | HD95, mm |",
+        "|---|---|---|---|---|---|",
+    ]
+    of_phantoms = [row for row in rows if str(row["what"]).startswith("phantom")]
+    if of_phantoms:
+        dices = sorted(cast(float, row["dice"]) for row in of_phantoms)
+        far = sorted(cast(float, row["hd95_mm"]) for row in of_phantoms)
+        lines.append(
+            f"| {len(dices)} phantoms, median (worst) | the phantom | | "
+            f"| {np.median(dices):.3f} ({dices[0]:.3f}) | {np.median(far):.1f} ({far[-1]:.1f}) |"
+        )
+    for row in rows:
+        if row not in of_phantoms:
+            show = ["" if row[k] is None else f"{row[k]:.0f}" for k in ("reference_ml", "ml")]
+            show += ["" if row["dice"] is None else f"{row['dice']:.3f}"]
+            show += ["" if row["hd95_mm"] is None else f"{row['hd95_mm']:.1f}"]
+            lines.append(f"| {row['what']} | {row['reference']} | {' | '.join(show)} |")
+    return "\n".join(lines) + "\n"
+
+
 def with_weights(weights: Path, folder: Path) -> Path:
     """Return a copy of this bundle, in `folder`, with other weights."""
     copy = folder / BUNDLE.name
@@ -178,12 +201,8 @@ def main() -> None:
         predictor = Predictor(bundle, device="cpu", threads=options.threads)
         for row in all_figures(predictor, options.data):
             rows.append(row)
-            print(  # noqa: T201
-                f"{row.what:32}{row.reference:20}{row.reference_ml or 0:8.0f}{row.ml:8.0f} ml"
-                f"{-1 if row.dice is None else row.dice:8.3f}{row.hd95_mm or -1:7.1f} mm"
-                f"{row.forward_s:7.1f}{row.total_s:7.1f} s",
-                flush=True,
-            )
+            print(row.what, row.reference, row.dice, f"{row.ml} ml", flush=True)  # noqa: T201
+    print(table([asdict(row) for row in rows]))  # noqa: T201
     if options.out is not None:
         document = {
             "note": options.note,

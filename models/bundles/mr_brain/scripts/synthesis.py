@@ -209,6 +209,9 @@ def _bent(image: Array, rng: np.random.Generator) -> Array:
 def _nothing(seed: int) -> Array:
     """Return things that are no head: round bodies with shells, wedges, stones, folds."""
     rng = np.random.default_rng([seed, 5])
+    if rng.random() < 0.15:  # a coil that heard nothing
+        noise = ndimage.gaussian_filter(rng.random(GRID, np.float32), float(rng.uniform(0, 1.2)))
+        return cast(Array, noise)
     axes = np.ogrid[tuple(slice(-n / 2, n / 2) for n in GRID)]
     image = np.zeros(GRID, np.float32)
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
