@@ -6,6 +6,7 @@ quarantined; 4 another system failed; 5 this machine lacks something.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections import Counter
@@ -300,6 +301,7 @@ def predict(
     config: Config = None,
 ) -> None:
     """Run a bundle on files, without any server: SEG and NIfTI labels out."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: see models.process
     from models.bundle import read_bundle
     from models.registry import Registry
     from node import offline, wiring
