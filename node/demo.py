@@ -68,6 +68,8 @@ def run(
     RadloopError
         When the node does not start, or the folder holds no DICOM.
     """
+    for number in (signal.SIGINT, signal.SIGTERM):  # however it is ended, the node ends with it
+        signal.signal(number, signal.default_int_handler)
     with _node(settings, config, console) as node:
         password = _login(settings)
         with tempfile.TemporaryDirectory(prefix="radloop-demo-") as folder:
