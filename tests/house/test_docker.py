@@ -4,10 +4,14 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +163,7 @@ def test_ports_fit(settings_of):
 def test_only_the_proxy_and_the_dicom_port_are_open():
     assert {name for name, each in SERVICES.items() if "ports" in each} == {"proxy", "clinical"}
     closed = {name for name, each in COMPOSE["networks"].items() if (each or {}).get("internal")}
-    for name in ("postgres", "research", "prepare"):
+    for name in ("postgres", "research", "prepare", "front"):
         assert set(SERVICES[name]["networks"]) <= closed
 
 
@@ -237,42 +241,140 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def test_caddy_accepts_its_file(tmp_path):
-    caddy = shutil.which("caddy")
-    if caddy is None:
+@pytest.fixture
+def caddyfile(tmp_path) -> Path:
+    """The site's Caddyfile with a certificate that is made on the spot, on free ports."""
+    if shutil.which("caddy") is None:
         pytest.skip("caddy is not installed (Debian: apt install caddy)")
     certificate, key = write_certificate(tmp_path)
     text = (DOCKER / "Caddyfile").read_text()
     text = text.replace("/run/secrets/tls_certificate", str(certificate))
     text = text.replace("/run/secrets/tls_key", str(key))
-    (tmp_path / "Caddyfile").write_text(text)
+    path = tmp_path / "Caddyfile"
+    path.write_text(text)
+    return path
 
-    def validate(name: str) -> subprocess.CompletedProcess[str]:
+
+def caddy_environment(folder: Path) -> dict[str, str]:
+    return {**CHOSEN, "HOME": str(folder), "PATH": os.environ["PATH"]}
+
+
+def test_caddy_accepts_its_file(caddyfile):
+    def validate(path: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [caddy, "validate", "--config", name, "--adapter", "caddyfile"],
-            cwd=tmp_path,
-            env={**CHOSEN, "HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+            ["caddy", "validate", "--config", path, "--adapter", "caddyfile"],
+            env=caddy_environment(caddyfile.parent),
             capture_output=True,
             text=True,
             check=False,
         )
 
-    done = validate("Caddyfile")
+    done = validate(caddyfile)
     assert done.returncode == 0, done.stderr
     assert "not formatted" not in done.stderr
-    (tmp_path / "Wrong").write_text(text.replace("reverse_proxy", "reverse_prxoy"))
-    assert validate("Wrong").returncode != 0
+    wrong = caddyfile.with_name("Wrong")
+    wrong.write_text(caddyfile.read_text().replace("reverse_proxy", "reverse_prxoy"))
+    assert validate(wrong).returncode != 0
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with the headers that it was sent."""
+
+    def do_GET(self) -> None:
+        self.send_response(httpx.codes.OK)
+        self.end_headers()
+        self.wfile.write(json.dumps(dict(self.headers)).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_the_proxy_passes_a_browser_on_and_writes_no_address(caddyfile):
+    https, http = free_port(), free_port()
+    front = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    text = caddyfile.read_text().replace("front:8000", f"127.0.0.1:{front.server_port}")
+    text = text.replace("{\n", f"{{\n\thttps_port {https}\n\thttp_port {http}\n", 1)
+    caddyfile.write_text(text)
+    study = "1.2.826.0.1.3680043.8.498.77"
+    address = f"https://{CHOSEN['SITE_HOST']}:{https}/dicom-web/studies/{study}"
+    log = caddyfile.with_name("caddy.log")
+    with log.open("wb") as output:
+        proxy = subprocess.Popen(
+            ["caddy", "run", "--config", caddyfile, "--adapter", "caddyfile"],
+            env=caddy_environment(caddyfile.parent),
+            stderr=output,
+        )
+    try:
+        threading.Thread(target=front.serve_forever, daemon=True).start()
+        answer = until_it_answers(lambda: browse(address, caddyfile, https))
+        seen = {name.lower(): value for name, value in answer.json().items()}
+        assert seen["x-forwarded-for"] == "127.0.0.1"  # not what a browser claims
+        assert seen["x-forwarded-proto"] == "https"
+        assert "max-age" in answer.headers["strict-transport-security"]
+        assert "alt-svc" not in answer.headers  # it would name a port that is closed
+        plain = httpx.get(
+            f"http://127.0.0.1:{http}/x", headers={"Host": CHOSEN["SITE_HOST"]}, trust_env=False
+        )
+        assert plain.status_code == httpx.codes.PERMANENT_REDIRECT
+        front.shutdown()
+        front.server_close()
+        assert browse(address, caddyfile, https).status_code == httpx.codes.BAD_GATEWAY
+    finally:
+        proxy.terminate()
+        proxy.wait(20)
+    written = log.read_text()
+    assert "exiting" in written  # it does write
+    assert study not in written
+
+
+def browse(address: str, caddyfile: Path, port: int) -> httpx.Response:
+    """Ask as a browser does that knows the site's certificate and name."""
+    trusted = ssl.create_default_context(cafile=caddyfile.with_name("certificate.pem"))
+    with httpx.Client(verify=trusted, trust_env=False) as browser:
+        return browser.get(
+            address.replace(CHOSEN["SITE_HOST"], "127.0.0.1"),
+            headers={"Host": f"{CHOSEN['SITE_HOST']}:{port}", "X-Forwarded-For": "192.0.2.9"},
+            extensions={"sni_hostname": CHOSEN["SITE_HOST"]},
+        )
+
+
+def until_it_answers(ask: Callable[[], httpx.Response]) -> httpx.Response:
+    for _ in range(100):
+        try:
+            return ask()
+        except httpx.TransportError:
+            time.sleep(0.1)
+    return ask()
 
 
 def test_compose_accepts_its_file():
-    docker = shutil.which("docker")
-    command = [docker or "docker", "compose", "--file", str(DOCKER / "compose.yaml"), "config"]
-    if docker is None or subprocess.run([*command[:2], "version"], capture_output=True).returncode:
-        pytest.skip("docker's compose plugin is not installed")
-    done = subprocess.run(
-        [*command, "--quiet"], env={**os.environ, **CHOSEN}, capture_output=True, text=True
-    )
+    command = compose_command()
+    if command is None:
+        pytest.skip("docker compose is not installed (Debian 13: apt install docker-compose)")
+
+    def config(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, "--file", str(DOCKER / "compose.yaml"), "config", "--quiet"],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = config({**os.environ, **CHOSEN})
     assert done.returncode == 0, done.stderr
+    without = config({name: os.environ[name] for name in os.environ if name not in CHOSEN})
+    assert without.returncode != 0
+    assert "the name that browsers type" in without.stderr
+
+
+def compose_command() -> list[str] | None:
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]) is None:
+            continue
+        if subprocess.run([*command, "version"], capture_output=True).returncode == 0:
+            return command
+    return None
 
 
 @pytest.mark.orthanc
@@ -307,6 +409,7 @@ def test_a_real_orthanc_runs_with_what_is_written_for_it(settings_of, tmp_path, 
     written = json.loads(text)
     assert written["RemoteAccessAllowed"] is True
     assert written["AuthenticationEnabled"] is True
+    assert written["DicomModalities"] == {}  # no peer is named yet: nobody may call
     written |= {"HttpPort": free_port(), "DicomPort": free_port()}
     path.write_text(json.dumps(written))
     plugins_known = ask_orthanc(path, written["HttpPort"], config.user, config.password, tmp_path)
