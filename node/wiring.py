@@ -90,8 +90,10 @@ def clinical_config(settings: Settings, secrets: Secrets | None = None) -> Ortha
         for name, peer in peers(settings).items()
         if next(p for p in settings.peer if p.name == name).may_send
     }
-    # `radloop send` on this machine calls under our own AE title.
-    may_call.setdefault(_OURSELVES, KnownPeer(ourselves(settings), frozenset({"echo", "store"})))
+    if not settings.orthanc.clinical_url:
+        # `radloop send` on the archive's machine calls under our own AE title.
+        sender = KnownPeer(ourselves(settings), frozenset({"echo", "store"}))
+        may_call.setdefault(_OURSELVES, sender)
     return OrthancConfig(
         name="radloop-clinical",
         home=(settings.data / "orthanc-clinical").resolve(),

@@ -16,6 +16,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom.dimse import Peer, send_folder
+from dicom.errors import PeerRefused
 from dicom.phantom import write_head_study
 from node.orthanc import orthanc_command, orthanc_environment
 from pipelines.store import Database, Jobs
@@ -85,6 +86,7 @@ def test_a_study_passes_a_site_of_separate_processes(tmp_path, bundles):
             (secrets / name).write_text(value + "\n")
         (tmp_path / "radloop.toml").write_text(
             f'[predictor]\nthreads = 1\n[models]\nfolders = ["{bundles}"]\n'
+            '[[peer]]\nname = "pacs"\naet = "PACS"\nhost = "127.0.0.1"\nport = 104\n'
             + ROUTE.replace("[route.when]", "collect = true\n[route.when]")
         )
         env = {
@@ -125,9 +127,11 @@ def test_a_study_passes_a_site_of_separate_processes(tmp_path, bundles):
         until(lambda: answers(f"http://127.0.0.1:{front}/api/health"), timeout_s=60)
 
         sent = write_head_study(tmp_path / "study", slices=24, size=64, seed=3).study
-        send_folder(
-            Peer("node", "127.0.0.1", dicom, "RADLOOP"), tmp_path / "study", calling_aet="RADLOOP"
-        )
+        archive = Peer("node", "127.0.0.1", dicom, "RADLOOP")
+        # Nobody sends from the archive's own container: its AE title is one like any unknown.
+        with pytest.raises(PeerRefused):
+            send_folder(archive, tmp_path / "study", calling_aet="RADLOOP")
+        send_folder(archive, tmp_path / "study", calling_aet="PACS")
         rows = stack.enter_context(closing_database(database))
         (job,) = until(
             lambda: [job for job in Jobs(rows).jobs() if job.ended_at is not None], timeout_s=120
