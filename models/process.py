@@ -15,7 +15,8 @@ What happens                             What the caller gets
 the child says a coded error             that error; the child goes on
 the child meets an unexpected error      :class:`PredictorFault` with its traceback; a new child
                                          is started by the next call, since a GPU error sticks
-the child dies                           :class:`dicom.errors.PredictorDied`; likewise
+the child dies over a question           :class:`dicom.errors.PredictorDied`; likewise
+the child died before it took a question nothing: a new child is asked, once
 no answer in time                        :class:`dicom.errors.PredictorTimeout`; it is killed
 the owner dies                           the child ends by itself
 =======================================  =======================================================
@@ -80,6 +81,10 @@ class PredictorFault(RuntimeError):
     """An unexpected error in the child: a bug; its traceback is the message."""
 
 
+class _NotTaken(Exception):
+    """The child ended before it took the question: not the question's doing."""
+
+
 # --- messages -----------------------------------------------------------------------------------
 
 
@@ -97,6 +102,13 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Owner to child: end this call before its next window."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Child to owner: this question is in work; what ends the child from here is its doing."""
 
     call: int
 
@@ -136,9 +148,9 @@ class Broke:
     traceback: str
 
 
-Message: TypeAlias = Ask | Stop | Share | Done | Failed | Broke
+Message: TypeAlias = Ask | Stop | Took | Share | Done | Failed | Broke
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Ask, Stop, Share, Done, Failed, Broke)
+    kind.__name__: kind for kind in (Ask, Stop, Took, Share, Done, Failed, Broke)
 }
 
 
@@ -297,14 +309,26 @@ class PredictorProcess:
         check_volume(voxels_kji, affine_lps)
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         with self._own_turn(canceled):
-            self._calls += 1
-            child = self._running()
-            exchange = _Exchange(child, self._calls, time.monotonic() + limit_s, progress, canceled)
+            deadline = time.monotonic() + limit_s
+
+            def ask() -> Prediction:
+                self._calls += 1
+                child = self._running()
+                exchange = _Exchange(child, self._calls, deadline, progress, canceled)
+                try:
+                    return exchange.run(bundle, voxels_kji, affine_lps)
+                finally:
+                    if not exchange.answered:  # dead, late, or left in mid-call by an error here
+                        self._drop(child)
+
             try:
-                return exchange.run(bundle, voxels_kji, affine_lps)
-            finally:
-                if not exchange.answered:  # dead, late, or left in mid-call by an error here
-                    self._drop(child)
+                return ask()
+            except _NotTaken:  # it was dying before; the kernel says so late
+                pass
+            try:
+                return ask()
+            except _NotTaken as ended:
+                raise PredictorDied(f"the model's process does not start: {ended}") from None
 
     @contextmanager
     def _own_turn(self, canceled: Canceled | None) -> Iterator[None]:
@@ -395,6 +419,7 @@ class _Exchange:
         canceled: Canceled | None,
     ) -> None:
         self.answered = False
+        self._taken = False
         self._child = child
         self._call = call
         self._deadline = deadline
@@ -433,6 +458,8 @@ class _Exchange:
         while True:
             message = self._next()
             match message:
+                case Took(call=self._call):
+                    self._taken = True
                 case Share(call=self._call, share=share):
                     if self._progress is not None:
                         self._progress(share)
@@ -466,12 +493,15 @@ class _Exchange:
         self._canceled = None
         self._tell(Stop(self._call))
         self._deadline = min(self._deadline, time.monotonic() + _GRACE_S)
-        with suppress(PredictorTimeout, PredictorDied):
+        with suppress(PredictorTimeout, PredictorDied, _NotTaken):
             self._answer()
         raise errors.Canceled
 
-    def _died(self) -> PredictorDied:
-        return PredictorDied(f"the model's process ended in mid-call: {self._child.why()}")
+    def _died(self) -> Exception:
+        why = self._child.why()
+        if not self._taken:
+            return _NotTaken(why)
+        return PredictorDied(f"the model's process ended in mid-call: {why}")
 
 
 def _environment(threads: int | None) -> dict[str, str]:
@@ -522,6 +552,7 @@ class _Server:
             if message is None:
                 return
             if isinstance(message, Ask):
+                _send(self._link, Took(message.call))
                 _send(self._link, self._answer(message, *descriptors))
 
     def _answer(self, ask: Ask, room_in: int, room_out: int) -> Message:

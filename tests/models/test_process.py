@@ -196,6 +196,25 @@ def test_a_child_that_died_between_calls_is_not_noticed(process: PredictorProces
     predict(process)
 
 
+def test_a_child_that_dies_before_it_takes_the_question_is_replaced(
+    process: PredictorProcess,
+) -> None:
+    process.start()
+    pid = pid_of(process)
+    os.kill(pid, signal.SIGSTOP)  # it lives, and takes nothing
+    watch = threading.Timer(0.3, os.kill, (pid, signal.SIGKILL))
+    watch.start()
+    predict(process)
+    assert process.pid != pid
+
+
+def test_a_child_that_cannot_start_is_said(folder: Path, tmp_path: Path) -> None:
+    with PredictorProcess([folder], device="cpu", log=tmp_path / "log") as process:
+        process._threads = "none"  # type: ignore[assignment]  # argparse ends the child
+        with pytest.raises(PredictorDied, match="exit code 2"):
+            predict(process)
+
+
 def test_a_call_out_of_time_ends_the_child(process: PredictorProcess) -> None:
     predict(process)
     pid = process.pid
