@@ -199,6 +199,41 @@ class UnknownBundle(InputError):
     advice = "Install the bundle under models/bundles, or mend its name in the route."
 
 
+class CannotImport(InputError):
+    """A model from elsewhere that cannot be made into a bundle."""
+
+    code = "cannot_import"
+    advice = "Nothing was installed; mend what is named, and import it again."
+
+
+class WrongHash(CannotImport):
+    """A file of a model is not the one that its list of hashes names."""
+
+    code = "wrong_hash"
+    advice = "The model was damaged or changed on its way; get it again from its source."
+
+
+class MissingCodes(CannotImport):
+    """Labels of a model for which no DICOM code is known."""
+
+    code = "missing_codes"
+    advice = "Give the named labels codes, with --codes FILE; docs/importing-models.md shows how."
+
+
+class UnknownLicence(CannotImport):
+    """A model that does not say under which licence it may be used."""
+
+    code = "unknown_licence"
+    advice = "Find out what its authors allow, and say it with --license."
+
+
+class CodeRefused(CannotImport):
+    """A model that brings code of its own, which nobody has allowed."""
+
+    code = "code_refused"
+    advice = "Read the named files; --allow-code imports the model with them."
+
+
 class UnsuitableSeries(InputError):
     """A series that the bundle's metadata rules out (modality, channels, size)."""
 
@@ -298,6 +333,13 @@ class VaultLocked(InputError):
     advice = "Put the key file that belongs to this database back into the secrets folder."
 
 
+class AuditBroken(InputError):
+    """An event of the audit trail was changed, removed or slipped in."""
+
+    code = "audit_broken"
+    advice = "Somebody wrote to the database by another way; compare with a backup."
+
+
 class NoRoute(InputError):
     """No route matched a series; nothing was asked of it."""
 
@@ -334,6 +376,13 @@ class PeerRefused(PeerError):
 
     code = "peer_refused"
     advice = "The other system refused; check AE titles, permissions and its log."
+
+
+class DownloadFailed(PeerError):
+    """A model could not be fetched from where it is published."""
+
+    code = "download_failed"
+    advice = "Check the name and the network, or fetch the model elsewhere and import its folder."
 
 
 class ArchiveMismatch(PeerError):
@@ -386,6 +435,13 @@ class MissingProgram(ResourceError):
 
     code = "missing_program"
     advice = "Install the named program; `make install` does it on Debian."
+
+
+class MissingPackage(ResourceError):
+    """A Python package that only some models need is not installed."""
+
+    code = "missing_package"
+    advice = "Install the named extra into radloop's environment, and try again."
 
 
 class ProgramFailed(ResourceError):
