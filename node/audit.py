@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipelines.store import Access
+from pipelines.store import Trail
 
 Action = Literal[
     "login",
@@ -29,8 +29,8 @@ Outcome = Literal["ok", "refused"]
 class Audit:
     """The audit trail, for the front's rooms."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, trail: Trail) -> None:
+        self._trail = trail
 
     def note(
         self,
@@ -56,6 +56,4 @@ class Audit:
         reason : str
             Why, or in which way; an error's code where it was refused.
         """
-        self._access.audit(
-            actor=actor, action=action, object=object, outcome=outcome, reason=reason
-        )
+        self._trail.note(actor=actor, action=action, object=object, outcome=outcome, reason=reason)

@@ -12,18 +12,24 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from dicom.errors import NotFound, PeerError, RadloopError, ResourceError
-from node import log
-from node.settings import Settings, load_settings
+from node.commands import people
+from node.commands.common import (
+    Config,
+    Data,
+    Device,
+    err,
+    opened_database,
+    out,
+    progress_bar,
+    settings_for,
+)
 
 app = typer.Typer(
     help="radloop: an AI node beside a hospital's PACS.",
@@ -31,22 +37,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 routes_app = typer.Typer(help="Routing rules.", no_args_is_help=True)
-token_app = typer.Typer(help="API tokens.", no_args_is_help=True)
-user_app = typer.Typer(help="Who may log in.", no_args_is_help=True)
 app.add_typer(routes_app, name="routes")
-app.add_typer(token_app, name="token")
-app.add_typer(user_app, name="user")
+app.add_typer(people.token_app, name="token")
+app.add_typer(people.user_app, name="user")
+app.add_typer(people.audit_app, name="audit")
 
-out = Console()
-err = Console(stderr=True)
-
-Config = Annotated[
-    Path | None, typer.Option("--config", help="Settings; ./radloop.toml where that exists.")
-]
-Data = Annotated[Path | None, typer.Option("--data", help="Where radloop keeps everything.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
-
-_SHELL = "command line"
 _FAMILIES: tuple[tuple[type[RadloopError], int], ...] = ((PeerError, 4), (ResourceError, 5))
 
 
@@ -69,7 +64,7 @@ def up(config: Config = None, data: Data = None) -> None:
     """Start and supervise the whole node: two archives, front, worker."""
     from node.up import run
 
-    settings = _settings("up", config, data)
+    settings = settings_for("up", config, data)
     run(settings, config)
 
 
@@ -78,7 +73,7 @@ def worker(config: Config = None, data: Data = None) -> None:
     """Run one worker (`radloop up` does; a site with several starts more)."""
     from node.house import open_worker
 
-    settings = _settings("worker", config, data)
+    settings = settings_for("worker", config, data)
     with open_worker(settings) as (work, listener):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: work.end())
@@ -92,7 +87,7 @@ def front(config: Config = None, data: Data = None) -> None:
     """Run the web face (`radloop up` does)."""
     from node.front import serve
 
-    serve(_settings("front", config, data))
+    serve(settings_for("front", config, data))
 
 
 @app.command()
@@ -105,7 +100,7 @@ def migrate(
     from node import wiring
     from pipelines.store import Database
 
-    settings = _settings("migrate", config, data)
+    settings = settings_for("migrate", config, data)
     settings.data.mkdir(parents=True, exist_ok=True)
     database = Database(wiring.database_url(settings))
     database.migrate(revision)
@@ -130,7 +125,7 @@ def prepare(
     from node.orthanc import write_for_elsewhere
     from node.up import prepare_database
 
-    settings = _settings("prepare", config, data)
+    settings = settings_for("prepare", config, data)
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     secrets = open_secrets(settings)
     prepare_database(settings, secrets)
@@ -145,7 +140,7 @@ def check(config: Config = None, data: Data = None) -> None:
     """Look for mistakes in settings and bundles, and call every peer (C-ECHO)."""
     from node.check import check as look
 
-    settings = _settings("check", config, data)
+    settings = settings_for("check", config, data)
     settings.data.mkdir(parents=True, exist_ok=True)
     wrong = 0
     for finding in look(settings):
@@ -176,11 +171,11 @@ def send(
     from dicom.dimse import send_folder
     from node import wiring
 
-    settings = _settings("send", config, data)
+    settings = settings_for("send", config, data)
     target = wiring.peers(settings).get(peer) if peer else wiring.ourselves(settings)
     if target is None:
         raise NotFound(f"there is no [[peer]] {peer!r}")
-    with _bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("sending")
         sent = send_folder(
             target,
@@ -204,7 +199,7 @@ def jobs(
     """List jobs, the newest first."""
     from pipelines.store import Jobs
 
-    with _database(_settings("jobs", config, data)) as database:
+    with opened_database(settings_for("jobs", config, data)) as database:
         found = Jobs(database).jobs(state=state, limit=limit)
     table = Table("job", "study", "state", "step", "models", "seconds", "reason", box=None)
     for job in found:
@@ -233,8 +228,8 @@ def explain(study_uid: str, config: Config = None, data: Data = None) -> None:
     from pipelines.routing import explain as explain_route
     from pipelines.store import Studies
 
-    settings = _settings("routes", config, data)
-    with _database(settings) as database:
+    settings = settings_for("routes", config, data)
+    with opened_database(settings) as database:
         studies = Studies(database)
         series = studies.series_of(study_uid) or studies.series_of(
             wiring.study_pseudonym(settings, study_uid)
@@ -278,7 +273,7 @@ def deid(
 
     done = 0
     held: Counter[tuple[str, str]] = Counter()
-    with _bar("{task.completed} files") as bar:
+    with progress_bar("{task.completed} files") as bar:
         task = bar.add_task("de-identifying", total=None)
         for each in deidentify(source, target, key_file=key):
             bar.advance(task)
@@ -306,7 +301,7 @@ def predict(
     from models.registry import Registry
     from node import offline, wiring
 
-    settings = _settings("predict", config, None)
+    settings = settings_for("predict", config, None)
     folder = Path(bundle)
     chosen = (
         read_bundle(folder)
@@ -314,7 +309,7 @@ def predict(
         else Registry(wiring.bundle_folders(settings)).get(bundle)
     )
     results = []
-    with _bar() as bar:
+    with progress_bar() as bar:
 
         def watch(name: str) -> Callable[[float], None]:
             task = bar.add_task(name, total=1.0)
@@ -333,81 +328,6 @@ def predict(
     raise typer.Exit(0 if any(result.error is None for result in results) else 2)
 
 
-# --- people -------------------------------------------------------------------------------------
-
-
-@token_app.command("create")
-def token_create(
-    name: Annotated[str, typer.Argument(help="What the token is for.")],
-    user: Annotated[str, typer.Option(help="Whose rights it has.")],
-    days: Annotated[int, typer.Option(min=1, help="How long it is good for.")] = 365,
-    config: Config = None,
-    data: Data = None,
-) -> None:
-    """Make an API token and print it once."""
-    from node.audit import Audit
-    from node.auth import Auth
-    from pipelines.store import Access
-
-    with _database(_settings("token", config, data)) as database:
-        access = Access(database)
-        secret = Auth(access).add_token(name, user=user, lifetime=timedelta(days=days))
-        Audit(access).note("token_created", actor=_SHELL, object=name, reason=user)
-    out.print(secret, highlight=False, soft_wrap=True)
-
-
-@token_app.command("list")
-def token_list(config: Config = None, data: Data = None) -> None:
-    """List the tokens, without their secrets."""
-    from pipelines.store import Access
-
-    with _database(_settings("token", config, data)) as database:
-        found = Access(database).tokens()
-    table = Table("name", "user", "made", "good until", "used", "state", box=None)
-    for token in found:
-        until = token.expires_at.date().isoformat() if token.expires_at else "for ever"
-        used = token.used_at.date().isoformat() if token.used_at else "never"
-        state = "revoked" if token.revoked else "good"
-        table.add_row(
-            token.name, token.user, token.created_at.date().isoformat(), until, used, state
-        )
-    out.print(table)
-
-
-@token_app.command("revoke")
-def token_revoke(name: str, config: Config = None, data: Data = None) -> None:
-    """Revoke every token of that name."""
-    from node.audit import Audit
-    from pipelines.store import Access
-
-    with _database(_settings("token", config, data)) as database:
-        access = Access(database)
-        if not access.revoke_token(name):
-            raise NotFound(f"there is no token {name!r}")
-        Audit(access).note("token_revoked", actor=_SHELL, object=name)
-    out.print(f"revoked {name}", highlight=False)
-
-
-@user_app.command("add")
-def user_add(
-    name: str,
-    role: Annotated[Literal["admin", "radiologist", "researcher"], typer.Option()],
-    password: Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)],
-    config: Config = None,
-    data: Data = None,
-) -> None:
-    """Add a user who may log in."""
-    from node.audit import Audit
-    from node.auth import Auth
-    from pipelines.store import Access
-
-    with _database(_settings("user", config, data)) as database:
-        access = Access(database)
-        Auth(access).add_user(name, role=role, password=password)
-        Audit(access).note("user_added", actor=_SHELL, object=name, reason=role)
-    out.print(f"{name} may log in as {role}", highlight=False)
-
-
 # --- the demonstration --------------------------------------------------------------------------
 
 
@@ -421,40 +341,11 @@ def demo(
     """Start the node, send a study, wait for its SEG, show the way to it."""
     from node.demo import run
 
-    settings = _settings("demo", config, data)
+    settings = settings_for("demo", config, data)
     raise typer.Exit(run(settings, config, study=study, once=once, console=out))
 
 
 # --- small things -------------------------------------------------------------------------------
-
-
-def _settings(process: str, config: Path | None, data: Path | None) -> Settings:
-    settings = load_settings(config, data=data)
-    log.configure(process, level=settings.log.level)
-    return settings
-
-
-def _database(settings: Settings) -> Any:  # noqa: ANN401 - imported late, to keep --help quick
-    from contextlib import closing
-
-    from node import wiring
-    from pipelines.store import Database
-
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database = Database(wiring.database_url(settings))
-    database.migrate()
-    return closing(database)
-
-
-def _bar(count: str = "{task.percentage:>3.0f} %") -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn(count),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-    )
 
 
 def _frozen(value: Any) -> Any:  # noqa: ANN401 - what JSON gives

@@ -16,7 +16,7 @@ from node.keys import open_secrets
 from node.parts import DicomAddress, FrontParts, WorkerBell
 from node.proxy import Upstream
 from node.settings import Settings
-from pipelines.store import Access, Database, Jobs, Studies
+from pipelines.store import Access, Database, Jobs, Studies, Trail
 
 
 def serve(settings: Settings) -> None:
@@ -49,6 +49,7 @@ def front_parts(settings: Settings) -> FrontParts:
         studies=Studies(database),
         jobs=Jobs(database),
         access=access,
+        trail=Trail(database, secrets.audit_key),
         clinical=wiring.clinical_archive(settings, secrets),
         clinical_web=Upstream(
             f"{wiring.clinical_root(settings, secrets)}/dicom-web",

@@ -22,7 +22,7 @@ from pipelines.engine import Engine
 from pipelines.identity import Vault, pseudonym_key, vault_key
 from pipelines.inference import House, Inference
 from pipelines.intake import Intake
-from pipelines.store import Access, Database, Jobs, Studies
+from pipelines.store import Access, Database, Jobs, Studies, Trail
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
             studies=studies,
             jobs=jobs,
             deidentifier=Deidentifier(node_profile(), uid_key),
-            vault=Vault(vault_key(key), access),
+            vault=Vault(vault_key(key), access, Trail(database, secrets.audit_key)),
             registry=Registry(wiring.bundle_folders(settings)),
             predictor=predictor,
             routes=settings.route,

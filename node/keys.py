@@ -23,6 +23,7 @@ class Secrets:
     clinical_password: str
     research_password: str
     wake_token: str
+    audit_key: bytes
 
     @property
     def master_key(self) -> Path:
@@ -40,6 +41,7 @@ def open_secrets(settings: Settings) -> Secrets:
         clinical_password=settings.orthanc.clinical_password or _kept(folder / "clinical"),
         research_password=settings.orthanc.research_password or _kept(folder / "research"),
         wake_token=settings.worker.wake_token or _kept(folder / "wake"),
+        audit_key=_kept(folder / "audit").encode(),
     )
 
 

@@ -15,7 +15,7 @@ from node.audit import Audit
 from node.auth import Auth
 from node.proxy import Upstream
 from pipelines.routing import Route
-from pipelines.store import Access, Jobs, Studies
+from pipelines.store import Access, Jobs, Studies, Trail
 
 _RING_TIMEOUT_S = 2.0
 
@@ -60,7 +60,7 @@ class FrontParts:
         Of radloop.
     auth : Auth
         Logins and tokens.
-    studies, jobs, access : Studies, Jobs, Access
+    studies, jobs, access, trail : Studies, Jobs, Access, Trail
         The rows.
     clinical : Archive
         The clinical archive: names and original UIDs, asked for live and kept nowhere.
@@ -83,6 +83,7 @@ class FrontParts:
     studies: Studies
     jobs: Jobs
     access: Access
+    trail: Trail
     clinical: Archive
     clinical_web: Upstream
     research_web: Upstream
@@ -96,7 +97,7 @@ class FrontParts:
     @property
     def audit(self) -> Audit:
         """The audit trail."""
-        return Audit(self.access)
+        return Audit(self.trail)
 
 
 def parts_of(request: Request) -> FrontParts:

@@ -36,7 +36,7 @@ _HEAD_BYTES: Final = len(_FORMAT) + _KEY_ID_BYTES + _NONCE_BYTES
 
 
 class VaultStore(Protocol):
-    """Where sealed identities and the audit trail are kept."""
+    """Where sealed identities are kept."""
 
     def put_sealed(self, study_id: str, sealed: bytes, *, in_place_of: bytes | None) -> bool:
         """Keep a study's sealed identity; False when something else is there by now."""
@@ -44,7 +44,11 @@ class VaultStore(Protocol):
     def get_sealed(self, study_id: str) -> bytes | None:
         """Return a study's sealed identity, or None."""
 
-    def audit(
+
+class AuditTrail(Protocol):
+    """Where each opening is written down."""
+
+    def note(
         self, *, actor: str, action: str, object: str = "", outcome: str = "ok", reason: str = ""
     ) -> None:
         """Add one event to the trail."""
@@ -59,14 +63,17 @@ class Vault:
         32 secret bytes, from :func:`vault_key`.
     store : VaultStore
         Where sealed bytes lie.
+    trail : AuditTrail
+        Where each opening is written down, before anything is opened.
     """
 
-    def __init__(self, key: bytes, store: VaultStore) -> None:
+    def __init__(self, key: bytes, store: VaultStore, trail: AuditTrail) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"a vault key has {KEY_BYTES} bytes")
         self._cipher = AESGCM(key)
         self._key_id = sha256(b"radloop vault key id v1\0" + key).digest()[:_KEY_ID_BYTES]
         self._store = store
+        self._trail = trail
 
     def seal(self, identity: Identity) -> None:
         """Keep an identity, together with what is known of the same study already.
@@ -106,7 +113,7 @@ class Vault:
         """
         if not actor.strip() or not reason.strip():
             raise ValueError("the vault opens for a named actor with a reason only")
-        self._store.audit(
+        self._trail.note(
             actor=actor, action="identity.unseal", object=study_pseudonym, reason=reason
         )
         sealed = self._store.get_sealed(study_pseudonym)

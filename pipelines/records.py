@@ -236,12 +236,24 @@ class AuditRow(Base):
     __tablename__ = "audit_event"
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int | None] = mapped_column(unique=True)  # without gaps; None: before the chain
+    code: Mapped[str | None]  # HMAC of this event and the code before it
     at: Mapped[datetime] = mapped_column(index=True)
     actor: Mapped[str]
     action: Mapped[str]
     object: Mapped[str]  # a pseudonym, job or route; never an original UID
     outcome: Mapped[str]
     reason: Mapped[str]
+
+
+class AuditHeadRow(Base):
+    """The end of the audit trail's chain: one row."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int]
+    code: Mapped[str]
 
 
 class WorkerRow(Base):

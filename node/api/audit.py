@@ -18,4 +18,4 @@ def audit_trail(
     request: Request, _caller: AdminCaller, limit: Annotated[int, Query(ge=1, le=10_000)] = 200
 ) -> list[AuditEvent]:
     """List who did what, the newest first."""
-    return parts_of(request).access.audit_trail(limit=limit)
+    return parts_of(request).trail.events(limit=limit)

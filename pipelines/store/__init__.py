@@ -1,6 +1,6 @@
 """Every query, as a named function: the only room besides `records` that speaks SQL."""
 
-from pipelines.store.access import Access, AuditEvent, Role, Token, User
+from pipelines.store.access import Access, Role, Token, User
 from pipelines.store.database import Database
 from pipelines.store.job_views import (
     DeliveryView,
@@ -14,6 +14,7 @@ from pipelines.store.job_views import (
 )
 from pipelines.store.jobs import Jobs
 from pipelines.store.studies import ArchivedChange, SeriesView, Standing, Studies, StudyView
+from pipelines.store.trail import AuditEvent, Seal, Trail
 
 __all__ = [
     "Access",
@@ -27,6 +28,7 @@ __all__ = [
     "NewTask",
     "ResultView",
     "Role",
+    "Seal",
     "SeriesView",
     "Standing",
     "State",
@@ -35,5 +37,6 @@ __all__ = [
     "StudyView",
     "TaskView",
     "Token",
+    "Trail",
     "User",
 ]

@@ -1,4 +1,4 @@
-"""Users, logins, tokens, the audit trail, the sealed identities and the workers' heartbeats."""
+"""Users, logins, tokens, the sealed identities and the workers' heartbeats."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicom.errors import NotFound
-from pipelines.records import AuditRow, SessionRow, TokenRow, UserRow, VaultRow, WorkerRow
+from pipelines.records import SessionRow, TokenRow, UserRow, VaultRow, WorkerRow
 from pipelines.store.database import Database
 
 Role = Literal["admin", "radiologist", "researcher"]
@@ -39,20 +39,8 @@ class Token:
     used_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEvent:
-    """Who did what to which thing, and why."""
-
-    at: datetime
-    actor: str
-    action: str
-    object: str
-    outcome: str
-    reason: str
-
-
 class Access:
-    """Who may do what, and who did."""
+    """Who may do what."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -225,40 +213,6 @@ class Access:
             for row in names:
                 row.revoked = True
             return len(names)
-
-    # --- audit ---------------------------------------------------------------------------------
-
-    def audit(
-        self, *, actor: str, action: str, object: str = "", outcome: str = "ok", reason: str = ""
-    ) -> None:
-        """Add one event to the trail."""
-        with self._database.write() as session:
-            session.add(
-                AuditRow(
-                    at=datetime.now(UTC),
-                    actor=actor,
-                    action=action,
-                    object=object,
-                    outcome=outcome,
-                    reason=reason,
-                )
-            )
-
-    def audit_trail(self, *, limit: int = 200) -> list[AuditEvent]:
-        """Return the newest events first."""
-        with self._database.read() as session:
-            rows = session.scalars(sa.select(AuditRow).order_by(AuditRow.id.desc()).limit(limit))
-            return [
-                AuditEvent(
-                    at=row.at,
-                    actor=row.actor,
-                    action=row.action,
-                    object=row.object,
-                    outcome=row.outcome,
-                    reason=row.reason,
-                )
-                for row in rows
-            ]
 
     # --- sealed identities ---------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from node.app import create_app
 from node.auth import Auth
 from node.parts import DicomAddress, FrontParts, WorkerBell
 from node.proxy import Upstream
-from pipelines.store import Access, Database, Jobs, Studies
+from pipelines.store import Access, Database, Jobs, Studies, Trail
 from tests.node.serving import serving
 from tests.orthanc import servers
 
@@ -130,6 +130,7 @@ def _parts(folder: Path, pair: servers.OrthancPair) -> FrontParts:
         studies=Studies(database),
         jobs=Jobs(database),
         access=access,
+        trail=Trail(database, b"audit key"),
         clinical=pair.clinical.archive(),
         clinical_web=_upstream(pair.clinical),
         research_web=_upstream(pair.research),

@@ -20,7 +20,7 @@ from node.auth import Auth
 from node.parts import DicomAddress, FrontParts, WorkerBell
 from node.proxy import Upstream
 from pipelines.routing import Route, When
-from pipelines.store import Access, ArchivedChange, Database, Jobs, NewTask, Role, Studies
+from pipelines.store import Access, ArchivedChange, Database, Jobs, NewTask, Role, Studies, Trail
 
 QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "correct horse battery"
@@ -103,6 +103,7 @@ def make_front(
         studies=Studies(database),
         jobs=Jobs(database),
         access=access,
+        trail=Trail(database, b"audit key"),
         clinical=clinical or Archive(NOBODY, "radloop", "secret", timeout_s=2),
         clinical_web=Upstream(f"{NOBODY}/dicom-web", "radloop", "secret"),
         research_web=Upstream(f"{NOBODY}/dicom-web", "radloop", "secret"),

@@ -272,7 +272,7 @@ def test_canceling_and_retrying_are_audited_and_wake_the_worker(tmp_path: Path) 
         assert (again.status_code, again.json()["attempt"]) == (202, 2)
         assert client.post(f"/api/jobs/{job}/retry").status_code == 409
         assert len(push.rings) == 2
-    deeds = [(e.actor, e.action, e.object) for e in front.parts.access.audit_trail()]
+    deeds = [(e.actor, e.action, e.object) for e in front.parts.trail.events()]
     assert deeds[:2] == [("rita", "job_retried", job), ("rita", "job_canceled", job)]
 
 

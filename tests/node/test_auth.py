@@ -229,7 +229,7 @@ def test_a_wrong_password_is_told_in_plain_words_and_audited(front: Front) -> No
         assert answer.status_code == 401
         assert "User name or password is wrong" in answer.text
         assert COOKIE not in answer.cookies
-    trail = front.parts.access.audit_trail()
+    trail = front.parts.trail.events()
     assert [(e.actor, e.action, e.outcome, e.reason) for e in trail] == [
         ("", "login", "refused", "wrong_password"),
         ("rita", "login", "refused", "wrong_password"),
@@ -408,7 +408,7 @@ def test_users_are_managed_by_the_admin(front: Front) -> None:
     assert front.parts.auth.check("ruth", "another password", address="10.0.0.1").name == "ruth"
     assert admin.delete(f"/api/users/{USERS['admin']}").status_code == 409
     assert admin.delete("/api/users/nobody").status_code == 404
-    deeds = [event.action for event in reversed(front.parts.access.audit_trail())]
+    deeds = [event.action for event in reversed(front.parts.trail.events())]
     assert deeds == ["login", "user_added", "user_disabled", "password_changed"]
 
 

@@ -272,7 +272,7 @@ def test_names_are_for_clinical_roles_and_opening_a_study_is_audited(tmp_path: P
         assert opened.headers["location"] == f"/ohif/viewer?StudyInstanceUIDs={ORIGINAL_UID}"
         assert rob.get(f"/open/{STUDY}").status_code == 403
 
-    trail = [(e.actor, e.action, e.object) for e in front.parts.access.audit_trail()]
+    trail = [(e.actor, e.action, e.object) for e in front.parts.trail.events()]
     assert trail[0] == ("rita", "study_opened", STUDY)
     assert ("rita", "names_listed", STUDY) in trail
     assert not any(actor == "rob" and action == "names_listed" for actor, action, _ in trail)

@@ -19,7 +19,7 @@ from pipelines.identity import (
     pseudonym_key,
     vault_key,
 )
-from pipelines.store import Access, Database
+from pipelines.store import Access, Database, Trail
 
 MASTER = bytes(range(32))
 STUDY = "2.25.1234"
@@ -50,7 +50,7 @@ class InMemory:
     def get_sealed(self, study_id: str) -> bytes | None:
         return self.rows.get(study_id)
 
-    def audit(
+    def note(
         self, *, actor: str, action: str, object: str = "", outcome: str = "ok", reason: str = ""
     ) -> None:
         self.trail.append((actor, action, object, reason))
@@ -63,7 +63,7 @@ def store() -> InMemory:
 
 @pytest.fixture
 def vault(store: InMemory) -> Vault:
-    return Vault(vault_key(MASTER), store)
+    return Vault(vault_key(MASTER), store, store)
 
 
 def unseal(vault: Vault, study: str = STUDY) -> Identity:
@@ -82,7 +82,7 @@ def test_an_identity_comes_back_whole(vault):
     st.dictionaries(st.from_regex(r"2\.25\.[1-9]\d{0,37}", fullmatch=True), st.text(max_size=64)),
 )
 def test_any_map_of_uids_comes_back_whole(uids):
-    vault = Vault(vault_key(MASTER), InMemory())
+    vault = Vault(vault_key(MASTER), InMemory(), InMemory())
     identity = Identity(STUDY, uids, IDENTITY.attributes)
     vault.seal(identity)
     assert unseal(vault) == identity
@@ -171,7 +171,7 @@ def test_a_row_moved_to_another_study_stays_locked(vault, store):
 
 def test_another_key_opens_nothing_and_overwrites_nothing(vault, store):
     vault.seal(IDENTITY)
-    stranger = Vault(vault_key(bytes(32)), store)
+    stranger = Vault(vault_key(bytes(32)), store, store)
     with pytest.raises(VaultLocked):
         unseal(stranger)
     with pytest.raises(VaultLocked):
@@ -236,7 +236,8 @@ def test_two_workers_that_seal_one_study_lose_nothing(tmp_path):
     database = Database(f"sqlite:///{tmp_path / 'radloop.db'}")
     database.migrate()
     many = [replace(IDENTITY, uids={f"2.25.{n}": f"1.2.{n}"}) for n in range(24)]
-    workers = [Vault(vault_key(MASTER), Access(database)) for _ in range(4)]
+    access, trail = Access(database), Trail(database, b"key")
+    workers = [Vault(vault_key(MASTER), access, trail) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: workers[n % 4].seal(many[n]), range(24)))
     assert set(unseal(workers[0]).uids) == {f"2.25.{n}" for n in range(24)}

@@ -1,0 +1,1 @@
+"""The command line's groups of commands, a file each; `node.cli` puts them together."""

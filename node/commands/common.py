@@ -1,0 +1,59 @@
+"""What every command shares: options, the two consoles, settings, a database, a progress bar."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from node import log
+from node.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from pipelines.store import Database
+
+out = Console()
+err = Console(stderr=True)
+
+SHELL = "command line"
+"""Who acts, in the audit trail."""
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="Settings; ./radloop.toml where that exists.")
+]
+Data = Annotated[Path | None, typer.Option("--data", help="Where radloop keeps everything.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+
+
+def settings_for(process: str, config: Path | None, data: Path | None) -> Settings:
+    """Read the settings, and write the log as that process."""
+    settings = load_settings(config, data=data)
+    log.configure(process, level=settings.log.level)
+    return settings
+
+
+def opened_database(settings: Settings) -> AbstractContextManager[Database]:
+    """Give the node's database, brought to this version of radloop; it is closed afterwards."""
+    from node import wiring
+    from pipelines.store import Database
+
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(wiring.database_url(settings))
+    database.migrate()
+    return closing(database)
+
+
+def progress_bar(count: str = "{task.percentage:>3.0f} %") -> Progress:
+    """Return a progress bar on standard error that goes when it is done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn(count),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+    )
