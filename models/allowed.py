@@ -45,6 +45,7 @@ PACKAGES = (
     "monai.networks.layers",
     "monai.inferers",
     "torch.nn",
+    "models.networks",
 )
 
 REFUSED = re.compile(

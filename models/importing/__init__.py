@@ -1,0 +1,1 @@
+"""Models from elsewhere made into bundles of this node; each kind of source has its file."""

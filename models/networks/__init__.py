@@ -1,0 +1,5 @@
+"""Networks that MONAI does not have; a bundle's ``network_def`` may name them like MONAI's own."""
+
+from models.networks.meshnet import MeshNet
+
+__all__ = ["MeshNet"]
