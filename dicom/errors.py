@@ -182,6 +182,34 @@ class InvalidSegmentation(InputError):
     advice = "The segmentation is damaged, or made on other images; make it again on this series."
 
 
+class ForeignSegmentation(InvalidSegmentation):
+    """A DICOM SEG that refers to images, or to a frame of reference, that are not at hand."""
+
+    code = "foreign_segmentation"
+    advice = "The segmentation was made on other images; give the series that it was made from."
+
+
+class OtherGrid(InvalidSegmentation):
+    """A DICOM SEG whose voxels do not lie where the voxels of its source series lie."""
+
+    code = "other_grid"
+    advice = "The segmentation has another grid than the series; resample it onto the series."
+
+
+class OverlappingSegments(InvalidSegmentation):
+    """Segments that share voxels, where one label map shall hold them all."""
+
+    code = "overlapping_segments"
+    advice = "Segments overlap; take them one by one, or store them as BINARY or FRACTIONAL."
+
+
+class ImpossibleSize(InvalidSegmentation):
+    """A DICOM SEG that claims more frames or voxels than its bytes hold, or than fit anywhere."""
+
+    code = "impossible_size"
+    advice = "The segmentation claims a size that it does not have; it is damaged or made to harm."
+
+
 # --- bundles, settings, names -------------------------------------------------------------------
 
 
