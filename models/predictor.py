@@ -28,7 +28,7 @@ from dicom import errors
 from dicom.errors import InvalidBundle, MissingDevice, OutOfMemory, UnsuitableSeries
 from models.allowed import Json, allowed_configuration, find_class
 from models.bundle import INFERENCE, Bundle
-from models.prediction import Canceled, Prediction, Progress, check_volume
+from models.prediction import Canceled, Labels, Prediction, Progress, check_volume
 
 Transform = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 Network = Callable[[torch.Tensor], torch.Tensor]
@@ -134,7 +134,7 @@ class Predictor:
         if progress is not None:
             progress(1.0)
         return Prediction(
-            labels_kji=np.ascontiguousarray(labels_ijk.transpose(2, 1, 0)),
+            answer=Labels(np.ascontiguousarray(labels_ijk.transpose(2, 1, 0))),
             forward_s=run.forward_s,
             total_s=time.perf_counter() - begun,
             device=str(self.device),

@@ -58,7 +58,7 @@ from dicom.errors import (
     RadloopError,
     error_of,
 )
-from models.prediction import Canceled, Prediction, Progress, check_volume
+from models.prediction import Canceled, Labels, Prediction, Progress, check_volume
 from models.registry import SHIPPED, Registry
 
 if TYPE_CHECKING:  # torch stays out of the owner
@@ -441,7 +441,8 @@ class _Exchange:
             os.close(room_out)
         done = self._answer()
         return Prediction(
-            labels_kji=labels_kji.astype(np.uint8),  # our own: the child holds the shared one
+            # our own: the child holds the shared one
+            answer=Labels(labels_kji.astype(np.uint8)),
             forward_s=done.forward_s,
             total_s=done.total_s,
             device=done.device,
