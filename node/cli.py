@@ -19,7 +19,7 @@ import typer
 from rich.table import Table
 
 from dicom.errors import NotFound, PeerError, RadloopError, ResourceError
-from node.commands import people
+from node.commands import people, vault
 from node.commands.common import (
     Config,
     Data,
@@ -41,6 +41,7 @@ app.add_typer(routes_app, name="routes")
 app.add_typer(people.token_app, name="token")
 app.add_typer(people.user_app, name="user")
 app.add_typer(people.audit_app, name="audit")
+app.add_typer(vault.vault_app, name="vault")
 
 _FAMILIES: tuple[tuple[type[RadloopError], int], ...] = ((PeerError, 4), (ResourceError, 5))
 

@@ -19,10 +19,10 @@ from node.keys import open_secrets
 from node.settings import Settings
 from node.worker import WakeListener, Worker
 from pipelines.engine import Engine
-from pipelines.identity import Vault, pseudonym_key, vault_key
+from pipelines.identity import Vault
 from pipelines.inference import House, Inference
 from pipelines.intake import Intake
-from pipelines.store import Access, Database, Jobs, Studies, Trail
+from pipelines.store import Access, Database, Jobs, SealedIdentities, Studies, Trail
 
 
 @contextmanager
@@ -31,8 +31,8 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
     secrets = open_secrets(settings)
     database = Database(wiring.database_url(settings))
     access, studies, jobs = Access(database), Studies(database), Jobs(database)
-    key = wiring.master_key(settings, secrets, access)
-    uid_key = pseudonym_key(key)
+    ring = wiring.key_ring(secrets, database)
+    uid_key = ring.pseudonym_key()
     clinical = wiring.clinical_archive(settings, secrets)
     (settings.data / "logs").mkdir(parents=True, exist_ok=True)
     predictor = PredictorProcess(
@@ -56,7 +56,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
             studies=studies,
             jobs=jobs,
             deidentifier=Deidentifier(node_profile(), uid_key),
-            vault=Vault(vault_key(key), access, Trail(database, secrets.audit_key)),
+            vault=Vault(ring, SealedIdentities(database), Trail(database, secrets.audit_key)),
             registry=Registry(wiring.bundle_folders(settings)),
             predictor=predictor,
             routes=settings.route,

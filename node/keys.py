@@ -27,7 +27,7 @@ class Secrets:
 
     @property
     def master_key(self) -> Path:
-        """File of the identity vault's key."""
+        """File of the master keys."""
         return self.folder / "master.key"
 
 

@@ -59,9 +59,8 @@ def prepare_database(settings: Settings, secrets: Secrets) -> None:
     """
     database = Database(wiring.database_url(settings))
     database.migrate()
-    access = Access(database)
-    wiring.master_key(settings, secrets, access)
-    made_up = Auth(access).first_admin(settings.admin_password)
+    wiring.key_ring(secrets, database)
+    made_up = Auth(Access(database)).first_admin(settings.admin_password)
     database.close()
     if made_up is not None:
         print(f"first login: {FIRST_ADMIN} / {made_up} (shown once)", flush=True)  # noqa: T201 - never into a log

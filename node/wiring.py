@@ -14,8 +14,8 @@ from models.registry import SHIPPED
 from node.keys import Secrets, open_secrets
 from node.orthanc import Bell, DicomListener, KnownPeer, OrthancConfig, Permission
 from node.settings import Settings
-from pipelines.identity import load_or_create_master_key, pseudonym_key
-from pipelines.store import Access, Database
+from pipelines.keyring import KeyRing
+from pipelines.store import Database, SealedIdentities
 
 VERSION = version("radloop")
 
@@ -174,15 +174,15 @@ def _tls(settings: Settings) -> DicomTls | None:
 # --- identity -----------------------------------------------------------------------------------
 
 
-def master_key(settings: Settings, secrets: Secrets, access: Access) -> bytes:
-    """Return the node's master key; made at the first start, never once identities are sealed.
+def key_ring(secrets: Secrets, database: Database) -> KeyRing:
+    """Return the node's master keys; made at the first start, never once identities are sealed.
 
     Raises
     ------
     VaultLocked
         When identities are sealed and the key is gone.
     """
-    return load_or_create_master_key(secrets.master_key, may_create=not access.has_sealed())
+    return KeyRing.open(secrets.master_key, may_create=not SealedIdentities(database).any())
 
 
 def study_pseudonym(settings: Settings, study_uid: str) -> str:
@@ -190,7 +190,7 @@ def study_pseudonym(settings: Settings, study_uid: str) -> str:
     secrets = open_secrets(settings)
     database = Database(database_url(settings))
     try:
-        key = pseudonym_key(master_key(settings, secrets, Access(database)))
+        key = key_ring(secrets, database).pseudonym_key()
     finally:
         database.close()
     return pseudonym_uid(key, study_uid)

@@ -1,48 +1,63 @@
 """The identity vault: the only way back from a pseudonym to a patient.
 
 Every study's :class:`~dicom.deid.Identity` is sealed with AES-256-GCM before it reaches the
-database, bound to the study's pseudonym and to the key, and opened here alone. Each opening is
-written to the audit trail first. All keys come from one master key by HKDF; the master lies in a
-file of its own, never in the database, so that a copy of the database gives nothing away.
+database, bound to the study's pseudonym, to the project and to the key, and opened here alone. Each
+opening is written to the audit trail first. The keys come from :mod:`pipelines.keyring`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from dicom.deid import Identity
 from dicom.errors import NotFound, VaultLocked
-
-KEY_BYTES: Final = 32
-NODE_PROJECT: Final = "node"
+from dicom.uids import patient_pseudonym
+from pipelines.keyring import NODE_PROJECT, KeyRing
 
 # An envelope: four bytes of format, eight that name the key, a nonce, ciphertext with its tag. The
-# key's name lets a later rotation tell which rows are still to be sealed anew.
+# key's name lets a rotation tell which rows are still to be sealed anew.
 _FORMAT: Final = b"RLV1"
 _KEY_ID_BYTES: Final = 8
 _NONCE_BYTES: Final = 12  # NIST SP 800-38D: 96 bits, random
 _HEAD_BYTES: Final = len(_FORMAT) + _KEY_ID_BYTES + _NONCE_BYTES
 
+_PATIENT_ID, _ISSUER = "00100020", "00100021"
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRow:
+    """What the database keeps of one study's identity.
+
+    `patient` is the pseudonymised PatientID, so that a patient's studies are found without opening
+    anything.
+    """
+
+    study_id: str
+    project: str
+    patient: str
+    sealed: bytes
+
 
 class VaultStore(Protocol):
     """Where sealed identities are kept."""
 
-    def put_sealed(self, study_id: str, sealed: bytes, *, in_place_of: bytes | None) -> bool:
+    def put_sealed(self, row: SealedRow, *, in_place_of: bytes | None) -> bool:
         """Keep a study's sealed identity; False when something else is there by now."""
 
-    def get_sealed(self, study_id: str) -> bytes | None:
+    def get_sealed(self, study_id: str) -> SealedRow | None:
         """Return a study's sealed identity, or None."""
+
+    def every_sealed(self) -> Iterator[SealedRow]:
+        """Yield every row, by study."""
 
 
 class AuditTrail(Protocol):
@@ -55,25 +70,28 @@ class AuditTrail(Protocol):
 
 
 class Vault:
-    """Seals and opens identities.
+    """Seals and opens the identities of one project.
 
     Parameters
     ----------
-    key : bytes
-        32 secret bytes, from :func:`vault_key`.
+    ring : KeyRing
+        The node's master keys; read anew when a row needs a key that this ring has not got.
     store : VaultStore
         Where sealed bytes lie.
     trail : AuditTrail
         Where each opening is written down, before anything is opened.
+    project : str
+        Whose identities: keys and pseudonyms are the project's own.
     """
 
-    def __init__(self, key: bytes, store: VaultStore, trail: AuditTrail) -> None:
-        if len(key) != KEY_BYTES:
-            raise ValueError(f"a vault key has {KEY_BYTES} bytes")
-        self._cipher = AESGCM(key)
-        self._key_id = sha256(b"radloop vault key id v1\0" + key).digest()[:_KEY_ID_BYTES]
+    def __init__(
+        self, ring: KeyRing, store: VaultStore, trail: AuditTrail, *, project: str = NODE_PROJECT
+    ) -> None:
+        self._ring = ring
         self._store = store
         self._trail = trail
+        self._project = project
+        self._locks = _locks(ring, project)
 
     def seal(self, identity: Identity) -> None:
         """Keep an identity, together with what is known of the same study already.
@@ -85,12 +103,11 @@ class Vault:
         CannotDeidentify
             When what is there contradicts it, see :meth:`Identity.merged`.
         """
-        study = identity.study_pseudonym
         kept = False
         while not kept:  # another worker may seal the same study: then merge with what it wrote
-            there = self._store.get_sealed(study)
-            whole = identity if there is None else self._opened(study, there).merged(identity)
-            kept = self._store.put_sealed(study, self._sealed(whole), in_place_of=there)
+            there = self._store.get_sealed(identity.study_pseudonym)
+            whole = identity if there is None else self._opened(there).merged(identity)
+            kept = self._put(whole, in_place_of=there)
 
     def unseal(self, study_pseudonym: str, *, actor: str, reason: str) -> Identity:
         """Return a study's identity; the audit trail gets an event first, whatever comes of it.
@@ -105,7 +122,7 @@ class Vault:
         Raises
         ------
         NotFound
-            When no identity of that study was ever sealed.
+            When no identity of that study was ever sealed in this project.
         VaultLocked
             When it was sealed with another key or has been changed.
         ValueError
@@ -116,97 +133,96 @@ class Vault:
         self._trail.note(
             actor=actor, action="identity.unseal", object=study_pseudonym, reason=reason
         )
-        sealed = self._store.get_sealed(study_pseudonym)
-        if sealed is None:
+        row = self._store.get_sealed(study_pseudonym)
+        if row is None or row.project != self._project:
             raise NotFound("the vault holds no identity of this study")
-        return self._opened(study_pseudonym, sealed)
+        return self._opened(row)
 
-    def _bound_to(self, study: str) -> bytes:
-        return _FORMAT + self._key_id + study.encode("ascii")
+    def reseal(self) -> int:
+        """Seal anew what older keys sealed; return how much it was.
 
-    def _sealed(self, identity: Identity) -> bytes:
+        Stopped in between, a second call goes on; other processes may read and seal meanwhile.
+
+        Raises
+        ------
+        VaultLocked
+            When a row cannot be opened; those before it are sealed anew.
+        """
+        count = 0
+        newest = self._locks[-1].key_id
+        for row in self._store.every_sealed():
+            if row.project != self._project:
+                continue
+            if _key_id(row.sealed) != newest or not row.patient:
+                count += self._put(self._opened(row), in_place_of=row)
+        return count
+
+    # --- one row --------------------------------------------------------------------------------
+
+    def _put(self, identity: Identity, *, in_place_of: SealedRow | None) -> bool:
         study = identity.study_pseudonym
+        patient = patient_pseudonym(
+            self._ring.pseudonym_key(self._project),
+            _text(identity, _PATIENT_ID),
+            _text(identity, _ISSUER),
+        )
         text = json.dumps({"uids": dict(identity.uids), "attributes": dict(identity.attributes)})
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        box = self._cipher.encrypt(nonce, zlib.compress(text.encode()), self._bound_to(study))
-        return _FORMAT + self._key_id + nonce + box
+        sealed = self._locks[-1].close(zlib.compress(text.encode()), study)
+        row = SealedRow(study, self._project, patient, sealed)
+        return self._store.put_sealed(row, in_place_of=in_place_of.sealed if in_place_of else None)
 
-    def _opened(self, study: str, sealed: bytes) -> Identity:
-        if sealed[:4] != _FORMAT or len(sealed) < _HEAD_BYTES:
+    def _opened(self, row: SealedRow) -> Identity:
+        if row.sealed[:4] != _FORMAT or len(row.sealed) < _HEAD_BYTES:
             raise VaultLocked("a sealed identity is damaged or of an unknown format")
-        if sealed[4 : 4 + _KEY_ID_BYTES] != self._key_id:
-            raise VaultLocked("a sealed identity needs another key than the one at hand")
+        lock = self._lock_of(row) or self._lock_after_rotation(row)
+        content = json.loads(zlib.decompress(lock.open(row.sealed, row.study_id)))
+        return Identity(row.study_id, content["uids"], content["attributes"])
+
+    def _lock_of(self, row: SealedRow) -> _Lock | None:
+        return next((lock for lock in self._locks if lock.key_id == _key_id(row.sealed)), None)
+
+    def _lock_after_rotation(self, row: SealedRow) -> _Lock:
+        self._ring = self._ring.reread()
+        self._locks = _locks(self._ring, self._project)
+        lock = self._lock_of(row)
+        if lock is None:
+            raise VaultLocked("a sealed identity needs another key than those at hand")
+        return lock
+
+
+class _Lock:
+    """One key of the vault."""
+
+    def __init__(self, key: bytes) -> None:
+        self.key_id = sha256(b"radloop vault key id v1\0" + key).digest()[:_KEY_ID_BYTES]
+        self._cipher = AESGCM(key)
+
+    def close(self, content: bytes, study: str) -> bytes:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        box = self._cipher.encrypt(nonce, content, self._bound_to(study))
+        return _FORMAT + self.key_id + nonce + box
+
+    def open(self, sealed: bytes, study: str) -> bytes:
         nonce, box = sealed[_HEAD_BYTES - _NONCE_BYTES : _HEAD_BYTES], sealed[_HEAD_BYTES:]
         try:
-            text = self._cipher.decrypt(nonce, box, self._bound_to(study))
+            return self._cipher.decrypt(nonce, box, self._bound_to(study))
         except InvalidTag:
             raise VaultLocked("a sealed identity was changed since it was written") from None
-        content = json.loads(zlib.decompress(text))
-        return Identity(study, content["uids"], content["attributes"])
+
+    def _bound_to(self, study: str) -> bytes:
+        return _FORMAT + self.key_id + study.encode("ascii")
 
 
-# --- keys ---------------------------------------------------------------------------------------
+def _locks(ring: KeyRing, project: str) -> tuple[_Lock, ...]:
+    return tuple(_Lock(key) for key in ring.vault_keys(project))
 
 
-def vault_key(master: bytes) -> bytes:
-    """Return the key that seals identities, from the master key."""
-    return _derived(master, b"radloop vault v1")
+def _key_id(sealed: bytes) -> bytes:
+    return sealed[len(_FORMAT) : len(_FORMAT) + _KEY_ID_BYTES]
 
 
-def pseudonym_key(master: bytes, project: str = NODE_PROJECT) -> bytes:
-    """Return the key that one project's pseudonyms come from.
-
-    Two projects get keys, and so pseudonyms, that nobody without the master key can link.
-    """
-    return _derived(master, b"radloop pseudonyms v1\0" + project.encode())
-
-
-def _derived(master: bytes, info: bytes) -> bytes:
-    if len(master) != KEY_BYTES:
-        raise ValueError(f"a master key has {KEY_BYTES} bytes")
-    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(master)
-
-
-def load_or_create_master_key(path: Path, *, may_create: bool) -> bytes:
-    """Return the master key; make one at the first start.
-
-    Parameters
-    ----------
-    path : Path
-        32 random bytes; made with mode 0600, its folder with 0700.
-    may_create : bool
-        False when the database holds sealed identities already: a new key could never open them.
-
-    Raises
-    ------
-    VaultLocked
-        When the file is absent and must not be made, cannot be read, or is no key.
-    """
-    try:
-        return _read_key(path)
-    except FileNotFoundError:
-        if not may_create:
-            raise VaultLocked("the key file is absent, and identities are sealed with it") from None
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 - a mode from the first byte on
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        path.hardlink_to(fresh)  # appears whole; where another process was first, its key stands
-    except FileExistsError:
-        pass
-    finally:
-        fresh.unlink(missing_ok=True)
-    return _read_key(path)
-
-
-def _read_key(path: Path) -> bytes:
-    try:
-        key = path.read_bytes()
-    except PermissionError:
-        raise VaultLocked("the key file cannot be read by this user") from None
-    if len(key) != KEY_BYTES:
-        raise VaultLocked("the key file is damaged: it does not hold 32 bytes")
-    return key
+def _text(identity: Identity, tag: str) -> str:
+    """Return an attribute's first value from the DICOM JSON model, without padding."""
+    element = identity.attributes.get(tag)
+    values = element.get("Value", []) if isinstance(element, dict) else []
+    return str(values[0]).strip() if values else ""

@@ -189,6 +189,8 @@ class VaultRow(Base):
     __tablename__ = "identity_vault"
 
     study_id: Mapped[str] = mapped_column(primary_key=True)
+    project: Mapped[str] = mapped_column(server_default="node")
+    patient: Mapped[str] = mapped_column(server_default="", index=True)  # a pseudonym
     sealed: Mapped[bytes]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +23,15 @@ err = Console(stderr=True)
 
 SHELL = "command line"
 """Who acts, in the audit trail."""
+
+
+def person_at_the_shell() -> str:
+    """Return who acts, with the system's name for that account."""
+    try:
+        return f"{SHELL} ({pwd.getpwuid(os.getuid()).pw_name})"
+    except KeyError:  # a container without that account
+        return f"{SHELL} ({os.getuid()})"
+
 
 Config = Annotated[
     Path | None, typer.Option("--config", help="Settings; ./radloop.toml where that exists.")

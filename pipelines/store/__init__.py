@@ -13,6 +13,7 @@ from pipelines.store.job_views import (
     TaskView,
 )
 from pipelines.store.jobs import Jobs
+from pipelines.store.sealed import SealedIdentities
 from pipelines.store.studies import ArchivedChange, SeriesView, Standing, Studies, StudyView
 from pipelines.store.trail import AuditEvent, Seal, Trail
 
@@ -29,6 +30,7 @@ __all__ = [
     "ResultView",
     "Role",
     "Seal",
+    "SealedIdentities",
     "SeriesView",
     "Standing",
     "State",

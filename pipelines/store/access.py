@@ -1,4 +1,4 @@
-"""Users, logins, tokens, the sealed identities and the workers' heartbeats."""
+"""Users, logins, tokens, and the workers' heartbeats."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicom.errors import NotFound
-from pipelines.records import SessionRow, TokenRow, UserRow, VaultRow, WorkerRow
+from pipelines.records import SessionRow, TokenRow, UserRow, WorkerRow
 from pipelines.store.database import Database
 
 Role = Literal["admin", "radiologist", "researcher"]
@@ -213,43 +213,6 @@ class Access:
             for row in names:
                 row.revoked = True
             return len(names)
-
-    # --- sealed identities ---------------------------------------------------------------------
-
-    def put_sealed(self, study_id: str, sealed: bytes, *, in_place_of: bytes | None) -> bool:
-        """Keep a study's sealed identity in place of what was read before.
-
-        Returns
-        -------
-        bool
-            False, with nothing written, when something else is there by now.
-        """
-        with self._database.write() as session:
-            row = session.get(VaultRow, study_id, with_for_update=True)
-            if (row.sealed if row else None) != in_place_of:
-                return False
-            if row is not None:
-                row.sealed = sealed
-                return True
-            try:
-                with session.begin_nested():
-                    session.add(VaultRow(study_id=study_id, sealed=sealed))
-            except sa.exc.IntegrityError:  # another worker was first
-                return False
-            return True
-
-    def get_sealed(self, study_id: str) -> bytes | None:
-        """Return a study's sealed identity, or None."""
-        with self._database.read() as session:
-            row = session.get(VaultRow, study_id)
-            return row.sealed if row else None
-
-    def has_sealed(self) -> bool:
-        """Whether any identity is sealed: then a new key must never be made up."""
-        with self._database.read() as session:
-            return bool(
-                session.scalar(sa.select(sa.exists().where(VaultRow.study_id.is_not(None))))
-            )
 
     # --- workers -------------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """The vault: what is sealed comes back whole, to those with key and reason; else never."""
 
-import multiprocessing
-import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,15 +12,12 @@ from pydicom import Dataset
 
 from dicom.deid import Identity
 from dicom.errors import CannotDeidentify, NotFound, VaultLocked
-from pipelines.identity import (
-    Vault,
-    load_or_create_master_key,
-    pseudonym_key,
-    vault_key,
-)
-from pipelines.store import Access, Database, Trail
+from pipelines.identity import SealedRow, Vault
+from pipelines.keyring import KeyRing
+from pipelines.store import Database, SealedIdentities, Trail
 
 MASTER = bytes(range(32))
+RING = KeyRing((MASTER,))
 STUDY = "2.25.1234"
 IDENTITY = Identity(
     STUDY,
@@ -38,17 +34,25 @@ IDENTITY = Identity(
 class InMemory:
     """A dict that keeps rows as the database does; the database's own store has its tests."""
 
-    rows: dict[str, bytes] = field(default_factory=dict)
+    rows: dict[str, SealedRow] = field(default_factory=dict)
     trail: list[tuple[str, str, str, str]] = field(default_factory=list)
 
-    def put_sealed(self, study_id: str, sealed: bytes, *, in_place_of: bytes | None) -> bool:
-        if self.rows.get(study_id) != in_place_of:
+    def put_sealed(self, row: SealedRow, *, in_place_of: bytes | None) -> bool:
+        there = self.rows.get(row.study_id)
+        if (there.sealed if there else None) != in_place_of:
             return False
-        self.rows[study_id] = sealed
+        self.rows[row.study_id] = row
         return True
 
-    def get_sealed(self, study_id: str) -> bytes | None:
+    def get_sealed(self, study_id: str) -> SealedRow | None:
         return self.rows.get(study_id)
+
+    def every_sealed(self) -> Iterator[SealedRow]:
+        yield from [self.rows[study] for study in sorted(self.rows)]
+
+    def swap(self, study_id: str, sealed: bytes) -> None:
+        """Write bytes as somebody does who has the database only."""
+        self.rows[study_id] = replace(self.rows[study_id], sealed=sealed)
 
     def note(
         self, *, actor: str, action: str, object: str = "", outcome: str = "ok", reason: str = ""
@@ -63,7 +67,7 @@ def store() -> InMemory:
 
 @pytest.fixture
 def vault(store: InMemory) -> Vault:
-    return Vault(vault_key(MASTER), store, store)
+    return Vault(RING, store, store)
 
 
 def unseal(vault: Vault, study: str = STUDY) -> Identity:
@@ -82,7 +86,7 @@ def test_an_identity_comes_back_whole(vault):
     st.dictionaries(st.from_regex(r"2\.25\.[1-9]\d{0,37}", fullmatch=True), st.text(max_size=64)),
 )
 def test_any_map_of_uids_comes_back_whole(uids):
-    vault = Vault(vault_key(MASTER), InMemory(), InMemory())
+    vault = Vault(RING, InMemory(), InMemory())
     identity = Identity(STUDY, uids, IDENTITY.attributes)
     vault.seal(identity)
     assert unseal(vault) == identity
@@ -90,16 +94,16 @@ def test_any_map_of_uids_comes_back_whole(uids):
 
 def test_nothing_readable_is_stored(vault, store):
     vault.seal(IDENTITY)
-    sealed = store.rows[STUDY]
+    sealed = store.rows[STUDY].sealed
     for secret in (b"MRN-17", b"1.2.3.4", "Müller".encode(), "Müller".encode("latin-1"), b"00100"):
         assert secret not in sealed
 
 
 def test_one_identity_sealed_twice_does_not_look_the_same(vault, store):
     vault.seal(IDENTITY)
-    first = store.rows[STUDY]
+    first = store.rows[STUDY].sealed
     vault.seal(IDENTITY)
-    assert store.rows[STUDY] != first
+    assert store.rows[STUDY].sealed != first
     assert unseal(vault) == IDENTITY
 
 
@@ -131,7 +135,7 @@ def test_each_opening_is_audited_before_it_happens(vault, store):
     assert store.trail == []
     vault.unseal(STUDY, actor="dr. who", reason="recall")
     assert store.trail == [("dr. who", "identity.unseal", STUDY, "recall")]
-    store.rows[STUDY] = b"broken"
+    store.swap(STUDY, b"broken")
     with pytest.raises(VaultLocked):
         vault.unseal(STUDY, actor="mallory", reason="curiosity")
     with pytest.raises(NotFound):
@@ -149,29 +153,29 @@ def test_nobody_opens_without_name_and_reason(vault, store, actor, reason):
 
 def test_a_change_of_any_byte_locks_the_row(vault, store):
     vault.seal(IDENTITY)
-    sealed = store.rows[STUDY]
+    sealed = store.rows[STUDY].sealed
     for position in range(len(sealed)):
         changed = bytearray(sealed)
         changed[position] ^= 1
-        store.rows[STUDY] = bytes(changed)
+        store.swap(STUDY, bytes(changed))
         with pytest.raises(VaultLocked):
             unseal(vault)
     for length in range(len(sealed)):
-        store.rows[STUDY] = sealed[:length]
+        store.swap(STUDY, sealed[:length])
         with pytest.raises(VaultLocked):
             unseal(vault)
 
 
 def test_a_row_moved_to_another_study_stays_locked(vault, store):
     vault.seal(IDENTITY)
-    store.rows["2.25.5"] = store.rows[STUDY]
+    store.rows["2.25.5"] = replace(store.rows[STUDY], study_id="2.25.5")
     with pytest.raises(VaultLocked):
         unseal(vault, "2.25.5")
 
 
 def test_another_key_opens_nothing_and_overwrites_nothing(vault, store):
     vault.seal(IDENTITY)
-    stranger = Vault(vault_key(bytes(32)), store, store)
+    stranger = Vault(KeyRing((bytes(32),)), store, store)
     with pytest.raises(VaultLocked):
         unseal(stranger)
     with pytest.raises(VaultLocked):
@@ -179,66 +183,94 @@ def test_another_key_opens_nothing_and_overwrites_nothing(vault, store):
     assert unseal(vault) == IDENTITY
 
 
-# --- keys -----------------------------------------------------------------------------------------
-
-
-def test_keys_of_different_purpose_differ():
-    keys = {MASTER, vault_key(MASTER), pseudonym_key(MASTER), pseudonym_key(MASTER, "stroke")}
-    assert len(keys) == 4
-    assert {len(key) for key in keys} == {32}
-
-
-def test_the_master_key_is_made_once_and_for_its_owner_only(tmp_path):
-    path = tmp_path / "secrets" / "master.key"
-    key = load_or_create_master_key(path, may_create=True)
-    assert len(key) == 32
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert load_or_create_master_key(path, may_create=True) == key
-    assert load_or_create_master_key(path, may_create=False) == key
-    assert [entry.name for entry in path.parent.iterdir()] == ["master.key"]
-
-
-def test_no_key_is_made_up_beside_sealed_rows(tmp_path):
-    path = tmp_path / "master.key"
-    with pytest.raises(VaultLocked):
-        load_or_create_master_key(path, may_create=False)
-    assert not path.exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"short", bytes(33)])
-def test_a_damaged_key_is_not_used_and_not_replaced(tmp_path, content):
-    path = tmp_path / "master.key"
-    path.write_bytes(content)
-    with pytest.raises(VaultLocked):
-        load_or_create_master_key(path, may_create=True)
-    assert path.read_bytes() == content
-
-
-def _make(path: Path, results: "multiprocessing.SimpleQueue[bytes]") -> None:
-    results.put(load_or_create_master_key(path, may_create=True))
-
-
-def test_two_processes_that_start_together_get_one_key(tmp_path):
-    path = tmp_path / "secrets" / "master.key"
-    context = multiprocessing.get_context("fork")
-    results = context.SimpleQueue()
-    children = [context.Process(target=_make, args=(path, results)) for _ in range(4)]
-    for child in children:
-        child.start()
-    keys = {results.get() for _ in children}
-    for child in children:
-        child.join()
-    assert keys == {path.read_bytes()}
-
-
 def test_two_workers_that_seal_one_study_lose_nothing(tmp_path):
     database = Database(f"sqlite:///{tmp_path / 'radloop.db'}")
     database.migrate()
     many = [replace(IDENTITY, uids={f"2.25.{n}": f"1.2.{n}"}) for n in range(24)]
-    access, trail = Access(database), Trail(database, b"key")
-    workers = [Vault(vault_key(MASTER), access, trail) for _ in range(4)]
+    rows, trail = SealedIdentities(database), Trail(database, b"key")
+    workers = [Vault(RING, rows, trail) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: workers[n % 4].seal(many[n]), range(24)))
     assert set(unseal(workers[0]).uids) == {f"2.25.{n}" for n in range(24)}
     database.close()
+
+
+# --- projects -------------------------------------------------------------------------------------
+
+
+def test_projects_open_their_own_only(vault, store):
+    stroke = Vault(RING, store, store, project="stroke")
+    vault.seal(IDENTITY)
+    with pytest.raises(NotFound):
+        unseal(stroke)
+    store.rows[STUDY] = replace(store.rows[STUDY], project="stroke")
+    with pytest.raises(VaultLocked):  # a row that was moved over has the wrong key
+        unseal(stroke)
+
+
+def test_a_patient_has_one_pseudonym_in_a_project_and_another_elsewhere(store):
+    patients = {}
+    for project in ("stroke", "liver"):
+        vault = Vault(RING, store, store, project=project)
+        for number in range(2):
+            study = f"2.25.{project == 'liver':d}{number}"
+            vault.seal(replace(IDENTITY, study_pseudonym=study))
+            patients.setdefault(project, set()).add(store.rows[study].patient)
+    assert {len(found) for found in patients.values()} == {1}
+    assert patients["stroke"] != patients["liver"]
+    assert not any("MRN" in row.patient for row in store.rows.values())
+
+
+# --- rotation -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> KeyRing:
+    return KeyRing.open(tmp_path / "master.key", may_create=True)
+
+
+def test_a_rotation_seals_every_row_anew_and_changes_no_pseudonym(ring, store):
+    before = Vault(ring, store, store)
+    for number in range(5):
+        before.seal(replace(IDENTITY, study_pseudonym=f"2.25.{number}"))
+    patients = {row.patient for row in store.rows.values()}
+    grown = ring.with_new_master()
+    after = Vault(grown, store, store)
+    assert unseal(after, "2.25.3").uids == IDENTITY.uids  # before it is sealed anew, too
+    assert after.reseal() == 5
+    assert after.reseal() == 0
+    assert {row.patient for row in store.rows.values()} == patients
+    newest_only = Vault(KeyRing(grown.masters[-1:]), store, store)
+    assert unseal(newest_only, "2.25.3").uids == IDENTITY.uids
+    with pytest.raises(VaultLocked):
+        unseal(Vault(KeyRing(ring.masters), store, store), "2.25.3")
+
+
+def test_a_running_process_reads_the_grown_ring_by_itself(ring, store):
+    running = Vault(ring, store, store)
+    running.seal(IDENTITY)
+    Vault(ring.with_new_master(), store, store).reseal()
+    assert unseal(running) == IDENTITY
+    running.seal(replace(IDENTITY, uids={"2.25.8": "1.2.8"}))
+    assert len(unseal(running).uids) == 3
+
+
+def test_a_rotation_that_was_stopped_goes_on(ring, store):
+    vault = Vault(ring, store, store)
+    for number in range(4):
+        vault.seal(replace(IDENTITY, study_pseudonym=f"2.25.{number}"))
+    grown = Vault(ring.with_new_master(), store, store)
+    whole = store.rows["2.25.2"].sealed
+    store.swap("2.25.2", whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(VaultLocked):
+        grown.reseal()
+    store.swap("2.25.2", whole)
+    assert grown.reseal() == 2
+
+
+def test_rows_from_before_projects_get_their_patient(vault, store):
+    vault.seal(IDENTITY)
+    patient = store.rows[STUDY].patient
+    store.rows[STUDY] = replace(store.rows[STUDY], patient="")
+    assert vault.reseal() == 1
+    assert store.rows[STUDY].patient == patient != ""
