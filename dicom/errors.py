@@ -269,6 +269,27 @@ class UnsuitableSeries(InputError):
     advice = "The model was not made for this kind of series; mend the route."
 
 
+class MissingInput(InputError):
+    """A study without a series for one of the images that a model needs."""
+
+    code = "missing_input"
+    advice = "The model needs several series; send the named one, or mend how the bundle knows it."
+
+
+class RegionNotFound(InputError):
+    """The first model of a cascade found nothing where the second should look."""
+
+    code = "region_not_found"
+    advice = "Look at the series: the organ that the model looks into is absent, or was missed."
+
+
+class CannotRegister(InputError):
+    """Two images that could not be brought onto one another."""
+
+    code = "cannot_register"
+    advice = "The images overlap too little or show different parts; look at both series."
+
+
 class InvalidSettings(InputError):
     """radloop.toml or a RADLOOP_ variable is misspelt or impossible."""
 
