@@ -13,7 +13,6 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import gdcm
 import numpy as np
@@ -43,9 +42,8 @@ from dicom.errors import (
 )
 from dicom.part10 import DEFLATED, PARSER_ERRORS, UNDEFINED_LENGTH, quiet_pydicom
 from dicom.study import Instance, Series
-
-Floats = npt.NDArray[np.float64]
-Orientation = Literal["axial", "sagittal", "coronal", "oblique"]
+from dicom.volume.shear import Floats
+from dicom.volume.values import Grid, Orientation, SliceSource, Volume
 
 GRID_TOLERANCE_MM = 0.1
 """How far a slice may lie from its place on the even grid.
@@ -103,70 +101,6 @@ _ATTRIBUTES = [
 _PIXEL_DATA_TAG = b"\xe0\x7f\x10\x00"  # (7FE0,0010), little endian
 
 _QUANTITIES = ("CT", "PT")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Grid:
-    """Where the voxels of a series lie, without the voxels.
-
-    Parameters
-    ----------
-    shape_kji : tuple of int
-        Slices, rows, columns.
-    affine_lps : ndarray, float64, shape (4, 4)
-        Maps a voxel's index (k, j, i, 1) to the centre of the voxel in LPS, mm. Slice k grows
-        along the normal (row direction x column direction).
-    instances : tuple of Instance
-        Slice k was read from ``instances[k]``.
-    """
-
-    shape_kji: tuple[int, int, int]
-    affine_lps: Floats
-    instances: tuple[Instance, ...]
-    series_uid: str
-    frame_of_reference_uid: str
-    modality: str
-
-    @property
-    def spacing_kji(self) -> tuple[float, float, float]:
-        """Distance in mm between neighbouring voxels along slices, rows and columns."""
-        return _spacing(self.affine_lps)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Volume:
-    """The voxels of one series, and where they lie.
-
-    Parameters
-    ----------
-    voxels_kji : ndarray, int16 or float32, shape (slices, rows, columns)
-        Values after the rescale of each slice: int16 where that is exact, else float32.
-    affine_lps : ndarray, float64, shape (4, 4)
-        Maps a voxel's index (k, j, i, 1) to the centre of the voxel in LPS, mm.
-    instances : tuple of Instance
-        Slice k was read from ``instances[k]``.
-    unit : str
-        Of the values: ``HU``, PET's Units such as ``BQML``, or empty where they have none (MR).
-    """
-
-    voxels_kji: npt.NDArray[np.int16] | npt.NDArray[np.float32]
-    affine_lps: Floats
-    instances: tuple[Instance, ...]
-    series_uid: str
-    frame_of_reference_uid: str
-    modality: str
-    unit: str
-
-    @property
-    def shape_kji(self) -> tuple[int, int, int]:
-        """Slices, rows, columns."""
-        slices, rows, columns = self.voxels_kji.shape
-        return slices, rows, columns
-
-    @property
-    def spacing_kji(self) -> tuple[float, float, float]:
-        """Distance in mm between neighbouring voxels along slices, rows and columns."""
-        return _spacing(self.affine_lps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,10 +233,7 @@ def read_volume(series: Series, *, min_slices: int = 1) -> Volume:
     return Volume(
         voxels_kji=voxels_kji,
         affine_lps=grid.affine_lps,
-        instances=grid.instances,
-        series_uid=grid.series_uid,
-        frame_of_reference_uid=grid.frame_of_reference_uid,
-        modality=grid.modality,
+        source=grid,
         unit=_unit_of(headers[0], grid.modality),
     )
 
@@ -411,7 +342,7 @@ def _arrange(series: Series, min_slices: int) -> tuple[Grid, list[_Header]]:
     grid = Grid(
         shape_kji=(len(headers), rows, columns),
         affine_lps=affine,
-        instances=tuple(header.instance for header in headers),
+        sources=tuple(SliceSource(header.instance) for header in headers),
         series_uid=series.series_uid,
         frame_of_reference_uid=headers[0].text("FrameOfReferenceUID") or "",
         modality=headers[0].text("Modality") or series.modality,
@@ -508,11 +439,6 @@ def _step_between(positions: Floats, normal: Floats, first: _Header) -> Floats:
         f"steps between slices run from {steps.min():.3f} to {steps.max():.3f} mm; "
         f"up to {deviation:.2f} mm off an even grid"
     )
-
-
-def _spacing(affine_lps: Floats) -> tuple[float, float, float]:
-    k, j, i = np.linalg.norm(affine_lps[:3, :3], axis=0)
-    return float(k), float(j), float(i)
 
 
 def _lower_median(steps: Floats) -> float:
