@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Write docs/settings.md and docs/errors.md from the code; with --check only compare them.
+"""Write the pages that come from the code and the measurements; with --check only compare them.
 
-A test runs the comparison, so that no setting and no error code is without its line.
+A test runs the comparison, so that no setting and no error code is without its line, and no figure
+of docs/performance.md without the command that made it.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +24,7 @@ from node.settings import PeerSettings, Settings
 from pipelines.routing import Route, When
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+RESULTS = DOCS.parent / "benchmarks" / "results"
 BY = "<!-- Written by scripts/write_docs.py; change the code, then run it. -->"
 
 SETTINGS = """# Settings
@@ -52,6 +55,11 @@ ERRORS = """# Error codes
 
 Every failure has a code: on the job, in the API, in the log and on the page. What follows says who
 acts next. Messages hold no patient's name, id, date or original UID.
+"""
+PERFORMANCE = """# Performance
+
+What was measured, beside other programs in the same run on the same machine: a ratio travels, a
+figure of seconds does not. Each table is what its command wrote last; what was not reached says so.
 """
 FAMILIES: tuple[tuple[type[RadloopError], str], ...] = (
     (InputError, "## A person mends something; never tried again by itself"),
@@ -94,7 +102,38 @@ def errors_page() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"settings.md": settings_page, "errors.md": errors_page}
+def performance_page() -> str:
+    """Return docs/performance.md: every table of benchmarks/results."""
+    parts = [BY, PERFORMANCE]
+    for path in sorted(RESULTS.glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        about, rows = content["machine"], content["rows"]
+        cells = [
+            (
+                row["what"],
+                f"{row['ours']:.4g} {row['unit']}",
+                row["peer"] or "-",
+                "-" if row["peer_value"] is None else f"{row['peer_value']:.4g} {row['unit']}",
+                "-" if row["ratio"] is None else f"{row['ratio']:.3g}",
+                row["target"] or "-",
+                {True: "yes", False: "**no**", None: "-"}[row["met"]],
+            )
+            for row in rows
+        ]
+        parts += [
+            f"## {path.stem}\n\n    make bench B={path.stem}\n",
+            f"{about['processor']}, {about['cores']} cores, Python {about['python']}, "
+            f"{about['system']}; load before the run: {about['load_before']}.\n",
+            _markdown(("what", "ours", "peer", "its value", "ratio", "target", "met"), cells),
+        ]
+    return "\n".join(parts)
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "errors.md": errors_page,
+    "performance.md": performance_page,
+}
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
