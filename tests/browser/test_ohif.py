@@ -8,6 +8,7 @@ from playwright.sync_api import Page
 
 from tests.browser.chromium import Browser, browsing, log_in
 from tests.browser.front import OHIF_DIST, PASSWORD, SEGMENT, SeenNode, seen_node
+from tests.browser.labelmap import read_labelmap
 from tests.browser.viewport import Drawn, wait_for_grey, wait_for_image, wait_for_overlay
 
 pytestmark = [
@@ -74,6 +75,8 @@ def test_a_link_opens_for_editing_after_the_login(site: SeenNode, browser: Brows
     page = browser.page
     assert_lies_on_the_brain(site, wait_for_overlay(page))
     assert panel_rows(page) == [SEGMENT]
+    labels_kji = read_labelmap(page, site.head.series)
+    np.testing.assert_array_equal(labels_kji, site.head.head.brain_kji)
     page.locator("[data-cy=Brush-btn]").wait_for()
     for fetches_a_model in ("MarkerLabelmap", "LabelmapSlicePropagation", "ClickSegment"):
         assert page.locator(f"[data-cy={fetches_a_model}-btn]").count() == 0
