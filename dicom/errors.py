@@ -155,10 +155,45 @@ class UnsupportedPixelFormat(InputError):
 
 
 class MultiFrame(InputError):
-    """Enhanced or multi-frame images, where one file a slice is needed."""
+    """A multi-frame image that does not say where in the patient each of its frames lies."""
 
     code = "multi_frame"
-    advice = "Multi-frame images are not read yet; let the sender use classic CT, MR or PET images."
+    advice = "Let the sender use enhanced or classic images, which say where each slice lies."
+
+
+class SeveralVolumes(InputError):
+    """A series that holds several volumes (echoes, phases, b-values), where one is needed."""
+
+    code = "several_volumes"
+    advice = "Name one of its volumes; `radloop volume info` lists them."
+
+
+class Localiser(InputError):
+    """Images that only show where others were planned (scout, topogram, survey)."""
+
+    code = "localiser"
+    advice = "A localiser shows where other series lie; route those."
+
+
+class DerivedImages(InputError):
+    """Projections, renderings or curved reformats: a voxel is not one place in the patient."""
+
+    code = "derived_images"
+    advice = "Route the series that these images were computed from."
+
+
+class Mosaic(InputError):
+    """Many slices as tiles of one image (Siemens mosaic), whose places no public attribute says."""
+
+    code = "mosaic"
+    advice = "Let the scanner store one image a slice, or enhanced MR, instead of mosaics."
+
+
+class TiledImage(InputError):
+    """A whole-slide image, whose frames are tiles."""
+
+    code = "tiled_image"
+    advice = "Whole-slide images are not read; route radiological or photographic images."
 
 
 class CannotDeidentify(InputError):
