@@ -1,4 +1,4 @@
-"""What a bundle's inference.json may ask for.
+"""What a bundle's inference.json, or .yaml, may ask for.
 
 A MONAI configuration is a program: ``_target_`` calls anything that can be imported, ``$``
 evaluates Python, ``%`` reads files. A bundle from elsewhere could so reach the disk or the network.
@@ -7,35 +7,42 @@ This room reads the configuration as text, without torch or MONAI, and lets thro
 =============  =====================================================================================
 Part           Allowed
 =============  =====================================================================================
-sections       ``preprocessing``, ``network_def``, ``inferer``, ``postprocessing`` and what they
-               refer to with ``@``; the rest (datasets, evaluators, imports) is dropped unread
+sections       ``preprocessing``, ``network_def``, ``inferer``, ``postprocessing``, for a detection
+               ``detector`` and ``detector_ops``, and what they refer to with ``@``; the rest
+               (datasets, evaluators, imports) is dropped unread
 ``_target_``   a class of :data:`PACKAGES`, by its own name (``Spacingd``) or its full one, that is
-               not :data:`REFUSED`, with no argument ``pretrained...`` that asks for a download
-``$``          literals, ``@`` references, arithmetic, comparison, ``x if y else z``, indexing, the
-               functions of :data:`FUNCTIONS` and the number types of :data:`NUMBER_TYPES`
+               not :data:`REFUSED`; or one of the bundle's own ``scripts``, once that is allowed
+``$``          the small language of :mod:`models.expressions`; and ``torch.load`` of a file in the
+               bundle's ``models/``, read as plain data
 ``%``          nothing: a macro can read any file
 =============  =====================================================================================
 
-``LoadImage(d)`` and ``SaveImage(d)`` steps in lists are taken out: arrays come from memory and go
-to memory. :func:`find_class` is the second half, for where MONAI is loaded: it finds the class that
-a name means and checks that it really lives in :data:`PACKAGES`.
+Steps in lists that load or save files are taken out: arrays come from memory and go to memory.
+Arguments named ``pretrained`` are turned off: the weights are the bundle's own. :func:`find_class`
+is the second half, for where MONAI is loaded: it finds the class that a name means and checks that
+it really lives in :data:`PACKAGES`.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-from collections.abc import Collection
 from importlib import import_module
 from inspect import isclass, signature
 from typing import TypeAlias
 
+import yaml
+
 from dicom.errors import InvalidBundle
+from models.code import PACKAGE
+from models.expressions import REFERENCE, check_expression, loaded_name, plain_text
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
+INFERENCE = "configs/inference.json"
 SECTIONS = ("preprocessing", "network_def", "inferer", "postprocessing")
+DETECTION = ("preprocessing", "network_def", "detector", "detector_ops")
+"""Sections of a detection: its boxes are placed by us, not by inferer and postprocessing."""
 
 # A bare name is looked for in this order.
 PACKAGES = (
@@ -44,134 +51,182 @@ PACKAGES = (
     "monai.networks.blocks",
     "monai.networks.layers",
     "monai.inferers",
-    "torch.nn",
+    "monai.apps.detection.networks",
+    "monai.apps.detection.utils",
+    "monai.apps.detection.transforms.dictionary",
+    "monai.apps.pathology.inferers",
+    "monai.apps.pathology.transforms",
     "models.networks",
+    "torch.nn",
 )
+_IN_MODULES = {  # classes of the zoo that no package above hands on by name
+    "RetinaNetDetector": "monai.apps.detection.networks.retinanet_detector",
+    "RetinaNet": "monai.apps.detection.networks.retinanet_network",
+    "AnchorGeneratorWithAnchorShape": "monai.apps.detection.utils.anchor_utils",
+    "AnchorGenerator": "monai.apps.detection.utils.anchor_utils",
+}
 
 REFUSED = re.compile(
-    r"(Rand)?(LoadImage|SaveImage|WriteFileMapping"  # read and write files
+    r"(Rand)?(LoadImage|SaveImage|SaveClassification|WriteFileMapping"  # read and write files
     r"|ZarrAvgMerger|WSISlidingWindowSplitter"  # likewise
     r"|TorchVision|TorchIO|CuCIM|PatchInferer"  # call what a string names
-    r"|CellSamWrapper|Transchex|BertPreTrainedModel|TorchVisionFCModel|MILModel"  # fetch weights
+    r"|CellSamWrapper|Transchex|BertPreTrainedModel|MILModel"  # fetch weights
     r")(D|d|Dict)?"
 )
 
-FUNCTIONS = frozenset({"abs", "bool", "float", "int", "len", "list", "max", "min"})
-FUNCTIONS |= {"range", "round", "sorted", "sum", "tuple"}
-
-_TYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
-NUMBER_TYPES = frozenset(f"{p}.{name}" for p in ("torch", "np", "numpy") for name in _TYPES)
-
 # Given by the predictor, whatever the bundle says of it.
 GIVEN = frozenset({"device"})
+LOAD = "radloop_load"
+"""What a permitted ``torch.load`` is turned into: a function of the predictor's."""
 
-_LOAD_OR_SAVE = re.compile(r"(monai\.transforms\.([a-z_]+\.)*)?(LoadImage|SaveImage)(D|d|Dict)?")
+_FILES = re.compile(
+    r"(monai\.transforms\.([a-z_]+\.)*)?(LoadImage|SaveImage|SaveClassification)(D|d|Dict)?"
+)
 _TARGET = re.compile(r"((?:[a-z][a-z0-9_]*\.)*)([A-Z][A-Za-z0-9_]*)")
-_REFERENCE = re.compile(r"@(\w+)(?:::\w+)*")
+_OWN_TARGET = re.compile(rf"{PACKAGE}(\.[A-Za-z_][A-Za-z0-9_]*)+")
+_IN_MODELS = re.compile(r"\$\s*@bundle_root\s*\+\s*['\"]/(models/[A-Za-z0-9_][A-Za-z0-9_.-]*)['\"]")
 _RELATIVE = re.compile(r"[@%](#|::)")
 _CONTROL = frozenset({"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"})
-_NODES = (
-    *(ast.Expression, ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Load, ast.Subscript),
-    *(ast.Slice, ast.UnaryOp, ast.USub, ast.UAdd, ast.Not, ast.BinOp, ast.Add, ast.Sub, ast.Mult),
-    *(ast.Div, ast.FloorDiv, ast.Mod, ast.BoolOp, ast.And, ast.Or, ast.Compare, ast.cmpop),
-    *(ast.IfExp, ast.Call, ast.keyword, ast.Name, ast.Attribute),
-)
-_PLACEHOLDER = "reference_"
 
 
-def allowed_configuration(text: str) -> dict[str, Json]:
-    """Return the part of an inference.json that a prediction runs, when all of it is allowed.
+def allowed_configuration(text: str, file: str = INFERENCE) -> dict[str, Json]:
+    """Return the part of a configuration that a prediction runs, when all of it is allowed.
 
     Parameters
     ----------
     text : str
-        The content of configs/inference.json.
+        The content of configs/inference.json, .yaml or .yml.
+    file : str
+        Its name: the ending says how it is read.
 
     Returns
     -------
     dict of str to Json
-        :data:`SECTIONS` as far as they are present and what they refer to, without steps that
-        load or save images; ready for ``monai.bundle.ConfigParser``.
+        The sections as far as they are present and what they refer to, without steps that load or
+        save images; ready for ``monai.bundle.ConfigParser``.
 
     Raises
     ------
     InvalidBundle
-        When it is no JSON object, refers to what is not there, or asks for what is not allowed;
-        the message names the place and the offender.
+        When it is no object of JSON or YAML, refers to what is not there, or asks for what is not
+        allowed; the message names the place and the offender.
     """
     try:
-        document: Json = json.loads(text)
-        if not isinstance(document, dict):
-            raise InvalidBundle("configs/inference.json is not a JSON object")
-        return _reachable(document)
-    except json.JSONDecodeError as error:
-        raise InvalidBundle(
-            f"configs/inference.json is not JSON: {error.msg} in line {error.lineno}"
-        ) from None
+        return _reachable(_document(text, file))
     except RecursionError:
-        raise InvalidBundle("configs/inference.json is nested too deeply") from None
+        raise InvalidBundle(f"{file} is nested too deeply") from None
+    except InvalidBundle as error:
+        raise InvalidBundle(f"{file}{error.message}") from None
 
 
-def find_class(target: str, arguments: Collection[str] = ()) -> type:
+def calls_own_code(value: Json) -> bool:
+    """Return whether a configuration asks for classes of the bundle's own ``scripts``."""
+    if isinstance(value, list):
+        return any(calls_own_code(item) for item in value)
+    if not isinstance(value, dict):
+        return False
+    target = value.get("_target_")
+    own = isinstance(target, str) and _OWN_TARGET.fullmatch(target) is not None
+    return own or any(calls_own_code(item) for item in value.values())
+
+
+def find_class(target: str, *, own_code: bool = False) -> type:
     """Return the class that an allowed ``_target_`` means; imports MONAI.
 
     Parameters
     ----------
     target : str
         The class's own name or its full one.
-    arguments : collection of str
-        Names of the arguments that it will be given.
+    own_code : bool
+        Whether the bundle's own ``scripts`` were allowed and are at hand.
 
     Raises
     ------
     InvalidBundle
-        When there is no such class, the name leads out of :data:`PACKAGES`, or the class downloads
-        weights unless an argument that is not among `arguments` tells it not to.
+        When there is no such class, or the name leads out of :data:`PACKAGES`.
     """
+    if own_code and _OWN_TARGET.fullmatch(target):
+        return _own_class(target)
     package, name = _split(target)
-    for module in (package,) if package else PACKAGES:
+    for module in (package,) if package else (*PACKAGES, _IN_MODULES.get(name, "")):
         try:
-            found = getattr(import_module(module), name, None)
+            found = getattr(import_module(module), name, None) if module else None
         except ModuleNotFoundError:
             continue
         if isclass(found) and _within_packages(found.__module__):
-            for argument, default in _defaults(found).items():
-                if argument.startswith("pretrained") and default and argument not in arguments:
-                    raise _refusal(target, f"downloads weights; say {argument}: false")
             return found
-    raise InvalidBundle(
-        f"configs/inference.json: no class {target} in the installed MONAI or torch"
-    )
+    raise InvalidBundle(f"no class {target} in the installed MONAI or torch")
 
 
-def _defaults(found: type) -> dict[str, object]:
-    """Return the arguments of a class that have a default, with it."""
+def pretrained_arguments(found: type) -> dict[str, Json]:
+    """Return the arguments that keep a class from fetching weights that it was not asked for."""
     try:
         parameters = signature(found).parameters.values()
     except ValueError:  # a class written in C does not say
         return {}
-    return {each.name: each.default for each in parameters if each.default is not each.empty}
+    wanted = [each for each in parameters if each.name.startswith("pretrained")]
+    return {each.name: False for each in wanted if each.default is True}
+
+
+def _own_class(target: str) -> type:
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError as error:
+        raise InvalidBundle(f"{target} cannot be imported: {error}") from None
+    if not isclass(found):
+        raise InvalidBundle(f"there is no class {target} in the bundle's code")
+    return found
+
+
+def _document(text: str, file: str) -> dict[str, Json]:
+    try:
+        if file.endswith(".json"):
+            document: Json = json.loads(text)
+        else:
+            document = yaml.safe_load(text)
+    except json.JSONDecodeError as error:
+        raise InvalidBundle(f" is not JSON: {error.msg} in line {error.lineno}") from None
+    except yaml.YAMLError:
+        raise InvalidBundle(" is not YAML") from None
+    if not isinstance(document, dict):
+        raise InvalidBundle(" is not an object of JSON or YAML")
+    return document
 
 
 def _reachable(document: dict[str, Json]) -> dict[str, Json]:
     """Return the sections and what they refer to, each checked."""
+    if "network_def" not in document and isinstance(document.get("network"), dict):
+        document = {**document, "network_def": "@network"}
     kept: dict[str, Json] = {}
-    waiting = [(name, name) for name in SECTIONS if name in document]
+    sections = DETECTION if "detector" in document else SECTIONS
+    waiting = [(name, name) for name in sections if name in document]
     while waiting:
         name, asked_by = waiting.pop()
         if name in kept or name in GIVEN:
             continue
         if name not in document:
-            raise InvalidBundle(
-                f"configs/inference.json: {asked_by} refers to @{name}, which is absent"
-            )
-        kept[name] = _without_files(document[name])
-        waiting += [(reference, name) for reference in _check(kept[name], name)]
+            raise InvalidBundle(f": {asked_by} refers to @{name}, which is absent")
+        loading = document[name]
+        file_name = loaded_name(loading) if isinstance(loading, str) else None
+        if file_name is not None:
+            kept[name] = f"${LOAD}({_file_in_models(document.get(file_name), name)!r})"
+            continue
+        references: list[str] = []
+        kept[name] = _checked(_without_files(document[name]), name, references)
+        waiting += [(reference, name) for reference in references]
     return kept
 
 
+def _file_in_models(path: Json, place: str) -> str:
+    match = _IN_MODELS.fullmatch(path) if isinstance(path, str) else None
+    if match is None:
+        raise _refusal(place, "may load a file of the bundle's models/ only")
+    return match[1]
+
+
 def _without_files(value: Json) -> Json:
-    """Return `value` without the steps of lists that load or save images."""
+    """Return `value` without the steps of lists that load or save files."""
     if isinstance(value, dict):
         return {key: _without_files(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -181,29 +236,34 @@ def _without_files(value: Json) -> Json:
 
 def _loads_or_saves(value: Json) -> bool:
     target = value.get("_target_") if isinstance(value, dict) else None
-    return isinstance(target, str) and _LOAD_OR_SAVE.fullmatch(target) is not None
+    return isinstance(target, str) and _FILES.fullmatch(target) is not None
 
 
-def _check(value: Json, place: str) -> list[str]:
-    """Return the names that `value` refers to; refuse what is not allowed."""
+def _checked(value: Json, place: str, references: list[str]) -> Json:
+    """Return `value` as it may be run, and note what it refers to; refuse what is not allowed."""
     if isinstance(value, str):
-        return _check_text(value, place)
+        return _checked_text(plain_text(value), place, references)
     if isinstance(value, list):
-        return [name for k, item in enumerate(value) for name in _check(item, f"{place}.{k}")]
+        return [_checked(item, f"{place}.{k}", references) for k, item in enumerate(value)]
     if not isinstance(value, dict):
-        return []
+        return value
     _check_call(value, place)
-    return [
-        name
-        for key, item in value.items()
-        if key not in ("_target_", "_mode_", "_desc_")
-        for name in _check(item, f"{place}.{key}")
-    ]
+    kept: dict[str, Json] = {}
+    for key, item in value.items():
+        if key in ("_target_", "_mode_", "_desc_"):
+            kept[key] = item
+        elif "_target_" in value and key.startswith("pretrained") and item is True:
+            kept[key] = False
+        else:
+            kept[key] = _checked(item, f"{place}.{key}", references)
+    return kept
 
 
 def _check_call(value: dict[str, Json], place: str) -> None:
     """Refuse control keys and classes that are not allowed."""
     for key in value:
+        if not isinstance(key, str):
+            raise _refusal(place, "has a key that is no text")
         if key.startswith("_") and key not in _CONTROL:
             raise _refusal(f"{place}.{key}", "this key is not allowed")
     if value.get("_mode_", "default") not in ("default", "callable"):
@@ -213,13 +273,15 @@ def _check_call(value: dict[str, Json], place: str) -> None:
     target = value["_target_"]
     if not isinstance(target, str):
         raise _refusal(f"{place}._target_", "is not a name")
+    if _OWN_TARGET.fullmatch(target):
+        return
     try:
         _split(target)
     except InvalidBundle as error:
         raise _refusal(f"{place}._target_", error.message) from None
     for key, item in value.items():
-        if key.startswith("pretrained") and item not in (False, None):
-            raise _refusal(f"{place}.{key}", "asks for a download of weights")
+        if key.startswith("pretrained") and item not in (False, True, None):
+            raise _refusal(f"{place}.{key}", "asks for weights that are not the bundle's")
 
 
 def _split(target: str) -> tuple[str, str]:
@@ -241,50 +303,24 @@ def _within_packages(module: str) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in PACKAGES)
 
 
-def _check_text(text: str, place: str) -> list[str]:
-    """Return the names that a string refers to; refuse macros and expressions not allowed."""
+def _checked_text(text: str, place: str, references: list[str]) -> str:
+    """Return a string as it may be run; refuse macros and expressions not allowed."""
     if text.startswith("%"):
         raise _refusal(place, "macros (%) are not allowed")
     if _RELATIVE.search(text):
         raise _refusal(place, "relative references are not supported; name the item from the top")
     if text.startswith("$"):
-        return _check_expression(text[1:], place)
-    match = _REFERENCE.fullmatch(text.replace("#", "::"))
-    return [match[1]] if match else []
-
-
-def _check_expression(expression: str, place: str) -> list[str]:
-    """Return the names that an expression refers to; refuse all but the small language above."""
-    names = [match[1] for match in _REFERENCE.finditer(expression)]
-    if "#" in expression:  # MONAI turns it into '::' before it evaluates
-        raise _refusal(place, "'#' in an expression is not allowed; write '::'")
-    try:
-        tree = ast.parse(_REFERENCE.sub(_PLACEHOLDER, expression).strip(), mode="eval")
-    except (SyntaxError, ValueError):
-        raise _refusal(place, f"${expression} is not an expression") from None
-    dotted: set[ast.AST] = set()
-    for node in ast.walk(tree):
-        if node in dotted:
-            continue
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in NUMBER_TYPES:
-            dotted.add(node.value)
-        elif not _node_is_allowed(node):
-            raise _refusal(place, f"${expression}: {ast.unparse(node) or node!r} is not allowed")
-    return names
-
-
-def _node_is_allowed(node: ast.AST) -> bool:
-    if isinstance(node, ast.Attribute):
-        return False
-    if isinstance(node, ast.Name):
-        return node.id in FUNCTIONS or node.id == _PLACEHOLDER
-    if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS
-    if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
-        # MONAI replaces references inside quotes too, which could end the quotation.
-        return isinstance(node.value, str) and _PLACEHOLDER not in node.value
-    return isinstance(node, _NODES)
+        try:
+            expression, names = check_expression(text[1:])
+        except InvalidBundle as error:
+            raise _refusal(place, error.message) from None
+        references += names
+        return f"${expression}"
+    match = REFERENCE.fullmatch(text.replace("#", "::"))
+    if match:
+        references.append(match[1])
+    return text
 
 
 def _refusal(place: str, reason: str) -> InvalidBundle:
-    return InvalidBundle(f"configs/inference.json: {place}: {reason}")
+    return InvalidBundle(f": {place}: {reason}")

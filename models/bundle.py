@@ -3,52 +3,57 @@
 A bundle is a folder in MONAI's layout::
 
     NAME/ or NAME@VERSION/
-        configs/metadata.json     MONAI's fields and one object "radloop", see below
-        configs/inference.json    how to predict, as far as models/allowed.py lets it
-        models/model.pt           a state dict; or models/model.ts, TorchScript
+        configs/metadata.json     MONAI's fields
+        configs/radloop.json      our table (models/table.py); or the object "radloop" of the above
+        configs/inference.json    or .yaml: how to predict, as far as models/allowed.py lets it
+        models/model.pt           a state dict; or model.ts, TorchScript; or model.onnx
+        scripts/                  code of its own, which somebody has to allow (models/code.py)
         docs/README.md
         LICENSE
 
-The object ``radloop`` of metadata.json says what MONAI's own fields cannot::
-
-    "radloop": {
-      "segments": [{"number": 1, "label": "Brain",
-                    "category": {"value": "91723000", "scheme": "SCT",
-                                 "meaning": "Anatomical Structure"},
-                    "type": {"value": "12738006", "scheme": "SCT", "meaning": "Brain"},
-                    "region": null, "laterality": null, "rgb": [236, 152, 62]}],
-      "suits": {"modalities": ["MR"], "min_slices": 20, "orientations": ["axial", "sagittal"]},
-      "algorithm": {"name": "...", "family": {"value": "123110", "scheme": "DCM", "meaning": "..."}}
-    }
-
-``network_data_format.outputs.*.channel_def`` ties channels to segments by label; a channel named
-``background`` is no segment. Nothing here imports torch or MONAI: the worker reads bundles, its
-child process runs them.
+Nothing here imports torch or MONAI: the worker reads bundles, its child process runs them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from dicom.codes import Code
-from dicom.errors import InvalidBundle
+from dicom.errors import CodeRefused, InputError, InvalidBundle, WrongHash
 from dicom.seg import Algorithm, Segment
 from dicom.volume import Orientation, SeriesFacts
-from models.allowed import allowed_configuration
+from models.allowed import allowed_configuration, calls_own_code
+from models.code import allowed_hashes, code_hash
+from models.table import Channels, Metadata, Table
+from models.tasks import (
+    After,
+    Classification,
+    Detection,
+    Finding,
+    Input,
+    InstanceSegmentation,
+    Segmentation,
+    Task,
+)
 
 METADATA = "configs/metadata.json"
-INFERENCE = "configs/inference.json"
-WEIGHTS = ("models/model.pt", "models/model.ts")
+TABLE = "configs/radloop.json"
+INFERENCE = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
+STATE, SCRIPTED, EXCHANGED = "models/model.pt", "models/model.ts", "models/model.onnx"
 
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.-]+)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _BACKGROUND = "background"
+_LONGEST_NAME = 64  # PS3.5 Table 6.2-1: LO
+
+Dimensions = Literal["2d", "2.5d", "3d"]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,50 +64,86 @@ class Bundle:
     ----------
     name, version : str
         The folder's name without ``@VERSION``; the version of metadata.json.
-    title, description : str
+    title, description, intended_use : str
         For people, from metadata.json.
     root : Path
         The bundle's folder.
+    configuration : Path
+        configs/inference.json, .yaml or .yml.
     weights : Path
-        models/model.pt or models/model.ts.
-    segments : tuple of Segment
-        What it can find, in the order of metadata.json.
+        models/model.pt, model.ts or model.onnx.
+    task : Segmentation, InstanceSegmentation, Classification or Detection
+        What kind of answer it gives, and in which codes.
     algorithm : Algorithm
         What a SEG says of the algorithm (PS3.3 Table 10-19).
+    inputs : tuple of Input
+        The images that it needs; answers lie on the grid of the first.
+    network_keys : tuple of str
+        Names, after the preprocessing, of what the network is given; several are its channels.
+    output_name : str
+        Name of the prediction in its transforms; MONAI's custom is 'pred'.
+    dimensions : str
+        '3d': whole volumes; '2d': slice by slice; '2.5d': slice by slice with `neighbours` on
+        either side as channels.
+    neighbours : int
+        Slices on either side, for '2.5d'.
+    registration : str
+        How further inputs come onto the first one's grid: 'auto' registers those of another frame
+        of reference, 'always' and 'never' all or none; the rest is resampled where it lies.
+    after : After or None
+        Another bundle that looks first.
+    mending : frozenset of str
+        Faults of a series that may be mended for it: 'tilt', 'doubled_slice'.
     modalities : tuple of str
         DICOM modalities that it was made for.
     min_slices : int
         Fewest slices that it is good for.
     orientations : tuple of str, or None
         Slice orientations that it was made for; None is any.
-    input_name, output_name : str
-        Names of image and prediction in its transforms; MONAI's custom is 'image' and 'pred'.
-    channel_numbers : tuple of int
-        Segment number of each output channel; 0 is background.
+    code_sha256 : str
+        Of its own code, which was allowed; empty where its configuration calls none.
     sha256 : str
-        Over metadata.json, inference.json and the weights: which model made this contour.
+        Over metadata, table, configuration, weights and code: which model made this contour.
     """
 
     name: str
     version: str
     title: str
     description: str
+    intended_use: str
     root: Path
+    configuration: Path
     weights: Path
-    segments: tuple[Segment, ...]
+    task: Task
     algorithm: Algorithm
+    inputs: tuple[Input, ...]
+    network_keys: tuple[str, ...]
+    output_name: str
+    dimensions: Dimensions
+    neighbours: int
+    registration: Literal["auto", "always", "never"]
+    after: After | None
+    mending: frozenset[str]
     modalities: tuple[str, ...]
     min_slices: int
     orientations: tuple[Orientation, ...] | None
-    input_name: str
-    output_name: str
-    channel_numbers: tuple[int, ...]
+    code_sha256: str
     sha256: str
 
     @property
     def identity(self) -> str:
         """Name and version, such as ``mr_brain@0.1.0``."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """What it can find, in the order of its table; empty where it makes no segments."""
+        return () if isinstance(self.task, Classification | Detection) else self.task.segments
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What a classification or detection can say; empty where it makes segments."""
+        return self.task.findings if isinstance(self.task, Classification | Detection) else ()
 
     def suits(self, facts: SeriesFacts) -> str | None:
         """Return why the bundle is not for this series, in plain words; None when it is."""
@@ -115,13 +156,15 @@ class Bundle:
         return None
 
 
-def read_bundle(root: Path) -> Bundle:
+def read_bundle(root: Path, *, allow_code: Collection[str] = ()) -> Bundle:
     """Return the bundle in a folder.
 
     Parameters
     ----------
     root : Path
         A folder in the layout above.
+    allow_code : collection of str
+        Hashes of code that may run, beside those of the file beside the folder (models/code.py).
 
     Returns
     -------
@@ -133,11 +176,15 @@ def read_bundle(root: Path) -> Bundle:
     ------
     InvalidBundle
         With the bundle's name, the file and the field that are wrong.
+    WrongHash
+        When a file is not the one that the table's list of hashes names.
+    CodeRefused
+        When its configuration calls code of its own that nobody has allowed.
     """
     try:
-        return _read(root)
-    except InvalidBundle as error:
-        raise InvalidBundle(f"bundle {root.name}: {error.message}") from None
+        return _read(root, allowed_hashes(root.parent) | set(allow_code))
+    except InputError as error:
+        raise type(error)(f"bundle {root.name}: {error.message}") from None
 
 
 def version_key(version: str) -> tuple[int, int, int, bool, str]:
@@ -155,121 +202,92 @@ def version_key(version: str) -> tuple[int, int, int, bool, str]:
     return int(major), int(minor), int(patch), label is None, label or ""
 
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-# PS3.5 Table 6.2-1: LO, the representation of labels and names that a SEG carries.
-ShortText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
-Shade = Annotated[int, Field(ge=0, le=255)]
-
-
-class _Strict(BaseModel):
-    """Ours: an unknown field is a misspelling."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Segment(_Strict):
-    number: Annotated[int, Field(ge=1, le=255)]  # labels are uint8
-    label: ShortText
-    category: Code
-    type: Code
-    region: Code | None = None
-    laterality: Code | None = None
-    rgb: tuple[Shade, Shade, Shade]
-
-
-class _Suits(_Strict):
-    modalities: Annotated[tuple[ShortText, ...], Field(min_length=1)]
-    min_slices: Annotated[int, Field(ge=1)]
-    orientations: Annotated[tuple[Orientation, ...], Field(min_length=1)] | None = None
-
-
-class _Algorithm(_Strict):
-    name: ShortText
-    family: Code
-
-
-class _Radloop(_Strict):
-    segments: Annotated[tuple[_Segment, ...], Field(min_length=1)]
-    suits: _Suits
-    algorithm: _Algorithm
-
-
-class _Tensor(BaseModel):
-    """MONAI's: the fields that are used; the rest is for other readers."""
-
-    num_channels: Annotated[int, Field(ge=1)]
-    channel_def: dict[Annotated[str, StringConstraints(pattern=r"^\d+$")], Text]
-
-
-class _Tensors(BaseModel):
-    inputs: Annotated[dict[str, _Tensor], Field(min_length=1, max_length=1)]
-    outputs: Annotated[dict[str, _Tensor], Field(min_length=1, max_length=1)]
-
-
-class _Metadata(BaseModel):
-    name: Text
-    version: Text
-    description: str = ""
-    authors: ShortText
-    network_data_format: _Tensors
-    radloop: _Radloop
-
-
-def _read(root: Path) -> Bundle:
+def _read(root: Path, allowed_code: Collection[str]) -> Bundle:
     name, _, version_of_folder = root.name.partition("@")
     if not _NAME.fullmatch(name):
         raise InvalidBundle("a folder's name has letters, digits, '_', '-' and '.' only")
     for file in ("docs/README.md", "LICENSE"):
         if not (root / file).is_file():
             raise InvalidBundle(f"{file} is missing")
-    weights = _weights(root)
-    metadata_text, inference_text = _text(root, METADATA), _text(root, INFERENCE)
-    metadata = _metadata(metadata_text)
-    if version_of_folder and version_of_folder != metadata.version:
-        raise InvalidBundle(f"{METADATA}: version: {metadata.version} is not that of the folder")
-    configuration = allowed_configuration(inference_text)
+    configuration = _configuration(root)
+    texts = {METADATA: _text(root, METADATA), configuration: _text(root, configuration)}
+    metadata = _validated(Metadata, METADATA, texts[METADATA])
+    _check_version(metadata.version, version_of_folder)
+    place, table = f"{METADATA}: radloop", metadata.radloop
+    if (root / TABLE).is_file():
+        if table is not None:
+            raise InvalidBundle(f"{TABLE}: {METADATA} has the object radloop too; keep one")
+        texts[TABLE] = _text(root, TABLE)
+        place, table = TABLE, _validated(Table, TABLE, texts[TABLE])
+    if table is None:
+        raise InvalidBundle(f"{METADATA}: radloop: Field required, here or as {TABLE}")
+
+    sections = allowed_configuration(texts[configuration], configuration)
+    code_sha256 = code_hash(root) if calls_own_code(sections) else ""
+    if code_sha256 and code_sha256 not in allowed_code:
+        raise CodeRefused(f"scripts/ holds code that nobody has allowed: sha256 {code_sha256}")
+    weights = _weights(root, has_network="network_def" in sections)
     needed = {"preprocessing", "inferer", "postprocessing"}
+    if table.task == "detection" and "detector" in sections:
+        needed = {"preprocessing", "detector"}
+    elif table.task in ("classification", "detection"):
+        needed -= {"postprocessing"}
     if weights.suffix == ".pt":
         needed.add("network_def")
-    for section in sorted(needed - configuration.keys()):
-        raise InvalidBundle(f"{INFERENCE}: {section} is missing")
-    ((input_name, image),) = metadata.network_data_format.inputs.items()
-    ((output_name, prediction),) = metadata.network_data_format.outputs.items()
-    if image.num_channels != 1:
-        raise InvalidBundle(
-            f"{METADATA}: network_data_format.inputs.{input_name}.num_channels: only 1 is supported"
-        )
-    segments = _segments(metadata.radloop.segments)
+    for section in sorted(needed - sections.keys()):
+        raise InvalidBundle(f"{configuration}: {section} is missing")
+    _check_files(root, table)
+    outputs = metadata.network_data_format.outputs
     return Bundle(
         name=name,
         version=metadata.version,
         title=metadata.name,
         description=metadata.description,
+        intended_use=metadata.intended_use,
         root=root,
+        configuration=root / configuration,
         weights=weights,
-        segments=segments,
+        task=_task(table, outputs, place),
         algorithm=Algorithm(
-            name=metadata.radloop.algorithm.name,
+            name=table.algorithm.name,
             version=metadata.version,
-            manufacturer=metadata.authors,
-            family=metadata.radloop.algorithm.family,
+            manufacturer=metadata.authors[:_LONGEST_NAME],
+            family=table.algorithm.family,
         ),
-        modalities=metadata.radloop.suits.modalities,
-        min_slices=metadata.radloop.suits.min_slices,
-        orientations=metadata.radloop.suits.orientations,
-        input_name=input_name,
-        output_name=output_name,
-        channel_numbers=_channel_numbers(prediction, segments, output_name),
-        sha256=_sha256(metadata_text.encode(), inference_text.encode(), weights),
+        inputs=_inputs(table, metadata.network_data_format.inputs),
+        network_keys=tuple(metadata.network_data_format.inputs),
+        output_name=next(iter(outputs)) if len(outputs) == 1 else "pred",
+        dimensions=table.dimensions,
+        neighbours=table.neighbours if table.dimensions == "2.5d" else 0,
+        registration=table.registration,
+        after=table.after.after() if table.after else None,
+        mending=frozenset(table.mending),
+        modalities=table.suits.modalities,
+        min_slices=table.suits.min_slices,
+        orientations=table.suits.orientations,
+        code_sha256=code_sha256,
+        sha256=_sha256(texts, weights, code_sha256),
     )
 
 
-def _weights(root: Path) -> Path:
-    present = [root / file for file in WEIGHTS if (root / file).is_file()]
-    if not present:
-        raise InvalidBundle(f"{' or '.join(WEIGHTS)} is missing: the weights are absent")
+# --- files --------------------------------------------------------------------------------------
+
+
+def _configuration(root: Path) -> str:
+    present = [file for file in INFERENCE if (root / file).is_file()]
     if len(present) > 1:
-        raise InvalidBundle(f"{' and '.join(WEIGHTS)} are both present; keep one")
+        raise InvalidBundle(f"{' and '.join(present)} are both present; keep one")
+    return present[0] if present else INFERENCE[0]
+
+
+def _weights(root: Path, *, has_network: bool) -> Path:
+    """Return the weights to use; the zoo's bundles often bring the same ones in two forms."""
+    wanted = (STATE, SCRIPTED, EXCHANGED) if has_network else (SCRIPTED, EXCHANGED, STATE)
+    present = [root / file for file in wanted if (root / file).is_file()]
+    if not present:
+        raise InvalidBundle(
+            f"{STATE}, {SCRIPTED} or {EXCHANGED} is missing: the weights are absent"
+        )
     return present[0]
 
 
@@ -282,28 +300,126 @@ def _text(root: Path, file: str) -> str:
         raise InvalidBundle(f"{file} is not UTF-8 text") from None
 
 
-def _metadata(text: str) -> _Metadata:
+def _validated(kind: type[Model], file: str, text: str) -> Model:
     try:
-        metadata = _Metadata.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        place = f"{METADATA}: {field}" if field else METADATA
+        place = f"{file}: {field}" if field else file
         raise InvalidBundle(f"{place}: {first['msg']}") from None
+
+
+def _check_version(version: str, of_folder: str) -> None:
     try:
-        version_key(metadata.version)
+        version_key(version)
     except ValueError as error:
         raise InvalidBundle(f"{METADATA}: version: {error}") from None
-    return metadata
+    if of_folder and of_folder != version:
+        raise InvalidBundle(f"{METADATA}: version: {version} is not that of the folder")
 
 
-def _segments(rows: tuple[_Segment, ...]) -> tuple[Segment, ...]:
+def _check_files(root: Path, table: Table) -> None:
+    """Compare the files that the table lists with their hashes."""
+    for file, expected in table.files.items():
+        path = root / file
+        if not path.resolve().is_relative_to(root.resolve()) or not path.is_file():
+            raise InvalidBundle(f"{file} is missing: the table lists its hash")
+        with path.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
+                raise WrongHash(f"{file} is not the file that was installed: its hash is another")
+
+
+def _sha256(texts: dict[str, str], weights: Path, code_sha256: str) -> str:
+    """Return the hash over what decides a contour; each part is led by its name and length."""
+    digest = hashlib.sha256()
+    for name, text in texts.items():
+        content = text.encode()
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    digest.update(f"models/{weights.name}\0{weights.stat().st_size}\0".encode())
+    with weights.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    digest.update(code_sha256.encode())
+    return digest.hexdigest()
+
+
+# --- what it is for -----------------------------------------------------------------------------
+
+
+def _inputs(table: Table, given: dict[str, Channels]) -> tuple[Input, ...]:
+    """Return the images that are needed; their channels are as many as the network's."""
+    first = next(iter(given))
+    if table.inputs:
+        rows = tuple(row.input(first) for row in table.inputs)
+    else:
+        rows = tuple(Input(key, key) for key in given)
+    if len({row.name.casefold() for row in rows}) < len(rows):
+        raise InvalidBundle("radloop.inputs: the same name twice")
+    each = 2 * table.neighbours + 1 if table.dimensions == "2.5d" else 1
+    keys = [row.key for row in rows]
+    known = set(keys) <= set(given)  # else the bundle's own transforms put them together
+    for key in given if known else [first]:
+        channels = sum(
+            each * (3 if row.colour else 1) for row in rows if not known or row.key == key
+        )
+        if channels != given[key].num_channels:
+            raise InvalidBundle(
+                f"{METADATA}: network_data_format.inputs.{key}.num_channels: "
+                f"{given[key].num_channels}, but radloop.inputs give {channels}"
+            )
+    return rows
+
+
+def _task(table: Table, outputs: dict[str, Channels], place: str) -> Task:
+    """Return the kind of task, with what belongs to it and nothing else."""
+    segmenting = table.task in ("segmentation", "instances")
+    wanted, other = ("segments", "findings") if segmenting else ("findings", "segments")
+    if not getattr(table, wanted):
+        raise InvalidBundle(f"{place}.{wanted}: a {table.task} needs at least one")
+    if getattr(table, other):
+        raise InvalidBundle(f"{place}.{other}: a {table.task} has none")
+    output_name, output = next(iter(outputs.items()))
+    if not segmenting:
+        return _finding_task(table, output, place)
+    segments = _segments(table, place)
+    if table.task == "segmentation" and table.values is not None:
+        return Segmentation(segments, (), _value_numbers(table.values, segments, place))
+    channels = _channel_numbers(table, output_name, output, segments)
+    if table.task == "instances":
+        return InstanceSegmentation(
+            segments,
+            channels,
+            map_name=table.instances.map or "",
+            kinds_name=table.instances.kinds or "",
+            min_voxels=table.instances.min_voxels,
+        )
+    return Segmentation(segments, channels, overlapping=table.overlapping)
+
+
+def _finding_task(table: Table, output: Channels, place: str) -> Classification | Detection:
+    findings = tuple(row.finding() for row in table.findings)
+    numbers = [finding.number for finding in findings]
+    if len(set(numbers)) < len(numbers):
+        raise InvalidBundle(f"{place}.findings: the same number twice")
+    if table.task == "detection":
+        return Detection(findings, table.min_score)
+    if sorted(numbers) != list(range(output.num_channels)):
+        raise InvalidBundle(
+            f"{place}.findings: not one for each of the network's {output.num_channels} classes"
+        )
+    ordered = tuple(sorted(findings, key=lambda finding: finding.number))
+    return Classification(ordered, table.activation, table.over_slices)
+
+
+def _segments(table: Table, place: str) -> tuple[Segment, ...]:
     for field, values in (
-        ("number", [row.number for row in rows]),
-        ("label", [row.label.casefold() for row in rows]),
+        ("number", [row.number for row in table.segments]),
+        ("label", [row.label.casefold() for row in table.segments]),
     ):
         if len(set(values)) < len(values):
-            raise InvalidBundle(f"{METADATA}: radloop.segments: the same {field} twice")
+            raise InvalidBundle(f"{place}.segments: the same {field} twice")
     return tuple(
         Segment(
             number=row.number,
@@ -314,19 +430,38 @@ def _segments(rows: tuple[_Segment, ...]) -> tuple[Segment, ...]:
             laterality=row.laterality,
             rgb=row.rgb,
         )
-        for row in rows
+        for row in table.segments
     )
 
 
+def _value_numbers(
+    values: dict[str, str], segments: tuple[Segment, ...], place: str
+) -> dict[int, int]:
+    """Return the segment number of each value of a map that holds no channel indices."""
+    number_of = {segment.label.casefold(): segment.number for segment in segments}
+    numbers = {0: 0}
+    for value, label in values.items():
+        if label.casefold() not in number_of:
+            raise InvalidBundle(f"{place}.values.{value}: {label!r} is no segment")
+        numbers[int(value)] = number_of[label.casefold()]
+    for segment in segments:
+        if segment.number not in numbers.values():
+            raise InvalidBundle(f"{place}.values: none for the segment {segment.label!r}")
+    return numbers
+
+
 def _channel_numbers(
-    prediction: _Tensor, segments: tuple[Segment, ...], output_name: str
+    table: Table, output_name: str, output: Channels, segments: tuple[Segment, ...]
 ) -> tuple[int, ...]:
     """Return the segment number of each channel; each segment has exactly one channel."""
     place = f"{METADATA}: network_data_format.outputs.{output_name}.channel_def"
-    names = {int(channel): label.casefold() for channel, label in prediction.channel_def.items()}
+    channels = output.channel_def
+    if table.channels is not None:
+        place, channels = "radloop.channels", table.channels
+    names = {int(channel): label.casefold() for channel, label in channels.items()}
     if sorted(names) != list(range(len(names))) or not names:
         raise InvalidBundle(f"{place}: channels are not numbered 0, 1, 2 ...")
-    if prediction.num_channels != len(names):
+    if table.channels is None and output.num_channels != len(names):
         raise InvalidBundle(f"{place}: {len(names)} channels, but num_channels says otherwise")
     number_of = {segment.label.casefold(): segment.number for segment in segments}
     number_of[_BACKGROUND] = 0
@@ -340,16 +475,3 @@ def _channel_numbers(
         if segment.number not in numbers:
             raise InvalidBundle(f"{place}: no channel for the segment {segment.label!r}")
     return numbers
-
-
-def _sha256(metadata: bytes, inference: bytes, weights: Path) -> str:
-    """Return the hash over what decides a contour; each part is led by its name and length."""
-    digest = hashlib.sha256()
-    for name, content in ((METADATA, metadata), (INFERENCE, inference)):
-        digest.update(f"{name}\0{len(content)}\0".encode())
-        digest.update(content)
-    digest.update(f"models/{weights.name}\0{weights.stat().st_size}\0".encode())
-    with weights.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

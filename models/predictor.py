@@ -1,44 +1,56 @@
-"""A bundle at work: voxels in, labels on the same grid out.
+"""A bundle at work: images in, an answer on the grid of the first of them out.
 
-Axes in names: ``b`` batch, ``c`` channel, ``k`` slice, ``j`` row, ``i`` column. A volume comes with
-its axes as (k, j, i) and an affine to LPS. A bundle's transforms are written for what MONAI's
-``LoadImage`` gives: axes as (i, j, k), x first, and an affine to RAS. Here is the one place where
-the two are turned into each other; windows, flips and orientations of a bundle then mean what its
-author saw in training.
+What a bundle's transforms see, and where their answer belongs, is :mod:`models.tensors`; what the
+answer means is :mod:`models.answers`. This file is the road between them: images onto one grid,
+the region where a first model looked, whole volumes or slice by slice, and back.
 """
 
 from __future__ import annotations
 
-import math
-import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle.config_parser import ConfigParser
 from monai.data.meta_tensor import MetaTensor
-from monai.inferers.inferer import SliceInferer, SlidingWindowInferer
-from monai.transforms.spatial.array import SpatialResample
+from monai.inferers.inferer import SimpleInferer, SlidingWindowInferer
 from numpy.typing import NDArray
 
-from dicom import errors
-from dicom.errors import InvalidBundle, MissingDevice, OutOfMemory, UnsuitableSeries
-from models.allowed import Json, allowed_configuration, find_class
-from models.bundle import INFERENCE, Bundle
-from models.prediction import Canceled, Labels, Prediction, Progress, check_volume
+from dicom.errors import InvalidBundle, MissingInput, UnsuitableSeries
+from models import answers
+from models.building import Data, build, device_of
+from models.bundle import Bundle
+from models.grids import Region, cropped, is_same_grid, laid_back, region_about
+from models.memory import memory_errors
+from models.prediction import (
+    Answer,
+    Boxes,
+    Canceled,
+    Floats,
+    Image,
+    Prediction,
+    Progress,
+    labels_of,
+)
+from models.running import Watch, Watched
+from models.tasks import Classification, Detection, InstanceSegmentation
+from models.tensors import (
+    on_source_grid,
+    plain,
+    slice_tensor,
+    volume_tensor,
+    with_place,
+    world_lps,
+)
 
-Transform = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
-Network = Callable[[torch.Tensor], torch.Tensor]
-Inferer = Callable[[torch.Tensor, Network], torch.Tensor]
-
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SLICES_AT_ONCE = 8
+_FIRST_SHARE = 0.3  # of the progress, that a cascade's first model is told as
 
 
 class Predictor:
-    """One bundle, loaded on one device, ready for volumes.
+    """One bundle, loaded on one device, ready for images.
 
     Parameters
     ----------
@@ -48,28 +60,36 @@ class Predictor:
         'auto' (the first GPU when there is one), 'cpu', 'cuda:0' ...
     threads : int or None
         CPU threads of torch, for the whole process; None leaves them as they are.
+    first : Predictor or None
+        That of the bundle that looks first, for a bundle that names one (`bundle.after`).
 
     Raises
     ------
     InvalidBundle
-        When MONAI cannot build what the configuration says, or the weights do not fit.
+        When MONAI cannot build what the configuration says, the weights do not fit, or the bundle
+        names another that looks first and `first` is not that.
     MissingDevice
         When the device is not there.
     OutOfMemory
         When the model does not fit into memory.
     """
 
-    def __init__(self, bundle: Bundle, *, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        first: Predictor | None = None,
+    ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self.bundle = bundle
-        self.device = _device(device)
-        with _memory_errors():
-            parser = _parser(bundle, self.device)
-            self._preprocess = cast(Transform, _part(parser, "preprocessing"))
-            self._postprocess = cast(Transform, _part(parser, "postprocessing"))
-            self._inferer = cast(Inferer, _part(parser, "inferer"))
-            self._network = _network(bundle, parser, self.device)
+        self.device = device_of(device)
+        self._first = first
+        self._first_number = _number_of_region(bundle, first)
+        with memory_errors():
+            self._parts = build(bundle, self.device)
 
     def predict(
         self,
@@ -79,7 +99,7 @@ class Predictor:
         progress: Progress | None = None,
         canceled: Canceled | None = None,
     ) -> Prediction:
-        """Return the labels of one volume.
+        """Return the answer for one image, of a bundle that needs one.
 
         Parameters
         ----------
@@ -87,299 +107,340 @@ class Predictor:
             Image in the modality's unit (HU for CT).
         affine_lps : ndarray, float64, shape (4, 4)
             From index (k, j, i, 1) to LPS, mm.
+        progress, canceled : callable or None
+            As for :meth:`predict_images`, which says what is raised, too.
+        """
+        image = Image(voxels_kji, affine_lps)
+        return self.predict_images(
+            {self.bundle.inputs[0].name: image}, progress=progress, canceled=canceled
+        )
+
+    def predict_images(
+        self,
+        images: Mapping[str, Image],
+        *,
+        progress: Progress | None = None,
+        canceled: Canceled | None = None,
+    ) -> Prediction:
+        """Return the answer for the images that the bundle needs.
+
+        Parameters
+        ----------
+        images : Mapping of str to Image
+            By the names of `bundle.inputs`.
         progress : callable or None
-            Told the share of windows that are done, 0 to 1.
+            Told the share that is done, 0 to 1.
         canceled : callable or None
             Asked before each window; True ends the prediction.
 
         Returns
         -------
         Prediction
-            `labels_kji` has the shape of `voxels_kji`.
+            Its labels, masks or instances have the grid of the first input.
 
         Raises
         ------
+        MissingInput
+            When one of the images is not there.
         UnsuitableSeries, NoGeometry
-            When the volume is empty, not finite, or has no usable affine, or when the network
-            answers it with values that are not finite.
+            When an image is empty, not finite, or has no usable affine, or when the network answers
+            with values that are not finite.
+        CannotRegister, RegionNotFound
+            When images do not fit together, or a first model found no region.
         Canceled
             When `canceled` said so.
         OutOfMemory
             When memory, of the device or the machine, does not suffice.
         InvalidBundle
-            When the bundle's transforms do not lead back to one label map on the given grid.
+            When the bundle's transforms do not lead back to an answer on the given grid.
         """
-        affine_lps = np.asarray(affine_lps, dtype=np.float64)
-        check_volume(voxels_kji, affine_lps)
         begun = time.perf_counter()
-        name, out_name = self.bundle.input_name, self.bundle.output_name
-        with torch.inference_mode(), _memory_errors():
-            source_ijk = _as_loaded(voxels_kji, affine_lps)
-            data = self._preprocess({name: source_ijk})
-            image_cijk = data[name]
-            if image_cijk.ndim != 4:
-                raise _wrong(
-                    "preprocessing", f"gives {image_cijk.ndim} axes, not channel and three"
-                )
-            run = _Run(self._network, self.device, progress, canceled)
-            run.expect_windows(self._inferer, image_cijk)
-            logits_bcijk = self._inferer(_plain(image_cijk)[None].to(self.device), run)
-            if logits_bcijk.shape[2:] != image_cijk.shape[1:]:
-                raise _wrong("network_def", "gives another grid than it is given")
-            if not bool(torch.isfinite(logits_bcijk).all()):
-                raise UnsuitableSeries("the network answers with values that are no numbers")
-            data[out_name] = _with_meta(logits_bcijk[0], image_cijk)
-            answer_cijk = self._postprocess(data)[out_name]
-            labels_ijk = self._labels(_on_source_grid(answer_cijk, source_ijk))
-        if progress is not None:
-            progress(1.0)
+        watch = Watch(self.device, progress, canceled)
+        with torch.inference_mode(), memory_errors(), self._parts.at_hand():
+            answer = self._answer(self._placed(images), watch)
+        watch.part(0.0, 1.0)
+        watch.tell(1.0)
         return Prediction(
-            answer=Labels(np.ascontiguousarray(labels_ijk.transpose(2, 1, 0))),
-            forward_s=run.forward_s,
+            answer=answer,
+            forward_s=watch.forward_s,
             total_s=time.perf_counter() - begun,
             device=str(self.device),
             bundle_sha256=self.bundle.sha256,
         )
 
-    def _labels(self, answer_cijk: torch.Tensor) -> NDArray[np.uint8]:
-        """Return segment numbers from one channel of indices, or from a channel per segment."""
-        numbers = self.bundle.channel_numbers
-        if answer_cijk.shape[0] == 1 and 0 in numbers and len(numbers) > 1:
-            index_ijk = _whole_numbers(answer_cijk[0], len(numbers))
-            return np.array(numbers, dtype=np.uint8)[index_ijk]
-        if answer_cijk.shape[0] != len(numbers):
-            raise _wrong("postprocessing", f"gives {answer_cijk.shape[0]} channels")
-        index_ijk = answer_cijk.argmax(dim=0).cpu().numpy()
-        labels_ijk = np.array(numbers, dtype=np.uint8)[index_ijk]
-        if 0 not in numbers:  # no background channel: each channel is a mask or a probability
-            labels_ijk[(answer_cijk <= 0.5).all(dim=0).cpu().numpy()] = 0
-        return labels_ijk
+    # --- the images -----------------------------------------------------------------------------
 
+    def _placed(self, images: Mapping[str, Image]) -> dict[str, Image]:
+        """Return the bundle's images in its order, on the grid of the first."""
+        names = [each.name for each in self.bundle.inputs]
+        missing = [name for name in names if name not in images]
+        if missing:
+            raise MissingInput(f"the model needs an image for {', '.join(missing)}")
+        chosen = {name: images[name] for name in names}
+        first = chosen[names[0]]
+        apart = self.bundle.registration == "always" or not all(
+            is_same_grid(image, first)
+            and image.frame_of_reference_uid == first.frame_of_reference_uid
+            for image in chosen.values()
+        )
+        if len(names) == 1 or not apart:
+            return chosen
+        from models.registration import on_common_grid  # SimpleITK is loaded where it is needed
 
-class _Run:
-    """The network of one prediction: times it, tells progress, and ends it when canceled."""
+        return on_common_grid(chosen, registration=self.bundle.registration)
 
-    def __init__(
+    def _answer(self, images: dict[str, Image], watch: Watch) -> Answer:
+        """Return the answer for images of one grid; in a cascade, for the region of the first."""
+        if self._first is None:
+            return self._look(images, watch)
+        reference = next(iter(images.values()))
+        watch.part(0.0, _FIRST_SHARE)
+        region = self._first._region(images, watch, self.bundle, self._first_number)
+        watch.part(_FIRST_SHARE, 1.0)
+        found = self._look({name: cropped(image, region) for name, image in images.items()}, watch)
+        return laid_back(found, region, reference.shape_kji)
+
+    def _region(
+        self, images: dict[str, Image], watch: Watch, wanted_by: Bundle, number: int
+    ) -> Region:
+        """Return where one segment of this bundle lies, for the bundle that looks there."""
+        after = wanted_by.after
+        reference = next(iter(images.values()))
+        own = {each.name: images.get(each.name, reference) for each in self.bundle.inputs}
+        labels_kji = labels_of(self._answer(own, watch))
+        spacing = np.linalg.norm(reference.affine_lps[:3, :3], axis=0)
+        margin_mm = after.margin_mm if after is not None else 0.0
+        return region_about(labels_kji == number, tuple(spacing.tolist()), margin_mm)
+
+    def _look(self, images: dict[str, Image], watch: Watch) -> Answer:
+        """Return the bundle's own answer for images of one grid."""
+        if self.bundle.dimensions == "3d":
+            return self._look_at_volume(images, watch)
+        return self._look_at_slices(images, watch)
+
+    # --- whole volumes --------------------------------------------------------------------------
+
+    def _look_at_volume(self, images: dict[str, Image], watch: Watch) -> Answer:
+        data = self._data(lambda group, colour: volume_tensor(group, colour=colour), images)
+        source = next(iter(data.values()))
+        (left,) = self._run([data], watch)
+        shape_kji = next(iter(images.values())).shape_kji
+        return self._meaning(left, source, shape_kji[::-1])
+
+    # --- slice by slice -------------------------------------------------------------------------
+
+    def _look_at_slices(self, images: dict[str, Image], watch: Watch) -> Answer:
+        reference = next(iter(images.values()))
+        count, rows, columns = reference.shape_kji
+        found: list[Answer] = []
+        begin, end = watch.bounds()
+        for at in range(0, count, _SLICES_AT_ONCE):
+            chosen = range(at, min(at + _SLICES_AT_ONCE, count))
+            watch.part(
+                begin + (end - begin) * chosen.start / count,
+                begin + (end - begin) * chosen.stop / count,
+            )
+            each = [self._slice_data(images, k) for k in chosen]
+            sources = [next(iter(data.values())) for data in each]
+            for k, left, source in zip(chosen, self._run(each, watch), sources, strict=True):
+                found.append(self._meaning(left, source, (columns, rows), reference, k))
+            watch.tell(1.0)
+        return answers.stacked(self.bundle.task, found)
+
+    def _slice_data(self, images: dict[str, Image], k: int) -> Data:
+        return self._data(
+            lambda group, colour: slice_tensor(
+                group, k, neighbours=self.bundle.neighbours, colour=colour
+            ),
+            images,
+        )
+
+    # --- the bundle's own road ------------------------------------------------------------------
+
+    def _data(self, tensor: Any, images: dict[str, Image]) -> Data:  # noqa: ANN401
+        """Return what the preprocessing is given: one tensor a key, of all inputs of that key."""
+        data: Data = {}
+        ordered = sorted(self.bundle.inputs, key=lambda each: self._key_order(each.key))
+        for key, group in groupby(ordered, key=lambda each: each.key):
+            inputs = list(group)
+            colour = any(each.colour for each in inputs)
+            data[key] = tensor([images[each.name] for each in inputs], colour)
+        return data
+
+    def _key_order(self, key: str) -> int:
+        return [each.key for each in self.bundle.inputs].index(key)
+
+    def _run(self, each: Sequence[Data], watch: Watch) -> list[Data]:
+        """Return what the bundle leaves of each image: preprocessed, looked at, postprocessed."""
+        ready = [self._preprocessed(data) for data in each]
+        images = [self._network_image(data) for data in ready]
+        raw = self._looked_at(images, watch)
+        return [
+            self._postprocessed(data, image, one)
+            for data, image, one in zip(ready, images, raw, strict=True)
+        ]
+
+    def _preprocessed(self, data: Data) -> Data:
+        ready = self._parts.preprocess(data)
+        if not isinstance(ready, dict):
+            raise self._wrong("preprocessing gives no dictionary of images")
+        return ready
+
+    def _network_image(self, data: Data) -> torch.Tensor:
+        """Return what the network is given: channel first, the spatial axes after it."""
+        spatial = 3 if self.bundle.dimensions == "3d" else 2
+        missing = [key for key in self.bundle.network_keys if key not in data]
+        if missing:
+            raise self._wrong(f"preprocessing leaves no {', '.join(missing)}")
+        given = [data[key] for key in self.bundle.network_keys]
+        for image in given:
+            if image.ndim != spatial + 1:
+                axes = "three" if spatial == 3 else "two"
+                raise self._wrong(f"preprocessing gives {image.ndim} axes, not channel and {axes}")
+        return given[0] if len(given) == 1 else torch.cat(given)
+
+    def _looked_at(self, images: Sequence[torch.Tensor], watch: Watch) -> list[Any]:
+        """Return what the network says of each image."""
+        network = Watched(self._parts.network, watch)
+        if self._parts.detector is not None:
+            return [self._detections(image, network) for image in images]
+        inferer = self._parts.inferer
+        if inferer is None:
+            raise self._wrong("inferer is missing")
+        plainly = isinstance(inferer, SimpleInferer | SlidingWindowInferer)
+        together = plainly and len({tuple(image.shape) for image in images}) == 1
+        batches = [list(images)] if together else [[image] for image in images]
+        found: list[Any] = []
+        for batch in batches:
+            network.expect_windows(inferer, batch[0], len(batch))
+            stack = torch.stack([plain(image) for image in batch]).to(self.device)
+            answer = inferer(stack, network)
+            found += [self._one(answer, n) for n in range(len(batch))]
+        return found
+
+    def _one(self, answer: Any, n: int) -> Any:  # noqa: ANN401 - a tensor, or several by name
+        """Return the nth of a batch's answers."""
+        if isinstance(answer, Mapping):
+            if isinstance(self.bundle.task, Detection):
+                return answer
+            return {name: self._one(part, n) for name, part in answer.items()}
+        if isinstance(answer, list | tuple):
+            return answer[n] if isinstance(answer[n], Mapping) else self._one(answer[0], n)
+        if not bool(torch.isfinite(answer).all()):
+            raise UnsuitableSeries("the network answers with values that are no numbers")
+        return answer[n]
+
+    def _detections(self, image: torch.Tensor, network: Watched) -> Any:  # noqa: ANN401
+        """Return the boxes that a detector finds; a large image window by window."""
+        detector: Any = self._parts.detector
+        detector.network = network
+        window = getattr(detector.inferer, "roi_size", None)
+        by_windows = window is not None and int(np.prod(image.shape[1:])) >= int(np.prod(window))
+        return detector([plain(image).to(self.device)], use_inferer=by_windows)[0]
+
+    def _postprocessed(self, data: Data, image: torch.Tensor, raw: Any) -> Data:  # noqa: ANN401
+        """Return what the bundle's postprocessing leaves; a detection's is ours, not its."""
+        task, name = self.bundle.task, self.bundle.output_name
+        if isinstance(task, Detection):
+            return {**data, name: raw, "radloop_image": image}
+        if not isinstance(task, Classification):
+            raw = self._in_place(raw, image)
+        left = {**data, name: raw}
+        ours = isinstance(task, Classification) and task.activation != "none"
+        return left if ours or self._parts.postprocess is None else self._parts.postprocess(left)
+
+    def _in_place(self, raw: Any, image: torch.Tensor) -> Any:  # noqa: ANN401
+        if isinstance(raw, Mapping):
+            return {name: self._in_place(part, image) for name, part in raw.items()}
+        if raw.shape[1:] != image.shape[1:]:
+            raise self._wrong("network_def gives another grid than it is given")
+        try:
+            return with_place(raw, image)
+        except InvalidBundle as error:
+            raise self._wrong(error.message) from None
+
+    # --- what it means --------------------------------------------------------------------------
+
+    def _meaning(
         self,
-        network: torch.nn.Module,
-        device: torch.device,
-        progress: Progress | None,
-        canceled: Canceled | None,
-    ) -> None:
-        self.forward_s = 0.0
-        self._network = network
-        self._device = device
-        self._progress = progress
-        self._canceled = canceled
-        self._calls = 0
-        self._expected: int | None = None
+        left: Data,
+        source: MetaTensor,
+        spatial: tuple[int, ...],
+        reference: Image | None = None,
+        k: int = 0,
+    ) -> Answer:
+        """Return what the postprocessing left as an answer on the source's grid."""
+        task = self.bundle.task
+        try:
+            if isinstance(task, Classification):
+                return answers.classified(task, left[self.bundle.output_name])
+            if isinstance(task, Detection):
+                return self._boxes(task, left, reference, k)
+            if isinstance(task, InstanceSegmentation):
+                main = task.map_name or self.bundle.output_name
+                kinds = task.kinds_name
+                return answers.instances(
+                    task,
+                    _volume(on_source_grid(left[main], source, spatial)),
+                    _volume(on_source_grid(left[kinds], source, spatial)) if kinds else None,
+                )
+            answer = _volume(on_source_grid(left[self.bundle.output_name], source, spatial))
+            return answers.segmented(task, answer)
+        except KeyError as error:
+            raise self._wrong(f"postprocessing leaves no {error}") from None
+        except InvalidBundle as error:
+            raise self._wrong(error.message) from None
 
-    def expect_windows(self, inferer: object, image_cijk: torch.Tensor) -> None:
-        """Learn how many times the network will be called; other inferers do not say."""
-        if isinstance(inferer, SlidingWindowInferer):
-            roi = inferer.roi_size
-            if isinstance(inferer, SliceInferer) and isinstance(roi, Sequence) and len(roi) == 2:
-                roi = [*roi[: inferer.spatial_dim], 1, *roi[inferer.spatial_dim :]]
-            windows = _windows(tuple(image_cijk.shape[1:]), roi, inferer.overlap)
-            self._expected = math.ceil(windows / inferer.sw_batch_size)
+    def _boxes(self, task: Detection, left: Data, reference: Image | None, k: int) -> Boxes:
+        image = left["radloop_image"]
+        corners, classes, scores = answers.boxes_of(left[self.bundle.output_name])
+        size = np.array(image.shape[1:], dtype=np.float64)
+        axes = len(size)
+        low = np.clip(corners[:, :axes], 0, size)
+        high = np.clip(corners[:, axes:], 0, size)
+        real = (high > low).all(axis=1)
+        places = []
+        for a, b in zip(low[real], high[real], strict=True):
+            points = np.stack(np.meshgrid(*zip(a, b, strict=True), indexing="ij"), axis=-1)
+            points = points.reshape(-1, axes)
+            if reference is None:
+                places.append(world_lps(points, image))
+            else:
+                places.append(_slice_places(points, image, reference, k))
+        return answers.detected(task, places, classes[real].tolist(), scores[real].tolist())
 
-    def __call__(self, windows_bcijk: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
-        if self._canceled is not None and self._canceled():
-            raise errors.Canceled
-        self._wait()
-        begun = time.perf_counter()
-        answer: torch.Tensor | Sequence[torch.Tensor] = self._network(windows_bcijk)
-        self._wait()
-        self.forward_s += time.perf_counter() - begun
-        # deep supervision: several sizes, the full one first
-        logits_bcijk = answer if isinstance(answer, torch.Tensor) else answer[0]
-        self._calls += 1
-        if self._progress is not None and self._expected is not None:
-            self._progress(min(self._calls / self._expected, 1.0))
-        return logits_bcijk
-
-    def _wait(self) -> None:
-        """Let the GPU finish, so that seconds are counted where they belong."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-
-
-def _device(wish: str) -> torch.device:
-    if wish == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    device = torch.device(wish)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise MissingDevice(f"this machine has {torch.cuda.device_count()} GPUs, not {wish}")
-    return device
+    def _wrong(self, what: str) -> InvalidBundle:
+        return InvalidBundle(f"configs/{self.bundle.configuration.name}: {what}")
 
 
-def _parser(bundle: Bundle, device: torch.device) -> ConfigParser:
-    """Return MONAI's parser over what is allowed, with classes in place of their names."""
-    text = (bundle.root / INFERENCE).read_text("utf-8")
-    configuration = cast(dict[str, Any], _with_classes(allowed_configuration(text)))
-    configuration["device"] = device
-    return ConfigParser(configuration)
-
-
-def _with_classes(value: Json) -> object:
-    """Return `value` with classes in place of their names: MONAI looks up no name itself."""
-    if isinstance(value, list):
-        return [_with_classes(item) for item in value]
-    if isinstance(value, dict):
-        return {
-            key: find_class(str(item), value) if key == "_target_" else _with_classes(item)
-            for key, item in value.items()
-        }
-    return value
-
-
-def _part(parser: ConfigParser, section: str) -> object:
-    """Return the object that a section of the configuration stands for."""
-    try:
-        part = parser.get_parsed_content(section)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        if _is_memory_error(error):
-            raise
-        raise _wrong(section, f"cannot be built: {_innermost(error)}") from error
-    if not callable(part):
-        raise _wrong(section, "is not something to call; it needs a _target_")
-    return part
-
-
-def _network(bundle: Bundle, parser: ConfigParser, device: torch.device) -> torch.nn.Module:
-    """Return the network with its weights, ready to predict."""
-    file = f"models/{bundle.weights.name}"
-    try:
-        if bundle.weights.suffix == ".ts":
-            path = str(bundle.weights)
-            network: object = torch.jit.load(path, device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        else:
-            network = _part(parser, "network_def")
-            if isinstance(network, torch.nn.Module):
-                network.load_state_dict(_state(bundle))
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        if _is_memory_error(error):
-            raise
-        raise InvalidBundle(
-            f"bundle {bundle.identity}: {file} cannot be loaded: {_innermost(error)}"
-        ) from error
-    if not isinstance(network, torch.nn.Module):
-        raise _wrong("network_def", "is not a network")
-    return network.to(device).eval()
-
-
-def _state(bundle: Bundle) -> dict[str, torch.Tensor]:
-    """Return the state dict of model.pt: bare, or under the name that MONAI's trainers give it."""
-    content: object = torch.load(bundle.weights, map_location="cpu", weights_only=True)
-    if isinstance(content, dict):
-        for name in ("model", "network", "state_dict"):
-            if isinstance(content.get(name), dict):
-                content = content[name]
-                break
-    if not isinstance(content, dict) or not content:
-        raise ValueError("it holds no state dict")
-    return cast(dict[str, torch.Tensor], content)
-
-
-def _as_loaded(voxels_kji: NDArray[np.generic], affine_lps: NDArray[np.float64]) -> MetaTensor:
-    """Return the volume as MONAI's LoadImage would: axes (i, j, k), float32, affine to RAS."""
-    voxels_ijk = torch.from_numpy(np.ascontiguousarray(voxels_kji, dtype=np.float32)).permute(
-        2, 1, 0
-    )
-    affine_ras = torch.from_numpy(_LPS_TO_RAS @ affine_lps[:, [2, 1, 0, 3]])
-    meta = {
-        "original_affine": affine_ras.clone(),
-        "original_channel_dim": "no_channel",
-        "spatial_shape": np.array(voxels_ijk.shape),
-        "space": "RAS",
-    }
-    return MetaTensor(voxels_ijk, affine=affine_ras, meta=meta)
-
-
-def _with_meta(logits_cijk: torch.Tensor, image_cijk: torch.Tensor) -> torch.Tensor:
-    """Return the network's answer as a MetaTensor that lies where the image lies."""
-    if not isinstance(image_cijk, MetaTensor):
-        raise _wrong("preprocessing", "loses the image's affine; leave MetaTensor tracking on")
-    return MetaTensor(_plain(logits_cijk), meta=dict(image_cijk.meta))
-
-
-def _on_source_grid(answer_cijk: torch.Tensor, source_ijk: MetaTensor) -> torch.Tensor:
-    """Return the answer on the source grid.
-
-    A bundle that inverts its transforms is there already. One that left that to SaveImage's
-    resampling, which was taken out, is brought there, to the nearest voxel.
-    """
-    if not isinstance(answer_cijk, MetaTensor) or answer_cijk.ndim != 4:
-        raise _wrong("postprocessing", "gives no tensor with an affine, a channel and three axes")
-    same_shape = answer_cijk.shape[1:] == source_ijk.shape
-    if same_shape and torch.allclose(answer_cijk.affine, source_ijk.affine, atol=1e-3):
-        return _plain(answer_cijk)
-    resample = SpatialResample(mode="nearest", padding_mode="zeros")
-    return _plain(
-        resample(answer_cijk, dst_affine=source_ijk.affine, spatial_size=source_ijk.shape)
+def _number_of_region(bundle: Bundle, first: Predictor | None) -> int:
+    """Return the number of the segment where `bundle` looks, among those of the first model."""
+    if bundle.after is None:
+        return 0
+    if first is None or first.bundle.identity != bundle.after.bundle:
+        raise InvalidBundle(f"bundle {bundle.identity} works after {bundle.after.bundle} only")
+    for segment in first.bundle.segments:
+        if segment.label.casefold() == bundle.after.segment.casefold():
+            return segment.number
+    raise InvalidBundle(
+        f"bundle {bundle.identity}: radloop.after.segment: {bundle.after.bundle} has no "
+        f"{bundle.after.segment!r}"
     )
 
 
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor without metadata; no copy."""
-    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+def _volume(answer: torch.Tensor) -> torch.Tensor:
+    """Return a picture, (c, i, j), as a volume of one slice; a volume as it is."""
+    return answer if answer.ndim == 4 else answer[..., None]
 
 
-def _whole_numbers(index_ijk: torch.Tensor, channels: int) -> NDArray[np.int64]:
-    rounded_ijk = index_ijk.round()
-    if not torch.equal(rounded_ijk, index_ijk):
-        raise _wrong("postprocessing", "interpolates between labels; invert with nearest_interp")
-    if rounded_ijk.min() < 0 or rounded_ijk.max() >= channels:
-        raise _wrong("postprocessing", f"gives labels outside of 0 to {channels - 1}")
-    return rounded_ijk.long().cpu().numpy()
-
-
-def _windows(
-    size: tuple[int, ...], roi: Sequence[int] | int, overlap: Sequence[float] | float
-) -> int:
-    """Return how many windows MONAI's sliding window lays over an image of that size."""
-    rois = (roi,) * len(size) if isinstance(roi, int) else tuple(roi)
-    overlaps = (overlap,) * len(size) if isinstance(overlap, int | float) else tuple(overlap)
-    count = 1
-    for length, window, share in zip(size, rois, overlaps, strict=True):
-        width = window if 0 < window < length else length  # not positive: the whole axis
-        step = max(int(width * (1 - share)), 1)
-        count *= math.ceil((length - width) / step) + 1
-    return count
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Turn each way in which torch and MONAI report lack of memory into :class:`OutOfMemory`."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not _is_memory_error(error):
-            raise
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        raise OutOfMemory("the prediction needs more memory than is free") from error
-
-
-def _is_memory_error(error: BaseException) -> bool:
-    """Return whether `error`, or what it was raised from, is lack of memory."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, MemoryError | torch.OutOfMemoryError):
-            return True
-        # torch's allocator on the CPU has no class of its own
-        if isinstance(cause, RuntimeError) and "DefaultCPUAllocator" in str(cause):
-            return True
-        cause = cause.__cause__
-    return False
-
-
-def _innermost(error: BaseException) -> str:
-    """Return what the first error of a chain said, on one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
-def _wrong(section: str, what: str) -> InvalidBundle:
-    return InvalidBundle(f"{INFERENCE}: {section} {what}")
+def _slice_places(points_ij: Floats, image: torch.Tensor, reference: Image, k: int) -> Floats:
+    """Return points of a preprocessed slice, shape (n, 2), in LPS, on both faces of slice k."""
+    if not isinstance(image, MetaTensor):
+        raise InvalidBundle("preprocessing loses the image's affine; leave MetaTensor tracking on")
+    affine = image.affine.to(torch.float64).cpu().numpy()
+    spacing = np.linalg.norm(reference.affine_lps[:3, [2, 1]], axis=0)
+    i, j = ((points_ij @ affine[:2, :2].T + affine[:2, -1]) / spacing).T
+    faces = [np.stack([np.full_like(i, k + side), j, i], axis=1) for side in (-0.5, 0.5)]
+    index_kji = np.concatenate(faces)
+    places: Floats = index_kji @ reference.affine_lps[:3, :3].T + reference.affine_lps[:3, 3]
+    return places

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom.errors import InvalidBundle, InvalidSettings, UnknownBundle
+from dicom.errors import InputError, InvalidBundle, InvalidSettings, UnknownBundle
 from models.bundle import Bundle, read_bundle, version_key
 
 SHIPPED = Path(__file__).parent / "bundles"
@@ -22,7 +22,7 @@ class BrokenBundle:
     """A folder that should be a bundle and is none; `error` says why."""
 
     root: Path
-    error: InvalidBundle
+    error: InputError
 
 
 class Registry:
@@ -54,7 +54,7 @@ class Registry:
                 bundle = read_bundle(root)
                 _refuse_second(bundle, whole)
                 whole.setdefault(bundle.identity, bundle)
-            except InvalidBundle as error:
+            except InputError as error:
                 broken.append(BrokenBundle(root, error))
         self.bundles = tuple(
             sorted(whole.values(), key=lambda bundle: (bundle.name, version_key(bundle.version)))
@@ -68,8 +68,8 @@ class Registry:
         ------
         UnknownBundle
             When no folder holds it.
-        InvalidBundle
-            When the only folder that could hold it is broken.
+        InvalidBundle, WrongHash, CodeRefused
+            When the only folder that could hold it is broken, or its code was not allowed.
         """
         for bundle in reversed(self.bundles):
             if name in (bundle.name, bundle.identity):

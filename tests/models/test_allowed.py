@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from dicom.errors import InvalidBundle
-from models.allowed import allowed_configuration, find_class
+from models.allowed import (
+    allowed_configuration,
+    calls_own_code,
+    find_class,
+    pretrained_arguments,
+)
 from tests.bundles import inference
 
 
@@ -48,7 +53,8 @@ def test_loading_and_saving_steps_are_taken_out() -> None:
         *("monai.transforms.LoadImage", "SaveImaged", "monai.transforms.WriteFileMappingd"),
         *("TorchVisiond", "RandTorchIOd", "CuCIMd", "PatchInferer", "Transchex"),
         *("monai.networks.trt_compiler.TrtCompiler", "ZarrAvgMerger", "WSISlidingWindowSplitter"),
-        *("monai.networks.nets.TorchVisionFCModel", "$@network_def", "@network_def", "", 3),
+        *("monai.networks.nets.MILModel", "$@network_def", "@network_def", "", 3),
+        *("scripts", "scripts.", "other.code.Thing", "SaveClassificationd"),
         *("monai.transforms.", ".Compose", "Compose ", "Comp\nose", "monai.transforms..Compose"),
     ],
 )
@@ -117,7 +123,7 @@ def test_number_types_are_allowed() -> None:
         ({"_target_": "Compose", "_mode_": "debug"}, "_mode_"),
         ({"_target_": "Compose", "_debug_": True}, "_debug_"),
         ({"_target_": "resnet.ResNet"}, "is not of"),
-        ({"_target_": "SwinUNETR", "pretrained": True}, "download"),
+        ({"_target_": "SwinUNETR", "pretrained": "/etc/model.pt"}, "not the bundle's"),
         ({"_target_": "Compose", "_requires_": ["$exec('1')"]}, "not allowed"),
         ("@absent", "absent"),
         ("$@absent + 1", "absent"),
@@ -150,7 +156,98 @@ def test_a_name_that_leads_elsewhere_is_refused(target: str) -> None:
         find_class(target)
 
 
-def test_a_class_that_downloads_unless_told_not_to_must_be_told() -> None:
-    with pytest.raises(InvalidBundle, match="pretrained: false"):
-        find_class("EfficientNetBN", {"model_name", "spatial_dims"})
-    assert find_class("EfficientNetBN", {"model_name", "pretrained"}).__name__ == "EfficientNetBN"
+def test_weights_are_the_bundles_own_and_none_are_fetched() -> None:
+    kept = allowed_configuration(with_value({"_target_": "FlexibleUNet", "pretrained": True}))
+    assert kept["inferer"]["value"]["pretrained"] is False  # type: ignore[index, call-overload]
+    assert pretrained_arguments(find_class("EfficientNetBN")) == {"pretrained": False}
+
+
+@pytest.mark.parametrize(
+    ("expression", "result"),
+    [
+        ("(lambda x: x[1:])(@numbers)", None),  # a lambda is given to MONAI, not called here
+        ("lambda x: torch.where(x[[2]] > 0, 4, torch.where(x[[0]] > 0, 1, 0))", [[4], [1], [0]]),
+        ("lambda x: torch.nan_to_num(x, nan=255)", [[0, 0, 7], [5, 0, 0], [0, 0, 0]]),
+    ],
+)
+def test_a_lambda_may_turn_tensors_into_tensors(expression: str, result: object) -> None:
+    import torch
+    from monai.bundle import ConfigParser
+
+    text = configuration(inferer={"value": f"${expression}"}, numbers=[5, 6, 7])
+    if result is None:
+        with pytest.raises(InvalidBundle, match="not allowed"):
+            allowed_configuration(text)
+        return
+    function = ConfigParser(dict(allowed_configuration(text))).get_parsed_content("inferer")
+    given = torch.tensor([[0.0, 5.0, 0.0], [0.0, 0.0, 0.0], [7.0, 0.0, 0.0]])
+    assert function["value"](given).T.tolist() == result
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *("lambda x: x.__class__", "lambda x: open(x)", "lambda x, y=exec: y(x)", "lambda *x: x"),
+        *("lambda x: torch.load(x)", "lambda x: torch.ops.load(x)", "lambda len: len(1)"),
+        *("lambda reference_: reference_", "@network_def.eval()", "torch.load(@x)"),
+        *(
+            "@network_def.to('cpu')",
+            "@network_def.save('/tmp/x')",
+            "monai.utils.set_determinism(1)",
+        ),
+    ],
+)
+def test_a_lambda_or_a_call_reaches_nothing_else(expression: str) -> None:
+    with pytest.raises(InvalidBundle, match=r"inferer.value"):
+        allowed_configuration(with_value(f"${expression}"))
+
+
+def test_a_file_is_loaded_from_the_bundles_own_models_only() -> None:
+    architecture = "$torch.load(@path, map_location=torch.device('cuda'))"
+    parts = {"inferer": {"value": "$@arch['node_a']"}, "arch": architecture}
+    kept = allowed_configuration(configuration(path="$@bundle_root + '/models/search.pt'", **parts))
+    assert kept["arch"] == "$radloop_load('models/search.pt')"
+    for path in (
+        "/etc/passwd",
+        "$@bundle_root + '/models/../../x'",
+        "$@bundle_root + '/x.pt'",
+        None,
+    ):
+        with pytest.raises(InvalidBundle, match="models/ only"):
+            allowed_configuration(configuration(path=path, **parts))
+
+
+def test_a_yaml_configuration_is_read_as_plain_data() -> None:
+    text = "inferer: {_target_: SimpleInferer}\npreprocessing: {_target_: Compose}\n"
+    assert set(allowed_configuration(text, "configs/inference.yaml")) == {
+        "inferer",
+        "preprocessing",
+    }
+    with pytest.raises(InvalidBundle, match=r"inference.yaml is not YAML"):
+        allowed_configuration("!!python/object/apply:os.system [x]", "configs/inference.yaml")
+
+
+def test_the_bundles_own_code_is_known_as_such() -> None:
+    own = {"_target_": "scripts.nets.blocks.Own"}
+    assert calls_own_code(allowed_configuration(configuration(network_def=own)))
+    assert not calls_own_code(allowed_configuration(configuration()))
+    with pytest.raises(InvalidBundle, match=r"not the name of a class|is not of"):
+        find_class("scripts.nets.blocks.Own")
+
+
+def test_a_device_is_always_the_one_that_was_chosen() -> None:
+    text = with_value("$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')")
+    assert allowed_configuration(text)["inferer"] == {
+        "_target_": "SimpleInferer",
+        "value": "@device",
+    }
+
+
+def test_a_hash_after_a_name_is_a_place_in_it() -> None:
+    from monai.bundle import ConfigParser
+
+    text = configuration(
+        inferer={"value": "$[1.5] if @shown#fine else [3.0]"}, shown={"fine": True}
+    )
+    parser = ConfigParser(dict(allowed_configuration(text)))
+    assert parser.get_parsed_content("inferer")["value"] == [1.5]

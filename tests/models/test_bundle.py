@@ -17,6 +17,7 @@ from dicom.codes import Code
 from dicom.errors import InvalidBundle
 from dicom.volume import SeriesFacts
 from models.bundle import read_bundle, version_key
+from models.tasks import Segmentation
 from tests.bundles import BRAIN, write_threshold_bundle
 
 FACTS = SeriesFacts(
@@ -49,7 +50,7 @@ def test_a_bundle_says_what_it_makes_and_what_for(tmp_path: Path) -> None:
     assert (segment.number, segment.label) == (1, "Brain")
     assert segment.type == Code("12738006", "SCT", "Brain")
     assert segment.rgb == (236, 152, 62)
-    assert bundle.channel_numbers == (0, 1)
+    assert bundle.task == Segmentation(bundle.segments, (0, 1))
     assert bundle.algorithm.version == "1.2.3"
     assert bundle.algorithm.family.value == "123110"
 
@@ -172,11 +173,14 @@ def test_broken_text_is_refused(tmp_path: Path, file: str, content: bytes) -> No
         read_bundle(root)
 
 
-def test_two_kinds_of_weights_are_refused(tmp_path: Path) -> None:
+def test_of_two_kinds_of_weights_the_state_dict_is_used_where_a_network_is_described(
+    tmp_path: Path,
+) -> None:
     root = write_threshold_bundle(tmp_path)
     (root / "models/model.ts").write_bytes(b"")
-    with pytest.raises(InvalidBundle, match="both present"):
-        read_bundle(root)
+    assert read_bundle(root).weights.name == "model.pt"
+    change(root, lambda document: document.pop("network_def"), "inference")
+    assert read_bundle(root).weights.name == "model.ts"
 
 
 def test_the_folder_may_name_the_version_and_must_be_right(tmp_path: Path) -> None:

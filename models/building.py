@@ -1,0 +1,235 @@
+"""What a bundle's configuration stands for: transforms, inferer, network with its weights.
+
+Only for the process that predicts: MONAI and torch are loaded here.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import torch
+from monai.bundle.config_parser import ConfigParser
+
+from dicom.errors import InvalidBundle, MissingDevice
+from models.allowed import (
+    LOAD,
+    Json,
+    allowed_configuration,
+    find_class,
+    pretrained_arguments,
+)
+from models.bundle import Bundle
+from models.code import OwnCode
+from models.expressions import FEATURE_EXTRACTOR
+from models.memory import is_memory_error
+
+Data: TypeAlias = dict[str, Any]
+Transform: TypeAlias = Callable[[Data], Data]
+Network: TypeAlias = Callable[..., torch.Tensor]
+Inferer: TypeAlias = Callable[[torch.Tensor, Network], Any]
+
+_STATES = ("model", "network", "state_dict", "model_state_dict")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """A bundle's configuration, built.
+
+    Attributes
+    ----------
+    preprocess, postprocess : callable
+        From and to a dictionary of images; postprocess is None where the bundle has none.
+    inferer : callable, or None
+        Lays the network over an image; None for a detection with a `detector`.
+    detector : Module, or None
+        MONAI's detector around the network.
+    network : Module
+        With its weights, on its device, ready to predict.
+    own_code : OwnCode or None
+        The bundle's own ``scripts``, where its configuration calls them.
+    """
+
+    preprocess: Transform
+    postprocess: Transform | None
+    inferer: Inferer | None
+    detector: torch.nn.Module | None
+    network: torch.nn.Module
+    own_code: OwnCode | None
+
+    def at_hand(self) -> AbstractContextManager[None]:
+        """Let the bundle's own code be imported from inside its functions."""
+        return self.own_code.at_hand() if self.own_code is not None else nullcontext()
+
+
+def build(bundle: Bundle, device: torch.device) -> Parts:
+    """Return the parts of a bundle, on a device.
+
+    Raises
+    ------
+    InvalidBundle
+        When MONAI cannot build what the configuration says, or the weights do not fit.
+    """
+    own_code = OwnCode(bundle.root) if bundle.code_sha256 else None
+    with own_code.at_hand() if own_code is not None else nullcontext():
+        parser = _parser(bundle, device)
+        network = _network(bundle, parser, device)
+        detector = _detector(bundle, parser, device) if "detector" in parser else None
+        return Parts(
+            preprocess=cast(Transform, _part(bundle, parser, "preprocessing")),
+            postprocess=cast(Transform, _part(bundle, parser, "postprocessing"))
+            if "postprocessing" in parser
+            else None,
+            inferer=cast(Inferer, _part(bundle, parser, "inferer"))
+            if "inferer" in parser
+            else None,
+            detector=detector,
+            network=network,
+            own_code=own_code,
+        )
+
+
+def device_of(wish: str) -> torch.device:
+    """Return the device that 'auto', 'cpu', 'cuda' or 'cuda:1' means.
+
+    Raises
+    ------
+    MissingDevice
+        When it is not there.
+    """
+    if wish == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wish)
+    except RuntimeError:
+        raise MissingDevice(f"{wish!r} is no device: auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MissingDevice(f"this machine has {torch.cuda.device_count()} GPUs, not {wish}")
+    return device
+
+
+def wrong(bundle: Bundle, section: str, what: str) -> InvalidBundle:
+    """Return the error that names a section of the bundle's configuration."""
+    return InvalidBundle(
+        f"bundle {bundle.identity}: configs/{bundle.configuration.name}: {section} {what}"
+    )
+
+
+def _parser(bundle: Bundle, device: torch.device) -> ConfigParser:
+    """Return MONAI's parser over what is allowed, with classes in place of their names."""
+    file = f"configs/{bundle.configuration.name}"
+    sections = allowed_configuration(bundle.configuration.read_text("utf-8"), file)
+    try:
+        configuration = cast(dict[str, Any], _with_classes(sections, bool(bundle.code_sha256)))
+    except InvalidBundle as error:
+        raise InvalidBundle(f"bundle {bundle.identity}: {file}: {error.message}") from error
+    configuration["device"] = device
+
+    def load(file: str) -> object:
+        return _plain_data(bundle, file)
+
+    return ConfigParser(configuration, globals={LOAD: load, FEATURE_EXTRACTOR: _feature_extractor})
+
+
+def _with_classes(value: Json, own_code: bool) -> object:
+    """Return `value` with classes in place of their names: MONAI looks up no name itself."""
+    if isinstance(value, list):
+        return [_with_classes(item, own_code) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "_target_" not in value:
+        return {key: _with_classes(item, own_code) for key, item in value.items()}
+    found = find_class(str(value["_target_"]), own_code=own_code)
+    given = {key: _with_classes(item, own_code) for key, item in value.items() if key != "_target_"}
+    return {"_target_": found, **pretrained_arguments(found), **given}
+
+
+def _feature_extractor(*arguments: Any, **named: Any) -> torch.nn.Module:  # noqa: ANN401
+    from models.networks.pyramid import resnet_fpn_feature_extractor
+
+    return resnet_fpn_feature_extractor(*arguments, **named)
+
+
+def _content(bundle: Bundle, parser: ConfigParser, section: str) -> object:
+    try:
+        content: object = parser.get_parsed_content(section)
+    except Exception as error:
+        if is_memory_error(error):
+            raise
+        raise wrong(bundle, section, f"cannot be built: {innermost(error)}") from error
+    return content
+
+
+def _part(bundle: Bundle, parser: ConfigParser, section: str) -> object:
+    """Return the object that a section of the configuration stands for."""
+    part = _content(bundle, parser, section)
+    if not callable(part):
+        raise wrong(bundle, section, "is not something to call; it needs a _target_")
+    return part
+
+
+def _network(bundle: Bundle, parser: ConfigParser, device: torch.device) -> torch.nn.Module:
+    """Return the network with its weights, ready to predict."""
+    file = f"models/{bundle.weights.name}"
+    try:
+        network: object
+        if bundle.weights.suffix == ".ts":
+            path = str(bundle.weights)
+            network = torch.jit.load(path, device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        else:
+            network = _part(bundle, parser, "network_def")
+            if isinstance(network, torch.nn.Module):
+                network.load_state_dict(_state(bundle))
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        if is_memory_error(error):
+            raise
+        raise InvalidBundle(
+            f"bundle {bundle.identity}: {file} cannot be loaded: {innermost(error)}"
+        ) from error
+    if not isinstance(network, torch.nn.Module):
+        raise wrong(bundle, "network_def", "is not a network")
+    return network.to(device).eval()
+
+
+def _detector(bundle: Bundle, parser: ConfigParser, device: torch.device) -> torch.nn.Module:
+    """Return MONAI's detector, set up by the bundle's ``detector_ops``."""
+    detector = _part(bundle, parser, "detector")
+    if not isinstance(detector, torch.nn.Module):
+        raise wrong(bundle, "detector", "is not a detector")
+    if "detector_ops" in parser:
+        _content(bundle, parser, "detector_ops")
+    return detector.to(device).eval()
+
+
+def _state(bundle: Bundle) -> Mapping[str, torch.Tensor]:
+    """Return the state dict of model.pt: bare, or under the name that MONAI's trainers give it."""
+    content: object = torch.load(bundle.weights, map_location="cpu", weights_only=True)
+    if isinstance(content, dict):
+        for name in _STATES:
+            if isinstance(content.get(name), dict):
+                content = content[name]
+                break
+    if not isinstance(content, dict) or not content:
+        raise ValueError("it holds no state dict")
+    return cast(dict[str, torch.Tensor], content)
+
+
+def _plain_data(bundle: Bundle, file: str) -> object:
+    """Return what a file of the bundle's models/ holds: tensors, arrays, numbers; no code runs."""
+    arrays: list[Any] = [np.ndarray, np.dtype]
+    arrays.append(np.empty(0).__reduce__()[0])  # what numpy's own pickles call
+    arrays += [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u1", "?")]
+    with torch.serialization.safe_globals(arrays):
+        content: object = torch.load(bundle.root / file, map_location="cpu", weights_only=True)
+    return content
+
+
+def innermost(error: BaseException) -> str:
+    """Return what the first error of a chain said, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
