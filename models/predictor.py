@@ -34,6 +34,7 @@ from models.prediction import (
     Progress,
     labels_of,
 )
+from models.registry import Registry
 from models.running import Watch, Watched
 from models.tasks import Classification, Detection, InstanceSegmentation
 from models.tensors import (
@@ -411,6 +412,44 @@ class Predictor:
 
     def _wrong(self, what: str) -> InvalidBundle:
         return InvalidBundle(f"configs/{self.bundle.configuration.name}: {what}")
+
+
+def open_predictor(
+    name: str,
+    registry: Registry,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    at_hand: Mapping[str, Predictor] | None = None,
+) -> Predictor:
+    """Return a predictor for a bundle of a registry, and for those that look first.
+
+    Parameters
+    ----------
+    name : str
+        NAME@VERSION, or NAME for the newest version.
+    at_hand : Mapping of str to Predictor
+        Predictors that are loaded already, by NAME@VERSION.
+
+    Raises
+    ------
+    UnknownBundle, InvalidBundle
+        When it, or one that looks first, is not there or broken, or they look in a circle.
+    MissingDevice, OutOfMemory
+        As for :class:`Predictor`.
+    """
+    chain = [registry.get(name)]
+    while (after := chain[-1].after) is not None:
+        if after.bundle in (bundle.identity for bundle in chain):
+            raise InvalidBundle(f"bundle {chain[0].identity}: radloop.after leads in a circle")
+        chain.append(registry.get(after.bundle))
+    made: Predictor | None = None
+    for bundle in reversed(chain):
+        warm = (at_hand or {}).get(bundle.identity)
+        made = warm or Predictor(bundle, device=device, threads=threads, first=made)
+    if made is None:
+        raise RuntimeError("a chain has at least one bundle")
+    return made
 
 
 def _number_of_region(bundle: Bundle, first: Predictor | None) -> int:
