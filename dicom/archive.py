@@ -317,6 +317,11 @@ class Archive:
 
     # --- get it ---------------------------------------------------------------------------------
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether its files are used where they lie, without a download."""
+        return self._storage is not None
+
     def fetch(self, series: ArchivedSeries, folder: Path) -> Series:
         """Return the series as files: in the storage area where that is here, else downloaded.
 

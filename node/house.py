@@ -19,6 +19,7 @@ from node.keys import open_secrets
 from node.settings import Settings
 from node.worker import WakeListener, Worker
 from pipelines.engine import Engine
+from pipelines.groundwork import Groundwork
 from pipelines.identity import Vault
 from pipelines.inference import House, Inference
 from pipelines.intake import Intake
@@ -43,6 +44,8 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         keep=settings.predictor.warm_models,
         log=settings.data / "logs" / "predictor.log",
     )
+    deidentifier = Deidentifier(node_profile(), uid_key)
+    groundwork = Groundwork(clinical, deidentifier, (settings.data / "groundwork").resolve())
     inference = Inference(
         House(
             clinical=clinical,
@@ -55,7 +58,8 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
             research=wiring.research_archive(settings, secrets),
             studies=studies,
             jobs=jobs,
-            deidentifier=Deidentifier(node_profile(), uid_key),
+            deidentifier=deidentifier,
+            groundwork=groundwork,
             vault=Vault(ring, SealedIdentities(database), Trail(database, secrets.audit_key)),
             registry=Registry(wiring.bundle_folders(settings)),
             predictor=predictor,
@@ -81,6 +85,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
             quiet_s=settings.worker.quiet_s,
         ),
         inference=inference,
+        groundwork=groundwork,
         studies=studies,
         access=access,
         executor_id=settings.worker.executor_id,

@@ -19,9 +19,10 @@ import structlog
 
 from dicom.errors import PeerError, PortTaken, ResourceError
 from pipelines.engine import Engine
+from pipelines.groundwork import Groundwork
 from pipelines.inference import Inference
 from pipelines.intake import Intake
-from pipelines.store import Access, Studies
+from pipelines.store import Access, SeriesView, Studies
 
 log = structlog.get_logger()
 
@@ -50,6 +51,7 @@ class Worker:
         engine: Engine,
         intake: Intake,
         inference: Inference,
+        groundwork: Groundwork,
         studies: Studies,
         access: Access,
         executor_id: str,
@@ -59,6 +61,7 @@ class Worker:
         self._engine = engine
         self._intake = intake
         self._inference = inference
+        self._groundwork = groundwork
         self._studies = studies
         self._access = access
         self._executor_id = executor_id
@@ -89,6 +92,7 @@ class Worker:
             while not self._ended.is_set():
                 self._sweep_now_and_then()
                 receiving = self._look()
+                self._groundwork.look(receiving)
                 self._inference.cancel_requested()
                 self._inference.hand_over()
                 self._rung.wait(_RECEIVING_POLL_S if receiving else self._poll_s)
@@ -97,15 +101,17 @@ class Worker:
                 self._rung.clear()
         finally:
             self._engine.stop()
+            self._groundwork.stop()
             self._access.forget_worker(self._executor_id)
 
     def _sweep_now_and_then(self) -> None:
         if time.monotonic() >= self._sweep_at:
             self._sweep_at = time.monotonic() + _SWEEP_S
             self._inference.sweep()
+            self._groundwork.sweep()
 
-    def _look(self) -> bool:
-        """Read the archive's feed; return whether series are still being received."""
+    def _look(self) -> list[SeriesView]:
+        """Read the archive's feed; return the series that are still being received."""
         try:
             self._intake.look()
         except PeerError as error:  # the archive restarts, say: the feed is read on later

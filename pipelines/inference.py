@@ -39,6 +39,7 @@ from dicom.web import WebPeer
 from models.process import PredictorProcess
 from models.registry import Registry
 from pipelines.engine import Engine, Retries, Steps, WorkflowSpec
+from pipelines.groundwork import Groundwork
 from pipelines.identity import Vault
 from pipelines.outputs import Made, get_output
 from pipelines.routing import Route, match_routes
@@ -67,6 +68,7 @@ class House:
     studies: Studies
     jobs: Jobs
     deidentifier: Deidentifier
+    groundwork: Groundwork
     vault: Vault
     registry: Registry
     predictor: PredictorProcess
@@ -162,8 +164,12 @@ class Inference:
             for series_id, paths in workspace.sources().items():
                 instances = []
                 folder = workspace.clean_folder(series_id)
+                ready = self._house.groundwork.take(series_id, paths, folder)
                 for path in paths:
-                    instance, found = self._house.deidentifier.deidentify_file(path, folder)
+                    if path in ready:
+                        instance, found = ready[path].instance, ready[path].identity
+                    else:
+                        instance, found = self._house.deidentifier.deidentify_file(path, folder)
                     identity = found if identity is None else identity.merged(found)
                     instances.append(instance)
                 cleaned.append(self._series(series_id, instances))

@@ -107,12 +107,11 @@ class Studies:
             )
             return [study_id for (study_id,) in rows]
 
-    def receiving(self) -> bool:
-        """Whether any series is still being received."""
+    def receiving(self) -> list[SeriesView]:
+        """Return the series that are still being received."""
         with self._database.read() as session:
-            return bool(
-                session.scalar(sa.select(sa.exists().where(SeriesRow.state == "receiving")))
-            )
+            rows = session.scalars(sa.select(SeriesRow).where(SeriesRow.state == "receiving"))
+            return [_series_view(row) for row in rows]
 
     def study(self, study_id: str) -> StudyView:
         """Return one study.
