@@ -27,7 +27,7 @@ from pydantic import BaseModel, ValidationError
 
 from dicom.errors import CodeRefused, InputError, InvalidBundle, WrongHash
 from dicom.seg import Algorithm, Segment
-from dicom.volume import Orientation, SeriesFacts
+from dicom.volume import Mending, Orientation, SeriesFacts
 from models.allowed import allowed_configuration, calls_own_code
 from models.code import allowed_hashes, code_hash
 from models.table import Channels, Metadata, Table
@@ -92,8 +92,8 @@ class Bundle:
         of reference, 'always' and 'never' all or none; the rest is resampled where it lies.
     after : After or None
         Another bundle that looks first.
-    mending : frozenset of str
-        Faults of a series that may be mended for it: 'tilt', 'doubled_slice'.
+    mending : frozenset of Mending
+        Faults of a series that may be mended for it.
     modalities : tuple of str
         DICOM modalities that it was made for.
     min_slices : int
@@ -123,7 +123,7 @@ class Bundle:
     neighbours: int
     registration: Literal["auto", "always", "never"]
     after: After | None
-    mending: frozenset[str]
+    mending: frozenset[Mending]
     modalities: tuple[str, ...]
     min_slices: int
     orientations: tuple[Orientation, ...] | None

@@ -26,7 +26,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from dicom.codes import Code
-from dicom.volume import Orientation
+from dicom.volume import Mending, Orientation
 from models.tasks import Activation, After, Aggregate, Finding, Input, Wanted
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -167,7 +167,7 @@ class Table(Strict):
     inputs: tuple[InputRow, ...] = ()
     registration: Literal["auto", "always", "never"] = "auto"
     after: AfterRow | None = None
-    mending: tuple[Literal["tilt", "doubled_slice"], ...] = ()
+    mending: tuple[Mending, ...] = ()
     suits: Suits
     algorithm: AlgorithmRow
     files: dict[Text, Sha256] = Field(default_factory=dict)
