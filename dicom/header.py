@@ -93,12 +93,15 @@ class PixelSpan:
         pixel data all bytes up to the end of the file.
     encapsulated : bool
         The value is a sequence of fragments (PS3.5 A.4).
+    words : bool
+        The value is coded in words of two bytes (OW), which matters in big endian only.
     """
 
     keyword: PixelKeyword
     start: int
     length: int
     encapsulated: bool
+    words: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -406,9 +409,9 @@ def _pixel_span(tag: int, vr: bytes | None, value: int, length: int, size: int) 
     if vr is not None and vr not in (b"OB", b"OW", b"OF", b"OD", b"UN"):
         raise _Odd
     encapsulated = length == UNDEFINED_LENGTH
-    return PixelSpan(
-        _PIXEL_TAGS[tag], value, max(0, size - value) if encapsulated else length, encapsulated
-    )
+    if encapsulated:
+        length = max(0, size - value)
+    return PixelSpan(_PIXEL_TAGS[tag], value, length, encapsulated, vr in (None, b"OW"))
 
 
 def _is_sequence(tag: int, vr: bytes | None) -> bool:

@@ -1,0 +1,179 @@
+"""One compressed frame to an array, by the decoder of its transfer syntax.
+
+The decoders are called on the frame's bytes. Those of imagecodecs (libjpeg-turbo, CharLS, OpenJPEG)
+let other threads run meanwhile; RLE and deflate are as fast as memory, and do not need to.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+from pydicom.uid import UID
+from rle.rle import decode_frame as decode_rle
+
+from dicom.errors import UnreadablePixels
+from dicom.frames.codestream import Codestream, read_jpeg, read_jpeg2000
+from dicom.frames.format import GREY, PALETTE, PixelFormat
+
+Pixels = npt.NDArray[Any]
+
+_JPEG: Final = "1.2.840.10008.1.2.4."
+_DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
+_RLE: Final = "1.2.840.10008.1.2.5"
+_FAILURES: Final = (RuntimeError, ValueError, TypeError, IndexError)
+"""What imagecodecs and the RLE decoder raise on damaged frames: found by giving them such."""
+
+
+def decoder_of(syntax: UID) -> Callable[[bytes, PixelFormat], Pixels] | None:
+    """Return what decodes frames of an encapsulated transfer syntax, None where nothing does.
+
+    The decoder takes a frame and its format, and returns samples of shape (rows, columns) or
+    (rows, columns, 3) with the sign spread; colour is red, green, blue or still YBR_FULL as
+    :func:`is_rgb_after` says. It raises UnreadablePixels for a frame that is damaged or is not
+    what the header claims.
+    """
+    return _DECODERS.get(str(syntax))
+
+
+def releases_gil(syntax: UID) -> bool:
+    """Return whether frames of this syntax decode faster in several threads."""
+    return str(syntax) not in (_RLE, _DEFLATED_FRAMES)
+
+
+def is_rgb_after(form: PixelFormat) -> bool:
+    """Return whether the decoder itself gives red, green, blue."""
+    if form.photometric == "RGB" or form.photometric in ("YBR_RCT", "YBR_ICT"):
+        return True
+    return _DECODERS.get(str(form.transfer_syntax)) is _decode_jpeg
+
+
+def _decode_jpeg(frame: bytes, form: PixelFormat) -> Pixels:
+    facts = read_jpeg(frame)
+    _check(facts, form)
+    colourspace = None
+    if facts.components == 3:
+        transformed = facts.transformed
+        if transformed is None:
+            transformed = form.photometric != "RGB"
+        if facts.is_lossless_jpeg:
+            transformed = False  # the codec has no transform; what the header says is done below
+        colourspace = "YCBCR" if transformed else "RGB"
+    try:
+        samples: Pixels = imagecodecs.jpeg8_decode(
+            frame, colorspace=colourspace, outcolorspace=None if colourspace is None else "RGB"
+        )
+    except _FAILURES:
+        raise UnreadablePixels("a JPEG frame cannot be decoded") from None
+    return _stored(samples, facts, form)
+
+
+def _decode_jpeg_ls(frame: bytes, form: PixelFormat) -> Pixels:
+    facts = read_jpeg(frame)
+    _check(facts, form)
+    try:
+        samples: Pixels = imagecodecs.jpegls_decode(frame)
+    except _FAILURES:
+        raise UnreadablePixels("a JPEG-LS frame cannot be decoded") from None
+    return _stored(samples, facts, form)
+
+
+def _decode_jpeg2000(frame: bytes, form: PixelFormat) -> Pixels:
+    facts = read_jpeg2000(frame)
+    _check(facts, form)
+    try:
+        samples: Pixels = imagecodecs.jpeg2k_decode(frame)
+    except _FAILURES:
+        raise UnreadablePixels("a JPEG 2000 frame cannot be decoded") from None
+    return _stored(samples, facts, form)
+
+
+def _decode_rle(frame: bytes, form: PixelFormat) -> Pixels:
+    expected = form.samples * max(1, form.bits_allocated // 8)
+    if len(frame) < 64 or int.from_bytes(frame[:4], "little") != expected:
+        raise UnreadablePixels("an RLE frame has another number of segments than its samples need")
+    if form.frame_pixels * expected > 64 * len(frame):  # PS3.5 G.3: at best 128 bytes from two
+        raise UnreadablePixels("an RLE frame is shorter than its size allows")
+    try:
+        content = decode_rle(frame, form.frame_pixels, form.bits_allocated, "<")
+    except _FAILURES:
+        raise UnreadablePixels("an RLE frame cannot be decoded") from None
+    samples: Pixels = np.frombuffer(content, form.dtype)
+    if samples.size != form.frame_pixels * form.samples:
+        raise UnreadablePixels("an RLE frame has another size than its header says")
+    if form.samples == 1:
+        return samples.reshape(form.rows, form.columns)
+    return np.moveaxis(samples.reshape(form.samples, form.rows, form.columns), 0, -1)
+
+
+def _decode_deflated(frame: bytes, form: PixelFormat) -> Pixels:
+    count = -(-form.frame_bits // 8)  # here frames of one bit are padded to whole bytes
+    try:
+        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, count)
+    except zlib.error:
+        raise UnreadablePixels("a deflated frame cannot be inflated") from None
+    if len(content) < count:
+        raise UnreadablePixels("a deflated frame is cut off")
+    return native(np.frombuffer(content, np.uint8), form)
+
+
+def native(content: npt.NDArray[np.uint8], form: PixelFormat) -> Pixels:
+    """Return the samples of one uncompressed frame in little endian.
+
+    Parameters
+    ----------
+    content : ndarray, uint8
+        The frame's bytes; of one-bit pixels whole bytes, the first pixel lowest.
+    """
+    if form.bits_allocated == 1:
+        bits = np.unpackbits(content, count=form.frame_pixels, bitorder="little")
+        return bits.reshape(form.rows, form.columns)
+    samples = content.view(form.dtype)
+    if form.samples == 1:
+        return samples.reshape(form.rows, form.columns)
+    if form.planar:
+        return np.moveaxis(samples.reshape(form.samples, form.rows, form.columns), 0, -1)
+    return samples.reshape(form.rows, form.columns, form.samples)
+
+
+def _check(facts: Codestream, form: PixelFormat) -> None:
+    """Refuse a frame that is not of the size that the header says, before it is decoded."""
+    components = 1 if form.photometric in GREY or form.photometric == PALETTE else 3
+    if (facts.rows, facts.columns, facts.components) != (form.rows, form.columns, components):
+        raise UnreadablePixels("a compressed frame has another size than the header says")
+    if facts.precision > form.bits_allocated or form.kind == "float":
+        raise UnreadablePixels("a compressed frame has more bits than the header says")
+
+
+def _stored(samples: Pixels, facts: Codestream, form: PixelFormat) -> Pixels:
+    """Return samples in the stored type, the sign spread from the highest bit of the stream."""
+    size = (form.rows, form.columns)
+    if samples.shape != (size if form.samples == 1 else (*size, form.samples)):
+        raise UnreadablePixels("a compressed frame has another size than the header says")
+    stored = samples.astype(form.dtype, copy=False)
+    if form.signed and not facts.signed:
+        unused = form.bits_allocated - facts.precision
+        if unused:
+            stored = (stored << unused) >> unused
+    return stored
+
+
+_DECODERS: Final[dict[str, Callable[[bytes, PixelFormat], Pixels]]] = {
+    _JPEG + "50": _decode_jpeg,
+    _JPEG + "51": _decode_jpeg,
+    _JPEG + "57": _decode_jpeg,
+    _JPEG + "70": _decode_jpeg,
+    _JPEG + "80": _decode_jpeg_ls,
+    _JPEG + "81": _decode_jpeg_ls,
+    _JPEG + "90": _decode_jpeg2000,
+    _JPEG + "91": _decode_jpeg2000,
+    _JPEG + "201": _decode_jpeg2000,
+    _JPEG + "202": _decode_jpeg2000,
+    _JPEG + "203": _decode_jpeg2000,
+    _RLE: _decode_rle,
+    _DEFLATED_FRAMES: _decode_deflated,
+}
