@@ -89,7 +89,9 @@ def read_nifti(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
 
 
 def write_labels(
-    path: Path, labels_kji: NDArray[np.uint8], affine_lps: NDArray[np.float64]
+    path: Path,
+    labels_kji: NDArray[np.uint8] | NDArray[np.uint16],
+    affine_lps: NDArray[np.float64],
 ) -> None:
     """Write a label map as NIfTI, whole or not at all.
 
@@ -97,8 +99,8 @@ def write_labels(
     ----------
     path : Path
         Ends in .nii or .nii.gz; an existing file is replaced.
-    labels_kji : ndarray, uint8, shape (slices, rows, columns)
-        Segment number per voxel; 0 is background.
+    labels_kji : ndarray, uint8 or uint16, shape (slices, rows, columns)
+        Segment or instance number per voxel; 0 is background.
     affine_lps : ndarray, shape (4, 4)
         From index (k, j, i, 1) to LPS, mm.
 

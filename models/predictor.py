@@ -8,7 +8,7 @@ the region where a first model looked, whole volumes or slice by slice, and back
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -415,19 +415,19 @@ class Predictor:
 
 
 def open_predictor(
-    name: str,
-    registry: Registry,
+    bundle: Bundle,
+    registry: Callable[[], Registry],
     *,
     device: str = "auto",
     threads: int | None = None,
     at_hand: Mapping[str, Predictor] | None = None,
 ) -> Predictor:
-    """Return a predictor for a bundle of a registry, and for those that look first.
+    """Return a predictor for a bundle, and for those that look first.
 
     Parameters
     ----------
-    name : str
-        NAME@VERSION, or NAME for the newest version.
+    registry : callable
+        Called where another bundle looks first: where to find that.
     at_hand : Mapping of str to Predictor
         Predictors that are loaded already, by NAME@VERSION.
 
@@ -438,18 +438,16 @@ def open_predictor(
     MissingDevice, OutOfMemory
         As for :class:`Predictor`.
     """
-    chain = [registry.get(name)]
+    chain = [bundle]
     while (after := chain[-1].after) is not None:
-        if after.bundle in (bundle.identity for bundle in chain):
-            raise InvalidBundle(f"bundle {chain[0].identity}: radloop.after leads in a circle")
-        chain.append(registry.get(after.bundle))
-    made: Predictor | None = None
-    for bundle in reversed(chain):
-        warm = (at_hand or {}).get(bundle.identity)
-        made = warm or Predictor(bundle, device=device, threads=threads, first=made)
-    if made is None:
-        raise RuntimeError("a chain has at least one bundle")
-    return made
+        if after.bundle in (each.identity for each in chain):
+            raise InvalidBundle(f"bundle {bundle.identity}: radloop.after leads in a circle")
+        chain.append(registry().get(after.bundle))
+    first: Predictor | None = None
+    for each in reversed(chain[1:]):
+        warm = (at_hand or {}).get(each.identity)
+        first = warm or Predictor(each, device=device, threads=threads, first=first)
+    return Predictor(bundle, device=device, threads=threads, first=first)
 
 
 def _number_of_region(bundle: Bundle, first: Predictor | None) -> int:

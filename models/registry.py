@@ -7,7 +7,7 @@ listed with its error, for ``radloop check``, and asking for it raises that erro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class Registry:
     ----------
     folders : sequence of Path
         Each holds one folder per bundle, named NAME or NAME@VERSION; earlier ones win.
+    allow_code : collection of str
+        As for :func:`models.bundle.read_bundle`.
 
     Attributes
     ----------
@@ -46,12 +48,14 @@ class Registry:
         When one of the folders does not exist.
     """
 
-    def __init__(self, folders: Sequence[Path] = (SHIPPED,)) -> None:
+    def __init__(
+        self, folders: Sequence[Path] = (SHIPPED,), *, allow_code: Collection[str] = ()
+    ) -> None:
         whole: dict[str, Bundle] = {}
         broken: list[BrokenBundle] = []
         for root in (root for folder in folders for root in _bundle_folders(folder)):
             try:
-                bundle = read_bundle(root)
+                bundle = read_bundle(root, allow_code=allow_code)
                 _refuse_second(bundle, whole)
                 whole.setdefault(bundle.identity, bundle)
             except InputError as error:

@@ -122,11 +122,12 @@ class _Server:
 
         if name not in self._warm:
             registry = Registry(self._folders)
-            name = registry.get(name).identity
+            bundle = registry.get(name)
+            name = bundle.identity
             if name not in self._warm:
                 made = open_predictor(
-                    name,
-                    registry,
+                    bundle,
+                    lambda: registry,
                     device=self._device,
                     threads=self._threads,
                     at_hand=self._warm,
