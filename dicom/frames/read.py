@@ -143,11 +143,13 @@ def _run(task: Callable[[int], None], count: int, threads: int) -> None:
                 k = next(numbers, None)
             if k is None:
                 return
+            done = False
             try:
                 task(k)
-            except BaseException:
-                stop.set()
-                raise
+                done = True
+            finally:
+                if not done:
+                    stop.set()
 
     with ThreadPoolExecutor(threads, thread_name_prefix="frames") as pool:
         for future in [pool.submit(work) for _ in range(threads)]:
