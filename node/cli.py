@@ -6,11 +6,9 @@ quarantined; 4 another system failed; 5 this machine lacks something.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,17 +17,17 @@ import typer
 from rich.table import Table
 
 from dicom.errors import NotFound, PeerError, RadloopError, ResourceError
-from node.commands import people, vault
+from node.commands import models, people, vault
 from node.commands.common import (
     Config,
     Data,
-    Device,
     err,
     opened_database,
     out,
     progress_bar,
     settings_for,
 )
+from node.commands.predict import predict
 
 app = typer.Typer(
     help="radloop: an AI node beside a hospital's PACS.",
@@ -42,6 +40,7 @@ app.add_typer(people.token_app, name="token")
 app.add_typer(people.user_app, name="user")
 app.add_typer(people.audit_app, name="audit")
 app.add_typer(vault.vault_app, name="vault")
+app.add_typer(models.models_app, name="models")
 
 _FAMILIES: tuple[tuple[type[RadloopError], int], ...] = ((PeerError, 4), (ResourceError, 5))
 
@@ -288,45 +287,7 @@ def deid(
     raise typer.Exit(3 if held else 0)
 
 
-@app.command()
-def predict(
-    bundle: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, or a bundle's folder.")],
-    source: Annotated[Path, typer.Argument(exists=True, help="A DICOM folder or a NIfTI file.")],
-    target: Annotated[Path, typer.Argument(help="A folder; made when absent.")],
-    device: Device = "auto",
-    config: Config = None,
-) -> None:
-    """Run a bundle on files, without any server: SEG and NIfTI labels out."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: see models.process
-    from models.bundle import read_bundle
-    from models.registry import Registry
-    from node import offline, wiring
-
-    settings = settings_for("predict", config, None)
-    folder = Path(bundle)
-    chosen = (
-        read_bundle(folder)
-        if folder.is_dir()
-        else Registry(wiring.bundle_folders(settings)).get(bundle)
-    )
-    results = []
-    with progress_bar() as bar:
-
-        def watch(name: str) -> Callable[[float], None]:
-            task = bar.add_task(name, total=1.0)
-            return lambda share: bar.update(task, completed=share)
-
-        for each in offline.predict(chosen, source, target, device=device, progress=watch):
-            results.append(each)
-    for result in results:
-        if result.error is not None:
-            why = f"{result.error.message} [dim]({result.error.code})[/]"
-            out.print(f"[yellow]-[/] {result.source}: {why}", highlight=False)
-            continue
-        found = ", ".join(f"{label} {ml:.1f} ml" for label, ml in result.millilitres.items())
-        names = ", ".join(path.name for path in result.files)
-        out.print(f"[green]✓[/] {result.source}: {names}  {found}", highlight=False)
-    raise typer.Exit(0 if any(result.error is None for result in results) else 2)
+app.command()(predict)
 
 
 # --- the demonstration --------------------------------------------------------------------------
