@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,7 @@ class Shear:
         affine.setflags(write=False)
         return affine
 
-    def forth(self, voxels_kji: npt.NDArray[Value]) -> npt.NDArray[Value]:
+    def forth(self, voxels_kji: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return voxels on the orthogonal grid, linear within each slice; the type stays.
 
         What no slice covers holds the smallest value of all: air in CT, no signal elsewhere.

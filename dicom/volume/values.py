@@ -5,7 +5,7 @@ Axes: k counts slices, j rows (downwards in the image), i columns (rightwards). 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal, TypeVar
 
@@ -149,6 +149,19 @@ class Volume:
     def spacing_kji(self) -> tuple[float, float, float]:
         """Distance in mm between neighbouring voxels along slices, rows and columns."""
         return spacing_of(self.affine_lps)
+
+    def in_suv(self) -> Volume:
+        """Return the volume of a PET series in standardised uptake values, unit ``SUVbw`` (g/ml).
+
+        Raises
+        ------
+        ValueError
+            When ``suv_factor`` is None: look before you ask.
+        """
+        if self.suv_factor is None:
+            raise ValueError("the series does not say what SUVbw needs")
+        voxels_kji = (self.voxels_kji * self.suv_factor).astype(np.float32)
+        return replace(self, voxels_kji=voxels_kji, unit="SUVbw", suv_factor=1.0)
 
     def to_source(self, labels_kji: npt.NDArray[Label]) -> npt.NDArray[Label]:
         """Return labels that were made on this volume's grid on the slices of the archive.

@@ -342,7 +342,6 @@ REFUSALS: dict[str, tuple[type[errors.RadloopError], Edit]] = {
     "colour": (errors.UnsupportedPixelFormat, _with(SamplesPerPixel=3)),
     "a palette": (errors.UnsupportedPixelFormat, _with(PhotometricInterpretation="PALETTE COLOR")),
     "more stored than allocated": (errors.UnsupportedPixelFormat, _with(BitsStored=17)),
-    "another high bit": (errors.UnsupportedPixelFormat, _with(BitsStored=12, HighBit=15)),
     "a slope of zero": (errors.UnsupportedPixelFormat, _with((4,), RescaleSlope="0")),
     "a modality table": (errors.UnsupportedPixelFormat, _with(ModalityLUTSequence=[Dataset()])),
     "no pixels": (errors.UnreadablePixels, _no_pixels),
