@@ -57,6 +57,7 @@ PACKAGES = (
     "monai.apps.pathology.inferers",
     "monai.apps.pathology.transforms",
     "models.networks",
+    "models.adapters",
     "torch.nn",
 )
 _IN_MODULES = {  # classes of the zoo that no package above hands on by name

@@ -27,6 +27,7 @@ from models.bundle import Bundle
 from models.code import OwnCode
 from models.expressions import FEATURE_EXTRACTOR
 from models.memory import is_memory_error
+from models.networks.onnx import OnnxNetwork
 
 Data: TypeAlias = dict[str, Any]
 Transform: TypeAlias = Callable[[Data], Data]
@@ -180,6 +181,8 @@ def _network(bundle: Bundle, parser: ConfigParser, device: torch.device) -> torc
         if bundle.weights.suffix == ".ts":
             path = str(bundle.weights)
             network = torch.jit.load(path, device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        elif bundle.weights.suffix == ".onnx":
+            network = OnnxNetwork(bundle.weights, device)
         else:
             network = _part(bundle, parser, "network_def")
             if isinstance(network, torch.nn.Module):

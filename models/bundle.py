@@ -217,8 +217,10 @@ def _read(root: Path, allowed_code: Collection[str]) -> Bundle:
     if (root / TABLE).is_file():
         if table is not None:
             raise InvalidBundle(f"{TABLE}: {METADATA} has the object radloop too; keep one")
-        texts[TABLE] = _text(root, TABLE)
-        place, table = TABLE, _validated(Table, TABLE, texts[TABLE])
+        place, table = TABLE, _validated(Table, TABLE, _text(root, TABLE))
+        # Where and when it was imported makes no other model of it.
+        apart = {"files", "provenance"}
+        texts[TABLE] = table.model_dump_json(exclude=apart, exclude_unset=True)
     if table is None:
         raise InvalidBundle(f"{METADATA}: radloop: Field required, here or as {TABLE}")
 

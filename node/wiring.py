@@ -41,8 +41,14 @@ def engine_url(settings: Settings) -> str:
 
 
 def bundle_folders(settings: Settings) -> tuple[Path, ...]:
-    """Return the folders of bundles, a site's own first."""
-    return (*settings.models.folders, SHIPPED)
+    """Return the folders of bundles: a site's own first, then those that it imported."""
+    imported = imported_bundles(settings)
+    return (*settings.models.folders, *([imported] if imported.is_dir() else []), SHIPPED)
+
+
+def imported_bundles(settings: Settings) -> Path:
+    """Return where `radloop models import` puts bundles; it may not be there yet."""
+    return (settings.data / "bundles").resolve()
 
 
 def ohif_folder(settings: Settings) -> Path:
