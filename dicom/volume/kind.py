@@ -69,6 +69,7 @@ _WORDS: Sequence[tuple[Kind, frozenset[str]]] = (
 )
 _PROTOCOL_PAGE = re.compile(r"CT_SOM\d+ PROT")
 _DOSE_PAGE = re.compile(r"\b(dose (report|info)|(patient|exam) protocol)\b", re.IGNORECASE)
+_LOCALISER_SERIES = re.compile(r"\b(locali[sz]er|scout|topogram|survey)\b", re.IGNORECASE)
 _PLACED_CLASSES = ("CT Image", "MR Image", "Positron Emission", "PET Image", "Tomosynthesis")
 _MADE_FROM_SLICES = ("CT", "MR", "PT")
 
@@ -86,7 +87,7 @@ def kind_of(header: Header) -> Kind:
         if words & names:
             return kind
     if is_placed(header):
-        return Kind.SLICES
+        return Kind.LOCALISER if _is_called_localiser(header) else Kind.SLICES
     if _is_secondary(header) and header.text("Modality") in _MADE_FROM_SLICES:
         return Kind.SCREEN
     return Kind.CINE if frames_of(header) > 1 else Kind.PICTURE
@@ -117,6 +118,12 @@ def _is_dose_page(header: Header) -> bool:
         return True
     described = header.text("SeriesDescription") or ""
     return header.numbers("ImagePositionPatient", 3) is None and bool(_DOSE_PAGE.search(described))
+
+
+def _is_called_localiser(header: Header) -> bool:
+    """Return whether a series of MR or CT is named so: not every scanner says it in ImageType."""
+    described = header.text("SeriesDescription") or ""
+    return header.text("Modality") in ("CT", "MR") and bool(_LOCALISER_SERIES.search(described))
 
 
 def _is_secondary(header: Header) -> bool:

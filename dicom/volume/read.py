@@ -178,7 +178,10 @@ def unit_of(plane: Plane, modality: str) -> str:
     if modality == "CT":
         unit = plane.text("RescaleType") or "HU"
         return "" if unit == "US" else unit  # unspecified
-    return unit_of_pet(plane) if modality == "PT" else ""
+    if modality != "PT":
+        return ""
+    unit = unit_of_pet(plane)
+    return "SUVbw" if unit == "GML" and suv_factor([plane]) == 1.0 else unit
 
 
 # --- from files to parts ------------------------------------------------------------------------
