@@ -110,7 +110,7 @@ def _write_seg(bundle: Bundle, case: Case, prediction: Prediction, path: Path) -
         raise ValueError("a Segmentation refers to DICOM images")
     key = f"{volume.series_uid}\n{bundle.sha256}"
     ds = encode_seg(
-        volume.to_source(labels_of(prediction.answer)),
+        labels_of(case.on_source(prediction.answer)),
         volume.source,
         bundle.segments,
         algorithm=bundle.algorithm,

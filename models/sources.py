@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -10,14 +10,14 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom.errors import InputError, InvalidRequest, MissingInput, UnsuitableSeries
+from dicom.errors import InputError, InvalidRequest, MissingInput, NoGeometry, UnsuitableSeries
 from dicom.folder import read_folder
 from dicom.study import Series, Study
-from dicom.volume import Volume, read_volume
+from dicom.volume import Picture, Volume, read_pictures, read_volume
 from models.bundle import Bundle
 from models.choice import candidates, choose_series
 from models.nifti import is_nifti, read_nifti
-from models.prediction import Floats, Image
+from models.prediction import Answer, Floats, Image, Instances, Labels, Masks
 
 Array: TypeAlias = NDArray[np.generic]
 One: TypeAlias = str | Path | Image | Array | tuple[Array, Floats]
@@ -43,6 +43,21 @@ class Case:
     name: str
     images: dict[str, Image]
     volume: Volume | None
+
+    def on_source(self, answer: Answer) -> Answer:
+        """Return an answer on the archive's slices, which lie aslant where a tilt was mended."""
+        if self.volume is None or self.volume.shear is None:
+            return answer
+        to_source = self.volume.to_source
+        match answer:
+            case Labels(labels_kji=labels_kji):
+                return Labels(to_source(labels_kji))
+            case Masks(numbers=numbers, masks_nkji=masks_nkji):
+                return Masks(numbers, np.stack([to_source(mask_kji) for mask_kji in masks_nkji]))
+            case Instances(instances_kji=instances_kji, numbers=numbers):
+                return Instances(to_source(instances_kji), numbers)
+            case _:
+                return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,26 +116,52 @@ def series_cases(bundle: Bundle, study: Study, *, name: str = "series") -> Itera
     """
     for number, candidate in enumerate(candidates(bundle, study), start=1):
         try:
-            yield _case(bundle, study, candidate.series, f"{name}-{number}")
+            yield read_case(bundle, study, candidate.series, name=f"{name}-{number}")
         except InputError as error:
             yield Unfit(f"{name}-{number}", error)
 
 
-def read_case(bundle: Bundle, series: Series) -> Volume:
-    """Return one series as the volume that a bundle is given, mended as its metadata allows."""
-    return read_volume(series, min_slices=bundle.min_slices)
+def read_case(bundle: Bundle, study: Study, first: Series, *, name: str = "series") -> Case:
+    """Return what a bundle is given of a study, one of its series being the first input.
 
-
-def _case(bundle: Bundle, study: Study, first: Series, name: str) -> Case:
+    Raises
+    ------
+    UnsuitableSeries, MissingInput
+        When the bundle is not for `first`, or the study lacks a further series that it needs.
+    InputError
+        When a series makes no volume; see :func:`dicom.volume.read_volume`.
+    """
     chosen = choose_series(bundle, study, first)
-    volumes = {each: read_case(bundle, series) for each, series in chosen.items()}
-    images = {each: image_of(volume) for each, volume in volumes.items()}
-    return Case(name, images, volumes[bundle.inputs[0].name])
+    images: dict[str, Image] = {}
+    volumes: list[Volume | None] = []
+    for each, series in chosen.items():
+        images[each], volume = _read(bundle, series)
+        volumes.append(volume)
+    return Case(name, images, volumes[0])
 
 
-def image_of(volume: Volume) -> Image:
-    """Return a volume as a model is given it."""
-    return Image(volume.voxels_kji, volume.affine_lps, volume.frame_of_reference_uid)
+def _read(bundle: Bundle, series: Series) -> tuple[Image, Volume | None]:
+    """Return one series as the bundle is given it, mended as its metadata allows.
+
+    A model that looks at slices is given pictures too (projections, ultrasound, photographs), which
+    have no place in the patient: then there is no volume.
+    """
+    try:
+        volume = read_volume(series, min_slices=bundle.min_slices, mend=bundle.mending)
+    except NoGeometry:
+        if bundle.dimensions == "3d":
+            raise
+        return _stacked(read_pictures(series)), None
+    image = Image(volume.voxels_kji, volume.affine_lps, volume.frame_of_reference_uid)
+    return image, volume
+
+
+def _stacked(pictures: Sequence[Picture]) -> Image:
+    """Return pictures of one size as slices: in mm, rows down along +y, columns along +x."""
+    if len({picture.pixels_fji.shape[1:] for picture in pictures}) > 1:
+        raise UnsuitableSeries("the pictures of the series differ in size; give one at a time")
+    pixels = np.concatenate([picture.pixels_fji for picture in pictures])
+    return Image(pixels, pictures[0].affine_image)
 
 
 def _dicom(bundle: Bundle, source: Path) -> Iterator[Case | Unfit]:
@@ -144,19 +185,18 @@ def _named(bundle: Bundle, source: Mapping[str, One]) -> Case:
         one = source[name]
         volume = None
         if isinstance(one, str | Path) and not is_nifti(Path(one)):
-            volume = _only_volume(bundle, Path(one), name)
-            images[name] = image_of(volume)
+            images[name], volume = _read(bundle, _only_series(Path(one), name))
         else:
             _, images[name] = _image(one, wanted.colour)
         volumes.append(volume)
     return Case("images", images, volumes[0])
 
 
-def _only_volume(bundle: Bundle, folder: Path, name: str) -> Volume:
+def _only_series(folder: Path, name: str) -> Series:
     every = [series for study in read_folder(folder).studies for series in study.series]
     if len(every) != 1:
         raise InvalidRequest(f"the folder for {name} holds {len(every)} series, not one")
-    return read_case(bundle, every[0])
+    return every[0]
 
 
 def _image(one: One, colour: bool) -> tuple[str, Image]:

@@ -24,20 +24,21 @@ from dicom.archive import Archive
 from dicom.deid import Deidentifier, Identity
 from dicom.errors import (
     Canceled,
+    InputError,
     InvalidSettings,
     NoRoute,
     NotAnImage,
     NotFound,
     PeerRefused,
     RadloopError,
-    UnsuitableSeries,
 )
 from dicom.relink import relink
 from dicom.study import Instance, Series, Study
-from dicom.volume import SeriesFacts, describe_series, read_grid, read_volume
+from dicom.volume import SeriesFacts, describe_series, read_grid
 from dicom.web import WebPeer
 from models.process import PredictorProcess
 from models.registry import Registry
+from models.sources import read_case
 from pipelines.engine import Engine, Retries, Steps, WorkflowSpec
 from pipelines.groundwork import Groundwork
 from pipelines.identity import Vault
@@ -207,20 +208,28 @@ class Inference:
         for route in routes:
             if not route.bundle:
                 continue
-            bundle = self._house.registry.get(route.bundle)
+            identity, sha256 = self._named(route.bundle)
             tasks.append(
                 NewTask(
-                    id=_task_id(job_id, series.series_uid, route.name, bundle.identity),
+                    id=_task_id(job_id, series.series_uid, route.name, identity),
                     series_id=series.series_uid,
                     route=route.name,
-                    bundle=bundle.identity,
-                    bundle_sha256=bundle.sha256,
+                    bundle=identity,
+                    bundle_sha256=sha256,
                     output=route.output,
                     destinations=route.destinations,
                     priority=route.priority,
                 )
             )
         return tasks
+
+    def _named(self, bundle: str) -> tuple[str, str]:
+        """Return which model a route means; one that is broken fails its own task, not the job."""
+        try:
+            found = self._house.registry.get(bundle)
+        except InputError:
+            return bundle, ""  # the task asks again, and ends with the reason
+        return found.identity, found.sha256
 
     def _refuse_documents_only(self, job_id: str, tasks: Sequence[NewTask]) -> None:
         reasons = {part.reason_code for part in self._house.jobs.job(job_id).series}
@@ -277,24 +286,20 @@ class Inference:
         self._tidy(task.job_id)
 
     def _predict(self, task: TaskView) -> None:
-        """Make a volume of the series, run the model on it, keep its labels."""
+        """Make volumes of the series that the model needs, run it on them, keep its answer."""
         bundle = self._house.registry.get(task.bundle)
         workspace = self._workspace(task.job_id)
-        series = workspace.study().series_of(task.series_id)
+        study = workspace.study()
         with self._shown(task.job_id, "volume", task.id):
-            volume = read_volume(series, min_slices=bundle.min_slices)
-            unsuitable = bundle.suits(describe_series(series))
-            if unsuitable is not None:
-                raise UnsuitableSeries(unsuitable)
+            case = read_case(bundle, study, study.series_of(task.series_id))
         with self._shown(task.job_id, "predict", task.id):
-            prediction = self._house.predictor.predict(
+            prediction = self._house.predictor.predict_images(
                 bundle.identity,
-                volume.voxels_kji,
-                volume.affine_lps,
+                case.images,
                 progress=self._progress(task.id),
                 canceled=lambda: self._house.jobs.is_cancel_requested(task.job_id),
             )
-            workspace.keep_labels(task.id, prediction.labels_kji)
+            workspace.keep_answer(task.id, case.on_source(prediction.answer))
             self._house.jobs.keep_prediction(
                 task.id, forward_s=prediction.forward_s, device=prediction.device
             )
@@ -307,8 +312,8 @@ class Inference:
         with self._shown(task.job_id, "encode", task.id):
             encoded = get_output(task.output).encode(
                 Made(
-                    labels_kji=workspace.labels(task.id),
-                    source=read_grid(study.series_of(task.series_id)),
+                    answer=workspace.answer(task.id),
+                    source=read_grid(study.series_of(task.series_id), mend=bundle.mending),
                     bundle=bundle,
                     key=task.id,
                     series_number=self._series_number(task),

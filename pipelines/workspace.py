@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dicom.errors import DiskFull
 from dicom.study import Instance, Series, Study
+from models.prediction import Answer, from_arrays, to_arrays
 
 
 def jobs_with_folders(root: Path) -> list[str]:
@@ -111,18 +111,18 @@ class Workspace:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def keep_labels(self, task_id: str, labels_kji: npt.NDArray[np.uint8]) -> None:
-        """Keep a prediction, shape (slices, rows, columns)."""
+    def keep_answer(self, task_id: str, answer: Answer) -> None:
+        """Keep what a model answered."""
         with (
-            self._atomic(self.task_folder(task_id) / "labels.npy") as temporary,
+            self._atomic(self.task_folder(task_id) / "answer.npz") as temporary,
             temporary.open("wb") as file,
         ):
-            np.save(file, labels_kji)
+            np.savez(file, **to_arrays(answer))  # type: ignore[arg-type]  # no name is a keyword of it
 
-    def labels(self, task_id: str) -> npt.NDArray[np.uint8]:
-        """Return a prediction, shape (slices, rows, columns)."""
-        labels: npt.NDArray[np.uint8] = np.load(self.task_folder(task_id) / "labels.npy")
-        return labels
+    def answer(self, task_id: str) -> Answer:
+        """Return what a model answered."""
+        with np.load(self.task_folder(task_id) / "answer.npz") as arrays:
+            return from_arrays(arrays)
 
     def result_path(self, task_id: str) -> Path:
         """Return where the relinked result of a task lies."""

@@ -20,6 +20,7 @@ from pydicom import Dataset
 from dicom.errors import InvalidSettings
 from dicom.volume import Grid, Volume
 from models.bundle import Bundle
+from models.prediction import Answer, labels_of
 
 BUILT_IN = ("seg",)
 GROUP = "radloop.outputs"
@@ -31,8 +32,8 @@ class Made:
 
     Attributes
     ----------
-    labels_kji : ndarray, uint8, shape (slices, rows, columns)
-        Segment number per voxel; 0 is background.
+    answer : Labels, Masks, Instances, Classes or Boxes
+        What the model found, on the grid of `source` or in LPS, mm.
     source : Grid or Volume
         Where the voxels lie (LPS, mm), and the de-identified instance of each slice.
     bundle : Bundle
@@ -45,12 +46,23 @@ class Made:
         When the task was made; not the clock, so that writing twice gives the same bytes.
     """
 
-    labels_kji: npt.NDArray[np.uint8]
+    answer: Answer
     source: Grid | Volume
     bundle: Bundle
     key: str
     series_number: int
     created: datetime
+
+    @property
+    def labels_kji(self) -> npt.NDArray[np.uint8]:
+        """Segment number per voxel, shape (slices, rows, columns); 0 is background.
+
+        Raises
+        ------
+        UnsuitableSeries
+            When the model makes no segments.
+        """
+        return labels_of(self.answer)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -215,6 +215,7 @@ class Jobs:
         now = datetime.now(UTC)
         with self._database.write() as session:
             _job(session, job_id).collect = collect
+            _drop_nameless(session, job_id, {task.id for task in tasks})
             for task in tasks:
                 row = session.get(TaskRow, task.id)
                 if row is not None:
@@ -520,6 +521,16 @@ def _end_job_if_done(session: Session, row: JobRow, now: datetime) -> None:
     row.error_code = failed.error_code if failed else None
     row.error_message = failed.error_message if failed else None
     row.ended_at = now
+
+
+def _drop_nameless(session: Session, job_id: str, planned: set[str]) -> None:
+    """Forget tasks whose bundle could not be read then, and now goes by its version."""
+    rows = session.scalars(
+        sa.select(TaskRow).where(TaskRow.job_id == job_id, TaskRow.bundle_sha256 == "")
+    )
+    for row in rows:
+        if row.id not in planned:
+            session.delete(row)
 
 
 def _unchanged(session: Session, as_of: Mapping[str, datetime]) -> bool:

@@ -13,6 +13,7 @@ from dicom.errors import InvalidSettings
 from dicom.seg import decode_seg
 from dicom.volume import read_volume
 from models.bundle import read_bundle
+from models.prediction import Labels
 from pipelines.outputs import BUILT_IN, Made, get_output
 from tests.bundles import write_threshold_bundle
 from tests.segmentations import NOON
@@ -24,7 +25,7 @@ def made(tmp_path: Path) -> Made:
     source = read_volume(write_series(tmp_path / "series", modality="MR"))
     labels_kji = (source.voxels_kji > 100).astype(np.uint8)
     bundle = read_bundle(write_threshold_bundle(tmp_path))
-    return Made(labels_kji, source, bundle, key="task", series_number=9001, created=NOON)
+    return Made(Labels(labels_kji), source, bundle, key="task", series_number=9001, created=NOON)
 
 
 def test_every_built_in_output_keeps_its_promise(made: Made):

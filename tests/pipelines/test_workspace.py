@@ -9,6 +9,7 @@ import pytest
 
 from dicom.errors import DiskFull
 from dicom.study import Instance, Series, Study
+from models.prediction import Labels, labels_of
 from pipelines.workspace import Workspace, jobs_with_folders
 
 
@@ -39,9 +40,10 @@ def test_the_sources_come_back_in_their_order(workspace):
 
 def test_labels_come_back_voxel_for_voxel(workspace):
     labels_kji = np.random.default_rng(7).integers(0, 5, (3, 4, 5), dtype=np.uint8)
-    workspace.keep_labels("task", labels_kji)
-    assert workspace.labels("task").dtype == np.uint8
-    np.testing.assert_array_equal(workspace.labels("task"), labels_kji)
+    workspace.keep_answer("task", Labels(labels_kji))
+    kept_kji = labels_of(workspace.answer("task"))
+    assert kept_kji.dtype == np.uint8
+    np.testing.assert_array_equal(kept_kji, labels_kji)
 
 
 def test_downloads_stay_until_a_later_step_drops_them(workspace):
@@ -75,7 +77,7 @@ def test_only_its_owner_may_look(workspace):
 
 
 def test_dropping_removes_all_of_it(workspace):
-    workspace.keep_labels("task", np.zeros((1, 1, 1), dtype=np.uint8))
+    workspace.keep_answer("task", Labels(np.zeros((1, 1, 1), dtype=np.uint8)))
     assert jobs_with_folders(workspace.folder.parent) == ["job"]
     workspace.drop()
     assert jobs_with_folders(workspace.folder.parent) == []

@@ -36,6 +36,12 @@ name = "broken"
 bundle = "not_installed"
 [route.when]
 modality = ["CT"]
+[[route]]
+name = "whole"
+bundle = "threshold"
+[route.when]
+modality = ["CT"]
+min_slices = 2
 """
 
 
@@ -111,11 +117,16 @@ def test_stat_goes_first_and_cancel_stops_at_once(node: Node, tmp_path: Path):
         )
 
 
-def test_a_bundle_that_is_not_there_is_a_reason_on_the_job(node: Node, tmp_path: Path):
+def test_a_bundle_that_is_not_there_fails_its_own_task_and_no_other(node: Node, tmp_path: Path):
     series = write_series(tmp_path / "series", modality="CT", name="no bundle")
     node.send(tmp_path / "series")
-    job = node.ended_job(dcmread(series.instances[0].path).StudyInstanceUID)
+    study_uid = dcmread(series.instances[0].path).StudyInstanceUID
+    job = node.ended_job(study_uid)
     assert (job.state, job.error_code) == ("canceled", "unknown_bundle")
+    tasks = {task.route: task for task in job.tasks}
+    assert (tasks["broken"].state, tasks["broken"].error_code) == ("canceled", "unknown_bundle")
+    assert tasks["whole"].state == "completed"
+    assert len(node.segmentations(study_uid)) == 1
 
 
 @pytest.mark.postgres
