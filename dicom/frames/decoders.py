@@ -21,6 +21,7 @@ from dicom.frames.codestream import Codestream, read_jpeg, read_jpeg2000
 from dicom.frames.format import GREY, PALETTE, PixelFormat
 
 Pixels = npt.NDArray[Any]
+Decoder = Callable[[bytes, PixelFormat, Pixels], Pixels]
 
 _JPEG: Final = "1.2.840.10008.1.2.4."
 _DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
@@ -29,11 +30,12 @@ _FAILURES: Final = (RuntimeError, ValueError, TypeError, IndexError)
 """What imagecodecs and the RLE decoder raise on damaged frames: found by giving them such."""
 
 
-def decoder_of(syntax: UID) -> Callable[[bytes, PixelFormat], Pixels] | None:
+def decoder_of(syntax: UID) -> Decoder | None:
     """Return what decodes frames of an encapsulated transfer syntax, None where nothing does.
 
-    The decoder takes a frame and its format, and returns samples of shape (rows, columns) or
-    (rows, columns, 3) with the sign spread; colour is red, green, blue or still YBR_FULL as
+    The decoder takes a frame, its format and the place where the result shall be, and returns
+    samples of shape (rows, columns) or (rows, columns, 3) with the sign spread. It may decode
+    right into that place, and then returns it. Colour is red, green, blue or still YBR_FULL as
     :func:`is_rgb_after` says. It raises UnreadablePixels for a frame that is damaged or is not
     what the header claims.
     """
@@ -52,7 +54,7 @@ def is_rgb_after(form: PixelFormat) -> bool:
     return _DECODERS.get(str(form.transfer_syntax)) is _decode_jpeg
 
 
-def _decode_jpeg(frame: bytes, form: PixelFormat) -> Pixels:
+def _decode_jpeg(frame: bytes, form: PixelFormat, out: Pixels) -> Pixels:
     facts = read_jpeg(frame)
     _check(facts, form)
     colourspace = None
@@ -65,34 +67,37 @@ def _decode_jpeg(frame: bytes, form: PixelFormat) -> Pixels:
         colourspace = "YCBCR" if transformed else "RGB"
     try:
         samples: Pixels = imagecodecs.jpeg8_decode(
-            frame, colorspace=colourspace, outcolorspace=None if colourspace is None else "RGB"
+            frame,
+            colorspace=colourspace,
+            outcolorspace=None if colourspace is None else "RGB",
+            out=_place(facts, form, out),
         )
     except _FAILURES:
         raise UnreadablePixels("a JPEG frame cannot be decoded") from None
-    return _stored(samples, facts, form)
+    return _stored(samples, facts, form, out)
 
 
-def _decode_jpeg_ls(frame: bytes, form: PixelFormat) -> Pixels:
+def _decode_jpeg_ls(frame: bytes, form: PixelFormat, out: Pixels) -> Pixels:
     facts = read_jpeg(frame)
     _check(facts, form)
     try:
-        samples: Pixels = imagecodecs.jpegls_decode(frame)
+        samples: Pixels = imagecodecs.jpegls_decode(frame, out=_place(facts, form, out))
     except _FAILURES:
         raise UnreadablePixels("a JPEG-LS frame cannot be decoded") from None
-    return _stored(samples, facts, form)
+    return _stored(samples, facts, form, out)
 
 
-def _decode_jpeg2000(frame: bytes, form: PixelFormat) -> Pixels:
+def _decode_jpeg2000(frame: bytes, form: PixelFormat, out: Pixels) -> Pixels:
     facts = read_jpeg2000(frame)
     _check(facts, form)
     try:
-        samples: Pixels = imagecodecs.jpeg2k_decode(frame)
+        samples: Pixels = imagecodecs.jpeg2k_decode(frame, out=_place(facts, form, out))
     except _FAILURES:
         raise UnreadablePixels("a JPEG 2000 frame cannot be decoded") from None
-    return _stored(samples, facts, form)
+    return _stored(samples, facts, form, out)
 
 
-def _decode_rle(frame: bytes, form: PixelFormat) -> Pixels:
+def _decode_rle(frame: bytes, form: PixelFormat, _: Pixels) -> Pixels:
     expected = form.samples * max(1, form.bits_allocated // 8)
     if len(frame) < 64 or int.from_bytes(frame[:4], "little") != expected:
         raise UnreadablePixels("an RLE frame has another number of segments than its samples need")
@@ -110,7 +115,7 @@ def _decode_rle(frame: bytes, form: PixelFormat) -> Pixels:
     return np.moveaxis(samples.reshape(form.samples, form.rows, form.columns), 0, -1)
 
 
-def _decode_deflated(frame: bytes, form: PixelFormat) -> Pixels:
+def _decode_deflated(frame: bytes, form: PixelFormat, _: Pixels) -> Pixels:
     count = -(-form.frame_bits // 8)  # here frames of one bit are padded to whole bytes
     try:
         content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, count)
@@ -149,12 +154,23 @@ def _check(facts: Codestream, form: PixelFormat) -> None:
         raise UnreadablePixels("a compressed frame has more bits than the header says")
 
 
-def _stored(samples: Pixels, facts: Codestream, form: PixelFormat) -> Pixels:
+def _place(facts: Codestream, form: PixelFormat, out: Pixels) -> Pixels | None:
+    """Return the place of the result as the codec would have it, None where it would not fit."""
+    codec = np.dtype(f"{'i' if facts.signed else 'u'}{1 if facts.precision <= 8 else 2}")
+    if facts.precision > 16 or form.samples > 1 or out.ndim > 2:
+        return None
+    return out.view(codec) if out.dtype.itemsize == codec.itemsize else None
+
+
+def _stored(samples: Pixels, facts: Codestream, form: PixelFormat, out: Pixels) -> Pixels:
     """Return samples in the stored type, the sign spread from the highest bit of the stream."""
     size = (form.rows, form.columns)
     if samples.shape != (size if form.samples == 1 else (*size, form.samples)):
         raise UnreadablePixels("a compressed frame has another size than the header says")
-    stored = samples.astype(form.dtype, copy=False)
+    if samples.dtype.itemsize == out.dtype.itemsize and np.may_share_memory(samples, out):
+        stored = out
+    else:
+        stored = samples.astype(form.dtype, copy=False)
     if form.signed and not facts.signed:
         unused = form.bits_allocated - facts.precision
         if unused:
@@ -162,7 +178,7 @@ def _stored(samples: Pixels, facts: Codestream, form: PixelFormat) -> Pixels:
     return stored
 
 
-_DECODERS: Final[dict[str, Callable[[bytes, PixelFormat], Pixels]]] = {
+_DECODERS: Final[dict[str, Decoder]] = {
     _JPEG + "50": _decode_jpeg,
     _JPEG + "51": _decode_jpeg,
     _JPEG + "57": _decode_jpeg,

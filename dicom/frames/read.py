@@ -189,7 +189,7 @@ class _File:
         if self.span.encapsulated:
             decode = decoders.decoder_of(self.form.transfer_syntax)
             assert decode is not None  # _check_syntax
-            self._finish(decode(self._compressed(frame), self.form), out)
+            self._finish(decode(self._compressed(frame), self.form, out), out)
         elif self._lies_ready:
             with self._opened() as file:
                 start = self.span.start + frame * out.nbytes
@@ -294,7 +294,8 @@ class _File:
             return
         if self.form.is_colour and not decoders.is_rgb_after(self.form):
             samples = rgb_from_ybr(samples, self.form.bits_stored)
-        out[...] = samples
+        if samples is not out:
+            out[...] = samples
         self._clear_unused(out)
 
     def _clear_unused(self, stored: npt.NDArray[Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +16,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as ItemSequence
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from dicom.part10 import PARSER_ERRORS, quiet_pydicom
@@ -22,7 +25,14 @@ Floats = npt.NDArray[np.float64]
 PixelKeyword = Literal["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
 
 _PLAIN_TEXT: Final = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"))
-_NUMBERS: Final = {"US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "FL": "f4", "FD": "f8"}
+_NUMBERS: Final = {  # VR -> how struct names it, and its bytes
+    "US": ("H", 2),
+    "SS": ("h", 2),
+    "UL": ("L", 4),
+    "SL": ("l", 4),
+    "FL": ("f", 4),
+    "FD": ("d", 8),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +111,17 @@ class Header:
         """Return exactly `count` finite numbers, None where there are not."""
         try:
             numbers = np.array(self._numbers(keyword), np.float64)
-        except (ValueError, OverflowError):
+        except ValueError:
             return None
         return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
 
     def number(self, keyword: str) -> float | None:
         """Return one finite number, None where there is none."""
-        numbers = self.numbers(keyword, 1)
-        return None if numbers is None else float(numbers[0])
+        try:
+            numbers = self._numbers(keyword)
+        except ValueError:
+            return None
+        return numbers[0] if len(numbers) == 1 and math.isfinite(numbers[0]) else None
 
     def whole(self, keyword: str) -> int | None:
         """Return one whole number, None where there is none."""
@@ -126,8 +139,7 @@ class Header:
         return element.value if isinstance(element, RawDataElement) else None
 
     def _element(self, keyword: str) -> object:
-        tag = tag_of(keyword)
-        return self.ds.get_item(tag) if tag in self.ds else None
+        return self.ds.get_item(tag_of(keyword))
 
     def _plain(self, keyword: str) -> str | None:
         """Return text that is the same in every character set, without asking pydicom."""
@@ -147,12 +159,16 @@ class Header:
                 return [float(part) for part in element.value.rstrip(b" \0").split(b"\\")]
             if vr in _NUMBERS:
                 order = "<" if element.is_little_endian else ">"
-                return list(np.frombuffer(element.value, order + _NUMBERS[vr]).astype(float))
+                code, size = _NUMBERS[vr]
+                count, rest = divmod(len(element.value), size)
+                if rest:
+                    raise ValueError("a binary number is cut off")
+                return [float(n) for n in struct.unpack(f"{order}{count}{code}", element.value)]
         return [float(part) for part in self.texts(keyword)]
 
 
 @lru_cache(maxsize=4096)
-def tag_of(keyword: str) -> int:
+def tag_of(keyword: str) -> BaseTag:
     """Return the tag of a DICOM keyword.
 
     Raises
@@ -163,4 +179,4 @@ def tag_of(keyword: str) -> int:
     tag = tag_for_keyword(keyword)
     if tag is None:
         raise ValueError(f"{keyword} is no DICOM keyword")
-    return tag
+    return BaseTag(tag)
