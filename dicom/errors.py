@@ -203,6 +203,13 @@ class CannotDeidentify(InputError):
     advice = "The instance holds something that no rule judges; nothing of it was passed on."
 
 
+class IdentityLeft(InputError):
+    """The second look found something of a patient in what was de-identified."""
+
+    code = "identity_left"
+    advice = "Nothing of it goes on; look at the place that is named, and mend the profile."
+
+
 class SourceMismatch(InputError):
     """A result and the study that it shall be pointed back at do not belong together."""
 

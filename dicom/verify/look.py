@@ -1,0 +1,249 @@
+"""The look itself, at one file of one patient."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydicom import Dataset
+from pydicom._uid_dict import UID_dictionary
+
+from dicom.descriptors import clean_descriptor
+from dicom.errors import IdentityLeft
+from dicom.profile import METHOD_CODES, Action, Option, Profile, Verdict, iod_of
+from dicom.verify.reading import (
+    PIXELS,
+    bodies_of,
+    elements_of,
+    pixel_span,
+    read_file,
+    split_values,
+    tag_text,
+)
+from dicom.verify.tokens import DATES, KEPT, Before, Needle, Tokens, needles_of
+
+_PSEUDONYMS: Final = frozenset({0x00100010, 0x00100020})  # PatientName, PatientID
+_PSEUDONYM: Final = re.compile(rb"RL-[A-Z2-7]{16} ?")
+_TRAILING_PADDING: Final = 0xFFFCFFFC
+_BUILDERS: Final = frozenset({0x00080070, 0x00081090})  # Manufacturer, its model name
+# What a removed value is replaced by may have stood there before; it says nothing of anybody.
+_NEUTRAL: Final = frozenset(
+    {b"REMOVED", b"ANONYMOUS", b"ANON", b"UNKNOWN", b"NONE", b"19000101", b"000000", b"000D"}
+    | {b"19000101000000", b"urn:removed", b"NO", b"YES", b"O", b"0", b"+0000"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that should not be there.
+
+    Attributes
+    ----------
+    rule : str
+        What was broken: `name`, `identifier`, `uid`, `date`, `contact`, `table`, `private`,
+        `declaration`, `trailing`, `file_name`.
+    place : str
+        The attribute's path of tags, or where in the file; never a value.
+    """
+
+    rule: str
+    place: str
+
+
+class SecondLook:
+    """Looks at de-identified files of one patient.
+
+    Parameters
+    ----------
+    profile : Profile
+        By which they were de-identified.
+    tokens : Tokens
+        Of all files of the study, and of the patient's other studies.
+    """
+
+    def __init__(self, profile: Profile, tokens: Tokens) -> None:
+        self._profile = profile
+        self._tokens = tokens
+        self._needles = needles_of(tokens)
+        self._verdicts: dict[tuple[int, str, str, int], Verdict] = {}
+
+    def look(self, path: Path, before: Before | None = None) -> tuple[Finding, ...]:
+        """Return what is wrong with a file; nothing is how it should be.
+
+        Parameters
+        ----------
+        path : Path
+            The de-identified file.
+        before : Before, optional
+            The same instance as it was; with it, values are compared where they stood.
+
+        Raises
+        ------
+        NotDicom
+            When it cannot be parsed: a file that nobody can read is no clean file.
+        """
+        ds = read_file(path)
+        findings = [*self._in_name(path), *self._in_bytes(path.read_bytes(), ds)]
+        findings += self._in_structure(ds, before or {})
+        findings += self._declared(ds)
+        return tuple(dict.fromkeys(findings))
+
+    def check(self, path: Path, before: Before | None = None) -> None:
+        """Refuse a file with a finding.
+
+        Raises
+        ------
+        IdentityLeft
+            Naming rules and places.
+        NotDicom
+            When it cannot be parsed.
+        """
+        findings = self.look(path, before)
+        if findings:
+            told = ", ".join(f"{one.rule} in {one.place}" for one in findings[:5])
+            raise IdentityLeft(f"{len(findings)} finding(s): {told}")
+
+    def check_text(self, content: bytes) -> None:
+        """Refuse a file that is no DICOM (a sidecar, a table) when a token stands in it.
+
+        Raises
+        ------
+        IdentityLeft
+        """
+        for needle, _ in self._hits(content):
+            raise IdentityLeft(f"1 finding(s): {needle.rule} in a text")
+
+    # --- the raw bytes --------------------------------------------------------------------------
+
+    def _hits(self, part: bytes) -> Iterator[tuple[Needle, int]]:
+        """Yield what stands in a part of a file, and how often."""
+        lower = part.lower()
+        for needle in self._needles:
+            count = needle.count(lower)
+            if count:
+                yield needle, count
+
+    def _in_bytes(self, content: bytes, ds: Dataset) -> Iterator[Finding]:
+        """Search everything but pixel values."""
+        meta, body = bodies_of(content, ds)
+        begin, end = pixel_span(body, ds)
+        excused: _Excuses | None = None
+        parts = (("meta", meta), ("header", body[:begin]), ("after the pixels", body[end:]))
+        for place, part in parts:
+            for needle, count in self._hits(part):
+                excused = excused or self._excuses(ds)
+                if not excused.covers(needle, count):
+                    yield Finding(needle.rule, place)
+        if content[:128].strip(b"\0"):
+            yield Finding("trailing", "preamble")
+        if body[end:].strip(b"\0") and _TRAILING_PADDING not in ds:
+            yield Finding("trailing", "after the pixels")
+
+    def _in_name(self, path: Path) -> Iterator[Finding]:
+        for needle, _ in self._hits(path.name.encode()):
+            yield Finding("file_name", needle.rule)
+
+    # --- the structure --------------------------------------------------------------------------
+
+    def _in_structure(self, ds: Dataset, before: Before) -> Iterator[Finding]:
+        iod = iod_of(str(ds.get("SOPClassUID", "")))
+        for place, element, parent in elements_of(ds):
+            tag = element.tag
+            if tag >> 16 == 0x0002 or tag in PIXELS:
+                continue
+            action = self._verdict(tag, element.VR, iod, parent).action
+            value = bytes(element.value or b"")
+            if tag in _PSEUDONYMS and not parent:
+                if not _PSEUDONYM.fullmatch(value):
+                    yield Finding("table", place)
+            elif tag >> 16 & 1 and action is Action.REMOVE:
+                yield Finding("private", place)
+            elif (
+                action is Action.REMOVE
+                or (action is Action.EMPTY and value.strip(b" \0"))
+                or self._is_unchanged(value, before.get(place), action)
+            ):
+                yield Finding("table", place)
+            elif element.VR == "UI":
+                yield from self._foreign_uids(place, value)
+
+    def _excuses(self, ds: Dataset) -> _Excuses:
+        iod = iod_of(str(ds.get("SOPClassUID", "")))
+        dates: set[bytes] = set()
+        harmless = []
+        for _, element, parent in elements_of(ds):
+            value = bytes(element.value or b"").lower()
+            verdict = self._verdict(element.tag, element.VR, iod, parent)
+            vr = verdict.vr or element.VR
+            if vr in DATES:
+                dates |= {part.strip()[:8] for part in value.split(b"\\")}
+            declared = element.tag >> 16 == 0x0012 or element.tag in _BUILDERS
+            if declared or vr == "CS" or verdict.action is Action.CODE:
+                harmless.append(value)
+        return _Excuses(frozenset(dates), b"\0".join(harmless))
+
+    def _verdict(self, tag: int, vr: str, iod: str, parent: int) -> Verdict:
+        key = (tag, vr, iod, parent)
+        if key not in self._verdicts:
+            self._verdicts[key] = self._profile.verdict(tag, vr, iod=iod, parent=parent)
+        return self._verdicts[key]
+
+    def _is_unchanged(self, value: bytes, before: bytes | None, action: Action) -> bool:
+        if action in KEPT or value != before or not value.strip(b" \0"):
+            return False
+        if action is Action.DESCRIPTOR:
+            text = value.decode("latin-1").strip()
+            return clean_descriptor(text, identity=self._tokens.words) != text
+        if action is Action.PSEUDONYM:
+            return any(uid not in UID_dictionary for uid in split_values(value))
+        if action is Action.SHIFT:
+            return re.match(rb"\s*\d{8}", value) is not None  # a time of day stays
+        return value.strip(b" \0") not in _NEUTRAL
+
+    def _foreign_uids(self, place: str, value: bytes) -> Iterator[Finding]:
+        if Option.RETAIN_UIDS in self._profile.options:
+            return
+        for uid in split_values(value):
+            if uid and uid not in UID_dictionary and not uid.startswith("2.25."):
+                yield Finding("uid", place)
+
+    def _declared(self, ds: Dataset) -> Iterator[Finding]:
+        if ds.get("PatientIdentityRemoved") != "YES":
+            yield Finding("declaration", "(0012,0062)")
+        codes = {
+            str(item.get("CodeValue", ""))
+            for item in ds.get("DeidentificationMethodCodeSequence", [])
+        }
+        wanted = {METHOD_CODES[option][0] for option in (None, *self._profile.options)}
+        if not wanted <= codes:
+            yield Finding("declaration", "(0012,0064)")
+        meta = getattr(ds, "file_meta", Dataset())
+        if meta.get("MediaStorageSOPInstanceUID") != ds.get("SOPInstanceUID"):
+            yield Finding("uid", "(0002,0003)")
+        for element in meta:
+            if element.tag.element > 0x0013:  # who sent it, and private information
+                yield Finding("table", tag_text(int(element.tag)))
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Excuses:
+    """Where a token may stand without telling anything.
+
+    A moved date may meet another date of the patient: dates in date attributes are compared where
+    they stood. A name may be a word of the standard's own (HEAD, PRIMARY), an institution that of a
+    manufacturer: coded values, and who built the device, name nobody.
+    """
+
+    dates: frozenset[bytes]
+    harmless: bytes
+
+    def covers(self, needle: Needle, count: int) -> bool:
+        if needle.rule == "date":
+            return needle.text in self.dates
+        return needle.rule in ("name", "identifier") and needle.count(self.harmless) >= count
