@@ -183,3 +183,57 @@ def threshold_state(
     middle = kernel // 2
     weight[1, 0, middle + at[0], middle + at[1], middle + at[2]] = 1.0
     return {"weight": weight, "bias": torch.tensor([0.0, -float(threshold)])}
+
+
+LESION = {**BRAIN, "number": 2, "label": "Lesion"}
+NODULE = {
+    "number": 0,
+    "label": "Nodule",
+    "code": {"value": "27925004", "scheme": "SCT", "meaning": "Nodule"},
+}
+CLEAR = {
+    "number": 1,
+    "label": "Clear",
+    "code": {"value": "17621005", "scheme": "SCT", "meaning": "Normal"},
+}
+
+
+def write_scripted_bundle(
+    folder: Path,
+    name: str,
+    network: Any,
+    *,
+    table: dict[str, Any],
+    channels: Sequence[str] = ("background", "brain"),
+    in_channels: int = 1,
+    dimensions: int = 3,
+    **parts: Any,
+) -> Path:
+    """Write a bundle of any kind around a module that torch can script; return its folder.
+
+    `table` goes into configs/radloop.json, over what every table needs; `channels` name the
+    network's outputs; `parts` stand for sections of inference.json.
+    """
+    import torch
+
+    document = metadata()
+    own = document.pop("radloop")
+    if table.get("task") in ("classification", "detection"):
+        own.pop("segments")
+    image = document["network_data_format"]["inputs"]["image"]
+    image.update(num_channels=in_channels, spatial_shape=["*"] * dimensions)
+    document["network_data_format"]["outputs"]["pred"].update(
+        num_channels=len(channels), channel_def={str(n): each for n, each in enumerate(channels)}
+    )
+    configuration = {**inference(), **parts}
+    configuration.pop("network_def", None)
+    root = write_bundle(folder, name, document, configuration, {})
+    (root / "models/model.pt").unlink()
+    torch.jit.script(network).save(str(root / "models/model.ts"))
+    (root / "configs/radloop.json").write_text(json.dumps({**own, **table}))
+    return root
+
+
+def steps(*last: dict[str, Any]) -> dict[str, Any]:
+    """A chain of transforms, as a section of inference.json has it."""
+    return {"_target_": "Compose", "transforms": list(last)}
