@@ -1,0 +1,283 @@
+"""Writing and reading Segmentations beside highdicom and dcmqi: 300 slices of 512x512.
+
+Each is asked for the same file: labels in memory -> a SEG on the disk, and a SEG on the disk -> one
+label map in memory. Reading the source images is left out for everybody; highdicom gets them as
+datasets, we read one of them. The big ones take highdicom most of a minute, so they run once with
+memory and once without; ours is the best of several. All run in one process each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import dcmread
+
+from benchmarks.table import Row, machine, publish
+from dicom.codes import ARTIFICIAL_INTELLIGENCE, STRUCTURES
+from dicom.folder import read_folder
+from dicom.seg import Algorithm, Form, ResultUids, Segment, decode_seg, write_seg
+from dicom.uids import derived_uid
+from dicom.volume import Grid, read_grid
+from tests.series import write_series
+
+SHAPE_KJI, SPACING_KJI = (300, 512, 512), (1.5, 0.8, 0.8)
+CASES = (("BINARY", 5), ("BINARY", 24), ("BINARY", 104), ("LABELMAP", 24), ("LABELMAP", 104))
+WRITE_TARGETS = {("BINARY", 5): 3.0, ("BINARY", 24): 5.0, ("BINARY", 104): 15.0}
+LABELMAP_TARGET, READ_TARGET, DCMQI_TARGET, MEMORY_TARGET = 2.0, 10.0, 2.0, 0.5
+ROUNDS = 3
+_BIN = Path(sys.executable).parent
+
+
+def main() -> None:
+    """Measure all of it, or one part in a process of its own."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--part", choices=sorted(_PARTS))
+    parser.add_argument("--kind", choices=("BINARY", "LABELMAP"))
+    parser.add_argument("--segments", type=int)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--folder", type=Path)
+    asked = parser.parse_args()
+    if asked.part:
+        print(json.dumps(_measured(asked)))
+        return
+    about = machine()
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="radloop-bench-") as name:
+        folder = Path(name)
+        write_series(folder / "ct", shape_kji=SHAPE_KJI, spacing_kji=SPACING_KJI)
+        for kind, segments in CASES:
+            np.save(folder / "labels.npy", labels_of(segments))
+            rows += _rows(folder, kind, segments)
+    publish("seg", rows, about)
+
+
+# --- one case -----------------------------------------------------------------------------------
+
+
+def _rows(folder: Path, kind: str, segments: int) -> list[Row]:
+    wrote = _run("write_ours", kind, segments, folder, ROUNDS)
+    theirs = _run("write_highdicom", kind, segments, folder, 1)
+    size_mb = (folder / "ours.dcm").stat().st_size / 1e6
+    read = _run("read_ours", kind, segments, folder, ROUNDS)
+    read_theirs = _run("read_highdicom", kind, segments, folder, 1)
+    read_dcmqi = _run("read_dcmqi", kind, segments, folder, 1)
+    what = f"{segments} segments {kind}{'+RLE' if kind == 'LABELMAP' else ''}"
+    faster = WRITE_TARGETS.get((kind, segments), LABELMAP_TARGET)
+    return [
+        _compared(f"write {what}", wrote, theirs, "highdicom", faster),
+        Row(
+            f"write {what}: peak memory over the labels",
+            "MB",
+            round(wrote["memory_mb"], 1),
+            "highdicom",
+            round(theirs["memory_mb"], 1),
+            round(wrote["memory_mb"] / theirs["memory_mb"], 3),
+            f"<= {MEMORY_TARGET} of it",
+            wrote["memory_mb"] <= MEMORY_TARGET * theirs["memory_mb"],
+        ),
+        Row(f"write {what}: the file", "MB", round(size_mb, 1)),
+        _compared(f"read {what}", read, read_theirs, "highdicom", READ_TARGET),
+        _compared(f"read {what}", read, read_dcmqi, "dcmqi", DCMQI_TARGET),
+    ]
+
+
+def _compared(
+    what: str, ours: dict[str, float], peer: dict[str, float], name: str, target: float
+) -> Row:
+    times = peer["seconds"] / ours["seconds"]
+    return Row(
+        what,
+        "s",
+        round(ours["seconds"], 3),
+        name,
+        round(peer["seconds"], 3),
+        round(ours["seconds"] / peer["seconds"], 3),
+        f">= {target:g} times as fast ({times:.1f})",
+        times >= target,
+    )
+
+
+def _run(part: str, kind: str, segments: int, folder: Path, rounds: int) -> dict[str, float]:
+    """Measure one part in a process of its own, so that its memory is its own."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.seg", "--part", part]
+    command += ["--kind", kind, "--segments", str(segments), "--rounds", str(rounds)]
+    done = subprocess.run(
+        [*command, "--folder", str(folder)], check=True, capture_output=True, text=True
+    )
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def _measured(asked: argparse.Namespace) -> dict[str, float]:
+    work = _PARTS[asked.part](asked.folder, asked.kind, asked.segments)
+    before_mb, seconds = _peak_mb(), []
+    for _ in range(asked.rounds):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return {"seconds": min(seconds), "memory_mb": max(1.0, _peak_mb() - before_mb)}
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+# --- what is written and read -------------------------------------------------------------------
+
+
+def labels_of(segments: int) -> npt.NDArray[np.uint8]:
+    """Return a trunk full of ellipsoids, each about a third of the slices high."""
+    rng = np.random.default_rng(segments)
+    labels = np.zeros(SHAPE_KJI, np.uint8)
+    size = np.array(SHAPE_KJI)
+    for number in range(1, segments + 1):
+        radius = np.maximum(3, size * rng.uniform((0.12, 0.04, 0.04), (0.24, 0.10, 0.10)))
+        centre = rng.uniform(size * (0.1, 0.2, 0.2), size * (0.9, 0.8, 0.8))
+        first = np.maximum(0, np.floor(centre - radius)).astype(int)
+        last = np.minimum(size, np.ceil(centre + radius)).astype(int)
+        box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+        k, j, i = np.ogrid[box]
+        shares = [((x - c) / r) ** 2 for x, c, r in zip((k, j, i), centre, radius, strict=True)]
+        labels[box][sum(shares) < 1] = number
+    return labels
+
+
+def _segments(count: int) -> tuple[Segment, ...]:
+    kinds = [kind for kind in STRUCTURES.values() if kind.laterality is None]
+    return tuple(
+        Segment(n + 1, f"{kind.name} {n + 1}", kind.category, kind.type, None, None, kind.rgb)
+        for n, kind in enumerate(kinds[n % len(kinds)] for n in range(count))
+    )
+
+
+def _grid(folder: Path) -> Grid:
+    (study,) = read_folder(folder / "ct").studies
+    return read_grid(study.series[0])
+
+
+def _write_ours(folder: Path, kind: str, segments: int) -> Callable[[], None]:
+    labels, grid, described = np.load(folder / "labels.npy"), _grid(folder), _segments(segments)
+    algorithm = Algorithm("bench", "1", "radloop", ARTIFICIAL_INTELLIGENCE)
+    tracking = tuple(derived_uid("bench", str(n)) for n in range(segments))
+    uids = ResultUids(derived_uid("bench"), derived_uid("bench", "seg"), tracking)
+    form = Form("binary" if kind == "BINARY" else "labelmap")
+
+    def work() -> None:
+        write_seg(
+            folder / "ours.dcm",
+            labels,
+            grid,
+            described,
+            algorithm=algorithm,
+            uids=uids,
+            series_number=1,
+            series_description="bench",
+            content_label="BENCH",
+            created=datetime.now(UTC),
+            form=form,
+        )
+
+    return work
+
+
+def _write_highdicom(folder: Path, kind: str, segments: int) -> Callable[[], None]:
+    import highdicom
+    from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+
+    labels, grid = np.load(folder / "labels.npy"), _grid(folder)
+    sources = [dcmread(instance.path, stop_before_pixels=True) for instance in grid.instances]
+    descriptions = [
+        highdicom.seg.SegmentDescription.from_dataset(item)
+        for item in dcmread(folder / "ours.dcm", specific_tags=["SegmentSequence"]).SegmentSequence
+        if item.SegmentNumber
+    ]
+
+    def work() -> None:
+        seg = highdicom.seg.Segmentation(
+            sources,
+            labels,
+            kind,
+            descriptions,
+            series_instance_uid=derived_uid("theirs"),
+            series_number=1,
+            sop_instance_uid=derived_uid("theirs", "seg"),
+            instance_number=1,
+            manufacturer="m",
+            manufacturer_model_name="m",
+            software_versions="1",
+            device_serial_number="1",
+            transfer_syntax_uid=ExplicitVRLittleEndian if kind == "BINARY" else RLELossless,
+        )
+        seg.save_as(folder / "theirs.dcm")
+
+    return work
+
+
+def _read_ours(folder: Path, kind: str, segments: int) -> Callable[[], None]:
+    del kind, segments
+    grid, expected = _grid(folder), np.load(folder / "labels.npy")
+    if not np.array_equal(decode_seg(folder / "ours.dcm", grid).labels(), expected):
+        raise SystemExit("we read other labels than were written")
+    del expected
+    return lambda: _used(decode_seg(folder / "ours.dcm", grid).labels())
+
+
+def _read_highdicom(folder: Path, kind: str, segments: int) -> Callable[[], None]:
+    import highdicom
+
+    del kind, segments
+    uids = [instance.sop_instance_uid for instance in _grid(folder).instances]
+
+    def work() -> None:
+        seg = highdicom.seg.segread(folder / "ours.dcm")
+        _used(
+            seg.get_pixels_by_source_instance(
+                uids, combine_segments=True, assert_missing_frames_are_empty=True
+            )
+        )
+
+    return work
+
+
+def _read_dcmqi(folder: Path, kind: str, segments: int) -> Callable[[], None]:
+    del kind, segments
+    command = [str(_BIN / "segimage2itkimage"), "--inputDICOM", str(folder / "ours.dcm")]
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            subprocess.run(
+                [*command, "--outputDirectory", name, "--mergeSegments"],
+                check=True,
+                capture_output=True,
+            )
+
+    return work
+
+
+def _used(labels: Any) -> None:  # noqa: ANN401 - whatever a library returns
+    if labels is None:
+        raise SystemExit("nothing was read")
+
+
+_PARTS: dict[str, Callable[[Path, str, int], Callable[[], None]]] = {
+    "write_ours": _write_ours,
+    "write_highdicom": _write_highdicom,
+    "read_ours": _read_ours,
+    "read_highdicom": _read_highdicom,
+    "read_dcmqi": _read_dcmqi,
+}
+
+if __name__ == "__main__":
+    main()

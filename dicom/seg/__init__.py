@@ -1,0 +1,29 @@
+"""Labels <-> DICOM Segmentation (PS3.3 A.51, C.8.20): one direct writer, one direct reader.
+
+:func:`encode_seg` and :func:`write_seg` write a label map, or masks that may overlap, as BINARY,
+LABELMAP or FRACTIONAL; highdicom supplies and checks the header. :func:`decode_seg` reads what this
+and other programs write, onto the slices of the source series. :func:`check_seg` holds one against
+the other.
+"""
+
+from dicom.seg.form import Form, SegmentationType
+from dicom.seg.masks import Crop, Masks
+from dicom.seg.read import DecodedSeg, check_seg, decode_seg
+from dicom.seg.segments import Algorithm, Origin, ResultUids, Segment
+from dicom.seg.write import encode_seg, write_seg
+
+__all__ = [
+    "Algorithm",
+    "Crop",
+    "DecodedSeg",
+    "Form",
+    "Masks",
+    "Origin",
+    "ResultUids",
+    "Segment",
+    "SegmentationType",
+    "check_seg",
+    "decode_seg",
+    "encode_seg",
+    "write_seg",
+]

@@ -1,0 +1,127 @@
+"""Where a Segmentation's voxels may lie: on the slices of its source, or on a grid of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dicom.errors import ImpossibleSize, OtherGrid
+from dicom.volume import Grid
+
+Floats = npt.NDArray[np.float64]
+
+MOST_VOXELS: Final = 1 << 31
+"""More voxels than any image that a Segmentation is made on: 1024 x 1024 x 2048."""
+STEP_TOLERANCE = 0.05
+"""How far a slice may lie off the even grid that others make, in steps."""
+SAME_PLACE_MM = 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lattice:
+    """A grid of voxels, and which image lies on which of its slices.
+
+    Parameters
+    ----------
+    shape_kji : tuple of int
+        Slices, rows, columns.
+    affine_lps : ndarray or None
+        From index (k, j, i, 1) to LPS, mm; None where the images have no place in a patient.
+    slices : Mapping
+        From (SOP instance, frame from 1) to slice; frame 0 stands for an image of one frame.
+    frame_of_reference_uid, series_uid : str
+        Of the source; empty for a grid of the Segmentation's own.
+    """
+
+    shape_kji: tuple[int, int, int]
+    affine_lps: Floats | None
+    slices: Mapping[tuple[str, int], int]
+    frame_of_reference_uid: str
+    series_uid: str
+
+    def __post_init__(self) -> None:
+        slices, rows, columns = self.shape_kji
+        if slices * rows * columns > MOST_VOXELS:
+            raise ImpossibleSize("the segmentation spans more voxels than any image has")
+
+    @property
+    def own(self) -> bool:
+        """Whether it is made from the Segmentation alone: nothing that it refers to is at hand."""
+        return not self.series_uid
+
+
+def lattice_of(source: Grid) -> Lattice:
+    """Return the grid of a source series."""
+    slices = {
+        (each.instance.sop_instance_uid, each.frame_number or 0): k
+        for k, each in enumerate(source.sources)
+    }
+    return Lattice(
+        shape_kji=source.shape_kji,
+        affine_lps=source.affine_lps,
+        slices=slices,
+        frame_of_reference_uid=source.frame_of_reference_uid,
+        series_uid=source.series_uid,
+    )
+
+
+def lattice_from(
+    origins: Iterable[tuple[float, ...]],
+    cosines: tuple[float, ...],
+    spacing_mm: tuple[float, ...],
+    step_mm: float | None,
+    shape_ji: tuple[int, int],
+) -> Lattice:
+    """Return the grid that frames make by themselves.
+
+    Parameters
+    ----------
+    origins : iterable of tuple of float
+        First voxel of each frame, LPS in mm.
+    cosines : tuple of float
+        Directions along a row and along a column.
+    spacing_mm : tuple of float
+        Between rows, and between columns.
+    step_mm : float or None
+        What the Segmentation says of the distance between its planes.
+
+    Raises
+    ------
+    OtherGrid
+        When the planes make no even grid.
+    ImpossibleSize
+        When they span more than any image.
+    """
+    points = np.unique(np.array(list(origins), np.float64), axis=0)
+    row, column = np.array(cosines[:3]), np.array(cosines[3:])
+    normal = np.cross(row, column)
+    length = float(np.linalg.norm(normal))
+    if not 0.9 < length < 1.1:
+        raise OtherGrid("the directions of rows and columns do not stand upright on each other")
+    points = points[np.argsort(points @ normal, kind="stable")]
+    heights = points @ normal
+    heights -= heights[0]
+    steps = np.diff(heights)
+    steps = steps[steps > SAME_PLACE_MM]
+    step = _step(steps, step_mm)
+    count = round(float(heights[-1]) / step) + 1
+    affine = np.eye(4)
+    affine[:3, 0] = normal / length * step
+    affine[:3, 1] = column * spacing_mm[0]
+    affine[:3, 2] = row * spacing_mm[1]
+    affine[:3, 3] = points[0]
+    return Lattice((count, *shape_ji), affine, {}, "", "")
+
+
+def _step(steps: Floats, said_mm: float | None) -> float:
+    """Return the distance of which every step is a multiple."""
+    if not steps.size:
+        return said_mm or 1.0
+    for step in (said_mm, float(steps.min())):
+        if step and np.abs(steps / step - np.rint(steps / step)).max() < STEP_TOLERANCE:
+            return step
+    raise OtherGrid("the planes of the segmentation are not evenly spaced")
