@@ -86,7 +86,7 @@ def kind_of(header: Header) -> Kind:
     for kind, names in _WORDS:
         if words & names:
             return kind
-    if is_placed(header):
+    if is_placed(header) and not (_is_secondary(header) and _is_colour(header)):
         return Kind.LOCALISER if _is_called_localiser(header) else Kind.SLICES
     if _is_secondary(header) and header.text("Modality") in _MADE_FROM_SLICES:
         return Kind.SCREEN
@@ -128,6 +128,10 @@ def _is_called_localiser(header: Header) -> bool:
 
 def _is_secondary(header: Header) -> bool:
     return "Secondary Capture" in UID(header.text("SOPClassUID") or "").name
+
+
+def _is_colour(header: Header) -> bool:
+    return (header.whole("SamplesPerPixel") or 1) > 1
 
 
 def kind_of_series(headers: Sequence[Header]) -> Kind:

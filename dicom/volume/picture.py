@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
-from dicom.errors import NotAnImage, TooFewSlices, UnsupportedPixelFormat
+from dicom.errors import NotAnImage, TiledImage, TooFewSlices, UnsupportedPixelFormat
 from dicom.frames import FrameSource, format_of, mirrored, read_frames, rescale
 from dicom.header import Header
 from dicom.part10 import PARSER_ERRORS
@@ -122,6 +122,8 @@ def read_pictures(series: Series) -> tuple[Picture, ...]:
     others = sum(not is_image(header) for header in headers)
     if others:
         raise NotAnImage(f"{others} of {len(headers)} instances are not images")
+    if any(kind_of(header) is Kind.SLIDE for header in headers):
+        raise TiledImage("the frames are tiles of a slide")
     return tuple(
         _picture(series, instance, header)
         for instance, header in zip(series.instances, headers, strict=True)

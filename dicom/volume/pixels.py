@@ -14,6 +14,25 @@ from dicom.volume.values import Voxels
 _QUANTITIES = ("CT", "PT")
 
 
+def formats_of(stack: Stack) -> list[PixelFormat]:
+    """Return how the pixels of each slice are coded, from the headers alone.
+
+    Raises
+    ------
+    UnsupportedPixelFormat, UnreadablePixels, MixedSizes
+        When the slices are no grey scale, or differ in what a stored value is.
+    """
+    formats = _formats(stack.planes)
+    forms = [formats[id(plane.header)] for plane in stack.planes]
+    if any(form.is_colour for form in forms):
+        raise UnsupportedPixelFormat("colour images are no grey-scale volume")
+    if len({(form.dtype, form.photometric) for form in forms}) > 1:
+        raise MixedSizes("slices of the series differ in pixel format")
+    for plane in stack.planes:
+        scale_of(plane)
+    return forms
+
+
 def read_voxels(stack: Stack) -> Voxels:
     """Read the voxels of a stack, shape (slices, rows, columns).
 
@@ -26,18 +45,12 @@ def read_voxels(stack: Stack) -> Voxels:
     ------
     UnsupportedPixelFormat, UnsupportedTransferSyntax, UnreadablePixels, MixedSizes, OutOfMemory
     """
-    formats = _formats(stack.planes)
-    forms = [formats[id(plane.header)] for plane in stack.planes]
-    if any(form.is_colour for form in forms):
-        raise UnsupportedPixelFormat("colour images are no grey-scale volume")
-    if len({(form.dtype, form.photometric) for form in forms}) > 1:
-        raise MixedSizes("slices of the series differ in pixel format")
-    scales = [scale_of(plane) for plane in stack.planes]  # refused before the pixels are read
+    forms = formats_of(stack)
     stored_kji = read_frames(frame_sources(stack.planes))
     if is_inverted(stack.planes[0], forms[0]):
         for stored_ji, form in zip(stored_kji, forms, strict=True):
             stored_ji[...] = mirrored(stored_ji, form)
-    slopes, intercepts = zip(*scales, strict=True)
+    slopes, intercepts = zip(*map(scale_of, stack.planes), strict=True)
     return rescale(stored_kji, slopes, intercepts, overwrite=True)
 
 

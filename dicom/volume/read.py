@@ -21,7 +21,7 @@ from dicom.errors import (
 from dicom.header import Header
 from dicom.study import Instance, Series
 from dicom.volume.kind import Kind, kind_of
-from dicom.volume.pixels import read_voxels
+from dicom.volume.pixels import formats_of, read_voxels
 from dicom.volume.planes import Plane, is_image, planes_of, read_headers
 from dicom.volume.shear import Shear
 from dicom.volume.split import Part, Varying, split
@@ -162,11 +162,12 @@ def read_grids(
     Raises
     ------
     InputError
-        As :func:`read_volumes` does; pixel data is not looked at.
+        As :func:`read_volumes` does, as far as the headers say it.
     """
     named = []
     for part in _parts(series, mend):
         stack = pile(part.sheets, min_slices=min_slices, mend=mend)
+        formats_of(stack)
         grid = _grid(series, stack)
         unit = unit_of(stack.planes[0], grid.modality)
         named.append(NamedGrid(part.name, part.varies, grid, unit, stack.mended))
