@@ -1,7 +1,7 @@
 """One compressed frame to an array, by the decoder of its transfer syntax.
 
-The decoders are called on the frame's bytes. Those of imagecodecs (libjpeg-turbo, CharLS, OpenJPEG)
-let other threads run meanwhile; RLE and deflate are as fast as memory, and do not need to.
+The decoders of imagecodecs (libjpeg-turbo, CharLS, OpenJPEG) are called on the frame's bytes, and
+let other threads run meanwhile. RLE is PackBits, once for each byte of a sample.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 from pydicom.uid import UID
-from rle.rle import decode_frame as decode_rle
 
 from dicom.errors import UnreadablePixels
 from dicom.frames.codestream import Codestream, read_jpeg, read_jpeg2000
@@ -27,7 +26,8 @@ _JPEG: Final = "1.2.840.10008.1.2.4."
 _DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
 _RLE: Final = "1.2.840.10008.1.2.5"
 _FAILURES: Final = (RuntimeError, ValueError, TypeError, IndexError)
-"""What imagecodecs and the RLE decoder raise on damaged frames: found by giving them such."""
+"""What imagecodecs raises on damaged frames: found by giving it such."""
+_RLE_SLACK: Final = 256  # what a segment may hold beyond its plane; some encoders pad
 
 
 def decoder_of(syntax: UID) -> Decoder | None:
@@ -40,11 +40,6 @@ def decoder_of(syntax: UID) -> Decoder | None:
     what the header claims.
     """
     return _DECODERS.get(str(syntax))
-
-
-def releases_gil(syntax: UID) -> bool:
-    """Return whether frames of this syntax decode faster in several threads."""
-    return str(syntax) not in (_RLE, _DEFLATED_FRAMES)
 
 
 def is_rgb_after(form: PixelFormat) -> bool:
@@ -97,22 +92,55 @@ def _decode_jpeg2000(frame: bytes, form: PixelFormat, out: Pixels) -> Pixels:
     return _stored(samples, facts, form, out)
 
 
-def _decode_rle(frame: bytes, form: PixelFormat, _: Pixels) -> Pixels:
-    expected = form.samples * max(1, form.bits_allocated // 8)
-    if len(frame) < 64 or int.from_bytes(frame[:4], "little") != expected:
-        raise UnreadablePixels("an RLE frame has another number of segments than its samples need")
-    if form.frame_pixels * expected > 64 * len(frame):  # PS3.5 G.3: at best 128 bytes from two
+def _decode_rle(frame: bytes, form: PixelFormat, out: Pixels) -> Pixels:
+    """Decode one segment for each byte of a sample, the highest first (PS3.5 Annex G)."""
+    size = max(1, form.bits_allocated // 8)
+    segments = _rle_segments(frame, form.samples * size)
+    count = form.frame_pixels if form.bits_allocated > 1 else -(-form.frame_pixels // 8)
+    if count > 64 * max(len(segment) for segment in segments):  # at best 128 bytes from two
         raise UnreadablePixels("an RLE frame is shorter than its size allows")
-    try:
-        content = decode_rle(frame, form.frame_pixels, form.bits_allocated, "<")
-    except _FAILURES:
-        raise UnreadablePixels("an RLE frame cannot be decoded") from None
-    samples: Pixels = np.frombuffer(content, form.dtype)
-    if samples.size != form.frame_pixels * form.samples:
-        raise UnreadablePixels("an RLE frame has another size than its header says")
+    if form.samples == 1 and out.ndim == 2 and form.bits_allocated > 8:
+        planes = out.reshape(-1).view(np.uint8).reshape(1, count, size)
+    else:
+        planes = np.empty((form.samples, count, size), np.uint8)
+    buffer = np.empty(count + _RLE_SLACK, np.uint8)
+    for number, segment in enumerate(segments):
+        sample, place = divmod(number, size)
+        planes[sample, :, size - 1 - place] = _unpacked(segment, buffer, count)
+    if planes.base is not None and np.may_share_memory(planes, out):
+        return out
+    if form.bits_allocated == 1:
+        return native(planes.reshape(-1), form)
+    samples = planes.reshape(-1).view(form.dtype)
     if form.samples == 1:
         return samples.reshape(form.rows, form.columns)
     return np.moveaxis(samples.reshape(form.samples, form.rows, form.columns), 0, -1)
+
+
+def _rle_segments(frame: bytes, expected: int) -> list[bytes]:
+    offsets = [int(word) for word in np.frombuffer(frame[:64].ljust(64, b"\0"), "<u4")]
+    if offsets[0] != expected or expected > 15:
+        raise UnreadablePixels("an RLE frame has another number of segments than its samples need")
+    ends = [*offsets[2 : 1 + expected], len(frame)]
+    segments = [frame[a:b] for a, b in zip(offsets[1 : 1 + expected], ends, strict=True)]
+    if offsets[1] < 64 or not all(segments):
+        raise UnreadablePixels("the segments of an RLE frame are damaged")
+    return segments
+
+
+def _unpacked(segment: bytes, buffer: npt.NDArray[np.uint8], count: int) -> Pixels:
+    """Return the first bytes of a segment, which may be padded by one zero to an even length."""
+    for content in (segment, segment[:-1]):
+        try:
+            found = imagecodecs.packbits_decode(content, out=buffer.data)
+        except _FAILURES:
+            if segment[-1]:
+                break
+            continue
+        if len(found) >= count:
+            return buffer[:count]
+        break
+    raise UnreadablePixels("an RLE frame cannot be decoded")
 
 
 def _decode_deflated(frame: bytes, form: PixelFormat, _: Pixels) -> Pixels:

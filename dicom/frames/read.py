@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -94,7 +94,7 @@ def read_frames(sources: Sequence[FrameSource], *, workers: int | None = None) -
         if len({(file.shape, file.dtype) for file in files.values()}) > 1:
             raise MixedSizes("the frames differ in size or pixel format")
         out = _new_array(frames, files)
-        threads = _threads(workers, files.values(), len(frames))
+        threads = max(1, min(workers or len(os.sched_getaffinity(0)), len(frames)))
         _run(lambda k: frames[k][0].read(frames[k][1], out[k]), len(frames), threads)
     finally:
         for file in files.values():
@@ -107,12 +107,6 @@ def _file_of(source: FrameSource, files: dict[Path, _File]) -> _File:
     if file is None:
         file = files[source.path] = _File(source.header or read_header(source.path))
     return file
-
-
-def _threads(workers: int | None, files: Iterable[_File], frames: int) -> int:
-    if not all(decoders.releases_gil(file.form.transfer_syntax) for file in files):
-        return 1
-    return max(1, min(workers or len(os.sched_getaffinity(0)), frames))
 
 
 def _new_array(frames: list[tuple[_File, int]], files: dict[Path, _File]) -> npt.NDArray[Any]:

@@ -34,7 +34,6 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 # PS3.5 7.1.2: these have two reserved bytes and a length of four bytes.
 LONG: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT: Final = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-_KNOWN: Final = LONG | _SHORT
 EXPLICIT: Final = {order: struct.Struct(order + "HH2sH") for order in "<>"}
 IMPLICIT: Final = {order: struct.Struct(order + "HHL") for order in "<>"}
 LENGTH: Final = {order: struct.Struct(order + "L") for order in "<>"}
@@ -120,6 +119,8 @@ def scan_elements(
     pixels = None
     data, base, end, size = window.data, window.base, window.end, window.size
     vr: bytes | None
+    if implicit and _looks_explicit(window, position):
+        raise Odd
     while size - position >= 8:
         if position + 12 > end:
             window.show(position, min(12, size - position))
@@ -128,8 +129,6 @@ def scan_elements(
         if implicit:
             group, number, length = implicit_head(data, at)
             vr, value = None, position + 8
-            if data[at + 4 : at + 6] in _KNOWN and length > size:
-                raise Odd  # it says implicit, and is explicit
         else:
             group, number, vr, length = explicit_head(data, at)
             value = position + 8
@@ -166,6 +165,12 @@ def scan_elements(
     ds = Dataset(kept)
     ds.set_original_encoding(implicit, little, encoding)
     return ds, pixels
+
+
+def _looks_explicit(window: Window, position: int) -> bool:
+    """Return whether two capital letters stand where a data set begins with a length."""
+    first, second = window.bytes_at(position + 4, 2)
+    return ord("A") <= first <= ord("Z") and ord("A") <= second <= ord("Z")
 
 
 def pixel_span(tag: int, vr: bytes | None, value: int, length: int, size: int) -> PixelSpan:

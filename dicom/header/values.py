@@ -134,9 +134,9 @@ class Header:
         return tuple(value) if isinstance(value, ItemSequence) else ()
 
     def raw(self, keyword: str) -> bytes | None:
-        """Return a value as its bytes in the file; None where it is absent or has been parsed."""
-        element = self._element(keyword)
-        return element.value if isinstance(element, RawDataElement) else None
+        """Return a value as its bytes in the file; None where it is absent or was text."""
+        value = getattr(self._element(keyword), "value", None)
+        return value if isinstance(value, bytes) else None
 
     def _element(self, keyword: str) -> object:
         return self.ds.get_item(tag_of(keyword))
