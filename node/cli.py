@@ -27,7 +27,9 @@ from node.commands.common import (
     progress_bar,
     settings_for,
 )
+from node.commands.export import export
 from node.commands.predict import predict
+from node.commands.verify import verify
 
 app = typer.Typer(
     help="radloop: an AI node beside a hospital's PACS.",
@@ -289,6 +291,8 @@ def deid(
 
 
 app.command()(predict)
+app.command()(verify)
+app.command()(export)
 
 
 # --- the demonstration --------------------------------------------------------------------------

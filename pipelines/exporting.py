@@ -7,13 +7,14 @@ one stopped.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
 import shutil
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,8 @@ from pydicom import Dataset as PydicomDataset
 from pydicom import dcmread
 
 from dicom.errors import Canceled, Conflict, InputError, InvalidRequest
+from dicom.study import Instance
+from dicom.verify import SecondLook
 from pipelines.exports import Case, Dataset, get_format
 from pipelines.exports.cases import LeftOut
 from pipelines.exports.volumes import write_json, write_whole
@@ -36,6 +39,8 @@ Progress = Callable[[int, int], None]
 MANIFEST: Final = "manifest.json"
 CARD: Final = "CARD.md"
 _DONE: Final = ".done.json"
+_NIFTI_HEADER: Final = 352
+_TEXTS: Final = frozenset({".json", ".tsv", ".md", ".bidsignore", "README"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,8 @@ def export(
     target : Path
         The folder to make, or with `zipped` the file; it must not exist.
     gate : Gate
-        Looks at every file before the export gets its name; one refusal refuses all of it.
+        Looks at every source first, and at every file before the export gets its name; one refusal
+        refuses all of it.
     zipped : bool
         One file instead of a folder.
 
@@ -125,6 +131,12 @@ def export(
     half = target.with_name(f".{target.name}.part")
     half.mkdir(parents=True, exist_ok=True)
     done = _Done(half, order)
+    try:
+        for instance in _instances(order.dataset):
+            gate(instance.path)
+    except InputError:
+        shutil.rmtree(half)
+        raise
     for place, case in enumerate(order.dataset.cases):
         if canceled():
             raise Canceled
@@ -171,6 +183,13 @@ def check_manifest(folder: Path) -> list[str]:
         name for name, path in there.items() if name in listed and _sha256(path) != listed[name]
     }
     return sorted(wrong)
+
+
+def _instances(dataset: Dataset) -> Iterator[Instance]:
+    for case in dataset.cases:
+        yield from case.series.instances
+        if case.seg is not None:
+            yield case.seg
 
 
 class _Done:
@@ -234,6 +253,23 @@ def _drop_scratch(half: Path) -> None:
     """Remove what only the making needed, the list of written cases among it: last of all."""
     for path in sorted(half.glob(".*"), key=lambda path: path.name == _DONE):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def export_gate(look: SecondLook) -> Gate:
+    """Return the second look at the files of an export: DICOM, NIfTI headers, tables and texts."""
+
+    def gate(path: Path) -> None:
+        if path.name.endswith(".nii.gz"):
+            with gzip.open(path) as file:
+                look.check_text(file.read(_NIFTI_HEADER) + b"\0" + path.name.encode())
+        elif path.suffix in _TEXTS or path.name in _TEXTS:
+            look.check_text(path.read_bytes() + b"\0" + path.name.encode())
+        elif path.name == "DICOMDIR":
+            look.check_text(path.read_bytes())
+        else:
+            look.check(path)
+
+    return gate
 
 
 # --- the manifest ---------------------------------------------------------------------------------

@@ -305,7 +305,8 @@ def test_the_gate_sees_every_file(dataset: Dataset, tmp_path: Path) -> None:
     seen: set[str] = set()
     run(dataset, tmp_path / "out", "dicom", "nifti", gate=lambda path: seen.add(path.name))
     there = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert seen == there - {MANIFEST}
+    sources = {i.path.name for case in dataset.cases for i in (*case.series.instances, case.seg)}
+    assert seen == (there - {MANIFEST}) | sources
 
 
 def test_what_was_stopped_does_not_look_finished_and_goes_on(
