@@ -19,7 +19,7 @@ from models.prediction import Floats, Image
 
 _SEED = 20_240
 _BINS = 32
-_SAMPLED = 0.1
+_SAMPLES = 100_000
 _LEVELS = ((4, 2.0), (2, 1.0), (1, 0.0))  # shrink factor, smoothing in mm
 _STEPS = 150
 _LEAST_OVERLAP = 0.1
@@ -86,8 +86,9 @@ def _registered(fixed: Image, moving: Image, name: str) -> Any:  # noqa: ANN401 
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(_BINS)
     method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentage(_SAMPLED, _SEED)
-    method.SetNumberOfThreads(1)
+    share = min(_SAMPLES / fixed.voxels.size, 1.0)
+    method.SetMetricSamplingPercentage(share, _SEED)
+    method.SetNumberOfWorkUnits(1)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=2.0, minStep=1e-4, numberOfIterations=_STEPS, relaxationFactor=0.6
