@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from dicom.errors import CannotImport, DownloadFailed
+from models.importing.archive import check_hash
 
 Source = Literal["monaihosting", "ngc", "github", "huggingface_hub"]
 ZOO = "Project-MONAI/model-zoo/hosting_storage_v1"
@@ -23,6 +24,7 @@ def download(
     source: Source = "monaihosting",
     repository: str | None = None,
     url: str | None = None,
+    sha256: str | None = None,
 ) -> Path:
     """Fetch a bundle of the zoo; return its folder below `target`.
 
@@ -40,13 +42,17 @@ def download(
         For 'github' OWNER/NAME/RELEASE, for 'huggingface_hub' OWNER/NAME; the zoo's own otherwise.
     url : str, optional
         A zip archive, in place of all of these: a site's own mirror.
+    sha256 : str, optional
+        Of the archive, as its publisher says.
 
     Raises
     ------
     DownloadFailed
         When it cannot be fetched.
     CannotImport
-        When what came is no bundle.
+        When what came is no bundle, or a hash is given and what came is no archive.
+    WrongHash
+        When the archive is another.
     """
     from monai.bundle.scripts import download as fetch
 
@@ -61,6 +67,11 @@ def download(
             url=url,
             progress=False,
         )
+    if sha256 is not None:
+        archives = list(target.glob("*.zip"))
+        if not archives:
+            raise CannotImport(f"{name} came file by file: there is no archive with a sha256")
+        check_hash(archives[0], sha256)
     found = [folder for folder in target.iterdir() if (folder / "configs").is_dir()]
     if len(found) != 1:
         raise CannotImport(f"what was fetched as {name} holds no bundle")

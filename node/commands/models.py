@@ -159,6 +159,7 @@ def import_(
             source=source,
             repository=repository,
             url=url,
+            sha256=sha256,
         )
         _installed(import_model(fetched, site, _from_zoo(wish, zoo_name, url or source)))
 
