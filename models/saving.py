@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from dicom.codes import Code
-from dicom.seg import ResultUids, encode_seg
+from dicom.seg import ResultUids, check_seg, write_seg
 from dicom.uids import derived_uid
 from models.bundle import Bundle
 from models.nifti import write_labels
 from models.prediction import Boxes, Classes, Instances, Masks, Prediction, labels_of
+from models.segments import as_segments, voxel_counts
 from models.sources import Case
 from models.tasks import Finding
 
@@ -60,12 +61,8 @@ def millilitres(bundle: Bundle, case: Case, prediction: Prediction) -> dict[str,
         return {}
     affine_lps = next(iter(case.images.values())).affine_lps
     voxel_ml = float(abs(np.linalg.det(affine_lps[:3, :3]))) / 1000.0
-    if isinstance(prediction.answer, Masks):
-        counts = np.zeros(256, np.int64)
-        counts[list(prediction.answer.numbers)] = prediction.answer.masks_nkji.sum(axis=(1, 2, 3))
-    else:
-        counts = np.bincount(prediction.labels_kji.ravel(), minlength=256)
-    return {s.label: round(int(counts[s.number]) * voxel_ml, 3) for s in bundle.segments}
+    counts = voxel_counts(prediction.answer)
+    return {s.label: round(counts[s.number] * voxel_ml, 3) for s in bundle.segments}
 
 
 def findings_of(bundle: Bundle, prediction: Prediction) -> dict[str, Any]:
@@ -109,21 +106,21 @@ def _write_seg(bundle: Bundle, case: Case, prediction: Prediction, path: Path) -
     if volume is None:
         raise ValueError("a Segmentation refers to DICOM images")
     key = f"{volume.series_uid}\n{bundle.sha256}"
-    ds = encode_seg(
-        labels_of(case.on_source(prediction.answer)),
+    voxels, segments = as_segments(bundle, case.on_source(prediction.answer))
+    write_seg(
+        path,
+        voxels,
         volume.source,
-        bundle.segments,
+        segments,
         algorithm=bundle.algorithm,
         uids=ResultUids(
             series_uid=derived_uid(key, "series"),
             sop_instance_uid=derived_uid(key, "instance"),
-            tracking=tuple(
-                derived_uid(key, "tracking", str(segment.number)) for segment in bundle.segments
-            ),
+            tracking=tuple(derived_uid(key, "tracking", str(each.number)) for each in segments),
         ),
         series_number=_SERIES_NUMBER,
         series_description=f"AI: {bundle.name} {bundle.version}"[:64],
         content_label="AI_SEGMENTATION",
         created=datetime.now().astimezone(),
     )
-    ds.save_as(path, enforce_file_format=True)
+    check_seg(path, voxels, volume.source)

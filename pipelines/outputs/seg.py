@@ -6,11 +6,14 @@ import numpy as np
 
 from dicom.seg import ResultUids, check_seg, encode_seg
 from dicom.uids import derived_uid
+from models.segments import as_segments, voxel_counts
 from pipelines.outputs import Encoded, Made
 
 
 def encode(made: Made) -> Encoded:
-    """Write labels as a BINARY Segmentation, read it back, and compare voxel for voxel.
+    """Write an answer as a Segmentation, read it back, and compare voxel for voxel.
+
+    Segments that overlap stay whole; of instances each is a segment.
 
     Raises
     ------
@@ -18,17 +21,17 @@ def encode(made: Made) -> Encoded:
         When the labels cannot be written, or the object does not hold exactly them.
     """
     bundle = made.bundle
+    voxels, segments = as_segments(bundle, made.answer)
     ds = encode_seg(
-        made.labels_kji,
+        voxels,
         made.source,
-        bundle.segments,
+        segments,
         algorithm=bundle.algorithm,
         uids=ResultUids(
             series_uid=derived_uid(made.key, "series"),
             sop_instance_uid=derived_uid(made.key, "instance"),
             tracking=tuple(
-                derived_uid(made.key, "tracking", str(segment.number))
-                for segment in bundle.segments
+                derived_uid(made.key, "tracking", str(segment.number)) for segment in segments
             ),
         ),
         series_number=made.series_number,
@@ -36,14 +39,14 @@ def encode(made: Made) -> Encoded:
         content_label="AI_SEGMENTATION",
         created=made.created,
     )
-    check_seg(ds, made.labels_kji, made.source)
+    check_seg(ds, voxels, made.source)
     return Encoded(ds=ds, summary=_millilitres(made))
 
 
 def _millilitres(made: Made) -> dict[str, float]:
     voxel_ml = float(np.prod(made.source.spacing_kji)) / 1000.0
-    counts = np.bincount(made.labels_kji.ravel(), minlength=256)
+    counts = voxel_counts(made.answer)
     return {
-        segment.label: round(int(counts[segment.number]) * voxel_ml, 3)
+        segment.label: round(counts[segment.number] * voxel_ml, 3)
         for segment in made.bundle.segments
     }

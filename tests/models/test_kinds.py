@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from dicom.errors import InvalidBundle, MissingInput, UnsuitableSeries
 from models.bundle import read_bundle
@@ -27,6 +26,7 @@ from models.prediction import (
 )
 from models.predictor import Predictor
 from tests.bundles import BRAIN, CLEAR, LESION, NODULE, steps, write_scripted_bundle
+from tests.networks import Above, Channel, Itself, Means
 
 AFFINE = np.array([[0, 0, -2.0, 30], [0, 1.5, 0, -20], [3.0, 0, 0, 7], [0, 0, 0, 1]])
 CHANNEL_FIRST = {"_target_": "EnsureChannelFirstd", "keys": "image"}
@@ -40,46 +40,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-class Above(nn.Module):
-    """One channel a threshold: positive where the image is above it."""
-
-    def __init__(self, *thresholds: float, background: bool = False) -> None:
-        super().__init__()
-        self.thresholds: list[float] = list(thresholds)
-        self.background = background
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        channels = [x[:, :1] - each for each in self.thresholds]
-        if self.background:
-            channels.insert(0, torch.zeros_like(x[:, :1]))
-        return torch.cat(channels, 1)
-
-
-class Means(nn.Module):
-    """Two numbers of the whole image: its mean over 100, and the rest to 1."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mean = x.flatten(1).mean(1, keepdim=True) / 100
-        return torch.cat([mean, 1 - mean], 1)
-
-
-class Channel(nn.Module):
-    """Positive where one of the channels is above 100."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        chosen = x[:, self.number : self.number + 1]
-        return torch.cat([torch.zeros_like(chosen), chosen - 100], 1)
-
-
-class Itself(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
 
 
 def predict(root: Path, voxels: np.ndarray, **names: np.ndarray) -> Prediction:
