@@ -1,0 +1,207 @@
+"""What can be measured of a segment on its image: size, diameters, values.
+
+Every figure is one of the voxels' centres and sizes, so that another program that counts the same
+voxels gets the same number. What makes no sense is not given: no diameter without a distance
+between voxels, no volume of a single slice, no value in a unit that the image does not have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial.distance import pdist
+
+from dicom.seg import Crop, Masks
+from dicom.volume import Volume
+
+_FEW = 64  # points whose distances are all looked at: a hull costs more
+_DEGENERATE = 1e-6  # mm
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The figures of one segment; None for what cannot be measured.
+
+    Attributes
+    ----------
+    number : int
+        Segment number.
+    voxels : int
+    volume_ml : float or None
+        Voxels times their size; None on a single slice.
+    axial_diameter_mm : float or None
+        The longest distance between two of its voxel centres in one plane of the grid, of those
+        planes that lie nearest to the patient's axial ones.
+    diameter_mm : float or None
+        The longest distance between any two of its voxel centres; None on a single slice.
+    mean, sd, minimum, maximum : float or None
+        Of the values within, in `unit`; `sd` with the divisor n - 1, None of a single voxel.
+    unit : str
+        ``HU``, ``SUVbw``, PET's own such as ``BQML``, or empty where values have none (MR).
+    """
+
+    number: int
+    voxels: int
+    volume_ml: float | None
+    axial_diameter_mm: float | None
+    diameter_mm: float | None
+    mean: float | None
+    sd: float | None
+    minimum: float | None
+    maximum: float | None
+    unit: str
+
+
+def measure(segments: npt.NDArray[np.generic] | Masks, volume: Volume) -> tuple[Measured, ...]:
+    """Measure every segment.
+
+    Parameters
+    ----------
+    segments : ndarray or Masks
+        Segment number per voxel, shape (slices, rows, columns), 0 is background, on the volume's
+        own grid; or masks, which may overlap. Shares of a voxel count from a half.
+    volume : Volume
+        Values and LPS affine, mm. A PET volume that says what SUVbw needs is measured in that.
+
+    Returns
+    -------
+    tuple of Measured
+        By segment number; segments without a voxel among them where `segments` are masks.
+
+    Raises
+    ------
+    ValueError
+        When the shapes differ: a bug, not bad input.
+    """
+    masks = segments if isinstance(segments, Masks) else _boxes_of(segments)
+    if masks.shape_kji != volume.shape_kji:
+        raise ValueError(f"segments of shape {masks.shape_kji}, volume of {volume.shape_kji}")
+    factor = 1.0 if volume.suv_factor is None else volume.suv_factor
+    unit = volume.unit if volume.suv_factor is None else "SUVbw"
+    return tuple(
+        _measured(number, crop, volume, factor, unit)
+        for number, crop in sorted(masks.crops.items())
+    )
+
+
+def _measured(number: int, crop: Crop, volume: Volume, factor: float, unit: str) -> Measured:
+    fractional = crop.voxels_kji.dtype.kind == "f"
+    mask_kji = np.asarray(crop.voxels_kji >= 0.5 if fractional else crop.voxels_kji, np.bool_)
+    count = int(mask_kji.sum())
+    several = volume.shape_kji[0] > 1
+    voxel_ml = abs(float(np.linalg.det(volume.affine_lps[:3, :3]))) / 1000.0
+    if not count:
+        nothing = 0.0 if several else None
+        return Measured(number, 0, nothing, None, None, None, None, None, None, unit)
+    steps = volume.affine_lps[:3, :3]
+    values = volume.voxels_kji[crop.within()][mask_kji].astype(np.float64) * factor
+    return Measured(
+        number=number,
+        voxels=count,
+        volume_ml=count * voxel_ml if several else None,
+        axial_diameter_mm=_longest_in_planes(mask_kji, steps),
+        diameter_mm=_longest(_outermost(mask_kji), steps) if several else None,
+        mean=float(values.mean()),
+        sd=float(values.std(ddof=1)) if count > 1 else None,
+        minimum=float(values.min()),
+        maximum=float(values.max()),
+        unit=unit,
+    )
+
+
+def _boxes_of(labels_kji: npt.NDArray[np.generic]) -> Masks:
+    """Return each label's box; one pass over the slices, not one over the volume a label."""
+    slices, rows, columns = labels_kji.shape
+    low: dict[int, list[int]] = {}
+    high: dict[int, list[int]] = {}
+    for k in range(slices):
+        plane_ji = labels_kji[k]
+        found_j = np.flatnonzero(plane_ji.any(axis=1))
+        if not found_j.size:
+            continue
+        part = plane_ji[found_j[0] : found_j[-1] + 1]
+        for number in np.unique(part[part != 0]).tolist():
+            inside = part == number
+            js, is_ = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+            first = [k, int(js[0] + found_j[0]), int(is_[0])]
+            last = [k, int(js[-1] + found_j[0]), int(is_[-1])]
+            before = low.setdefault(number, first)
+            low[number] = [min(a, b) for a, b in zip(before, first, strict=True)]
+            after = high.setdefault(number, last)
+            high[number] = [max(a, b) for a, b in zip(after, last, strict=True)]
+    crops = {}
+    for number, (k, j, i) in low.items():
+        box = tuple(slice(a, b + 1) for a, b in zip((k, j, i), high[number], strict=True))
+        crops[number] = Crop((k, j, i), labels_kji[box] == number)
+    return Masks((slices, rows, columns), crops)
+
+
+# --- diameters ------------------------------------------------------------------------------------
+
+
+def _longest_in_planes(mask_kji: npt.NDArray[np.bool_], steps: npt.NDArray[np.float64]) -> float:
+    """Return the longest distance within one of the planes that lie nearest to axial ones."""
+    directions = steps / np.linalg.norm(steps, axis=0)
+    axis = int(np.argmax(np.abs(directions[2])))  # the grid's axis that runs most head to foot
+    planes = np.moveaxis(mask_kji, axis, 0)
+    others = [other for other in range(3) if other != axis]
+    rest = steps[:, others]
+    bounds = []
+    for number, plane in enumerate(planes):
+        a, b = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+        if a.size:
+            spans = np.array([a[-1] - a[0], b[-1] - b[0]], np.float64)
+            sizes = np.linalg.norm(rest, axis=0) * spans
+            bounds.append((float(sizes.sum()), number))
+    longest = 0.0
+    for bound, number in sorted(bounds, reverse=True):
+        if bound <= longest:  # no later plane can hold a longer one
+            break
+        longest = max(longest, _longest(_outermost(planes[number]), rest))
+    return longest
+
+
+def _outermost(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Return the indices of voxels that are first or last along every axis.
+
+    No others can be corners of the hull.
+    """
+    corners = mask.copy()
+    for axis in range(mask.ndim):
+        ends = np.zeros_like(mask)
+        moved, target = np.moveaxis(mask, axis, 0), np.moveaxis(ends, axis, 0)
+        lines = moved.any(axis=0)
+        first = moved.argmax(axis=0)
+        last = moved.shape[0] - 1 - moved[::-1].argmax(axis=0)
+        places = np.nonzero(lines)
+        target[(first[places], *places)] = True
+        target[(last[places], *places)] = True
+        corners &= ends
+    return np.argwhere(corners)
+
+
+def _longest(index: npt.NDArray[np.intp], steps: npt.NDArray[np.float64]) -> float:
+    """Return the longest distance between points, mm."""
+    points = index.astype(np.float64) @ steps.T
+    if len(points) < 2:
+        return 0.0
+    if len(points) > _FEW:
+        points = _hull(points)
+    return float(pdist(points).max())
+
+
+def _hull(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the corners of the points' convex hull, in as many dimensions as they span."""
+    centred = points - points.mean(axis=0)
+    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    spanned = centred @ directions[sizes > _DEGENERATE * max(1.0, sizes[0])].T
+    if spanned.shape[1] < 2:
+        return points[[int(spanned[:, 0].argmin()), int(spanned[:, 0].argmax())]]
+    try:
+        corners: npt.NDArray[np.float64] = points[ConvexHull(spanned).vertices]
+        return corners
+    except QhullError:  # numerically flat after all: look at every point
+        return points
