@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.uid import UID
 
 from dicom.errors import MixedSizes, OutOfMemory, UnreadablePixels, UnsupportedTransferSyntax
 from dicom.frames import decoders
@@ -208,10 +209,10 @@ class _File:
             if syntax in _NATIVE:
                 raise UnreadablePixels("pixel data in fragments, in an uncompressed syntax")
             if decoders.decoder_of(syntax) is None:
-                raise UnsupportedTransferSyntax(f"no decoder for {syntax.name}")
+                raise _no_decoder(syntax)
         elif syntax not in _NATIVE:
             if decoders.decoder_of(syntax) is None:
-                raise UnsupportedTransferSyntax(f"no decoder for {syntax.name}")
+                raise _no_decoder(syntax)
             raise UnreadablePixels("pixel data without fragments, in a compressed syntax")
 
     def _check_length(self) -> None:
@@ -305,6 +306,13 @@ class _File:
         if form.high_bit >= form.bits_stored:
             np.right_shift(stored, form.high_bit + 1 - form.bits_stored, out=stored)
         np.bitwise_and(stored, stored.dtype.type(2**form.bits_stored - 1), out=stored)
+
+
+def _no_decoder(syntax: UID) -> UnsupportedTransferSyntax:
+    known = syntax.name != str(syntax)  # else whatever stands in the file
+    return UnsupportedTransferSyntax(
+        f"no decoder for {syntax.name}" if known else "no decoder for an unknown transfer syntax"
+    )
 
 
 def _read_into(file: int, target: memoryview, start: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -124,11 +125,12 @@ def _scan_file(path: Path, file: int, wanted: frozenset[int]) -> Header:
 def _read_by_pydicom(path: Path, wanted: frozenset[int]) -> Header:
     with quiet_pydicom():
         try:
-            with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
+            # From memory: of a file, Python makes room for whatever length an element claims.
+            with io.BytesIO(path.read_bytes()) as file:
+                size = len(file.getbuffer())
                 ds = dcmread(file, stop_before_pixels=True, specific_tags=list(wanted))
                 syntax = ds.file_meta.get("TransferSyntaxUID")
-                if not syntax:
+                if not syntax or not isinstance(syntax, str):
                     raise NotDicom("a file names no transfer syntax")
                 if syntax == DEFLATED:
                     raise NotDicom("the deflated file is damaged")

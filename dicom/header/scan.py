@@ -61,6 +61,8 @@ class Window:
 
     def show(self, position: int, count: int) -> None:
         """Bring `count` bytes from `position` on to hand, and what follows them."""
+        if self.base <= position and position + count <= self.end:
+            return
         if position + count > self.size or self.file is None:
             raise Odd
         self.data = os.pread(self.file, max(count, _FIRST_READ), position)
@@ -251,8 +253,8 @@ def _end_of_items(window: Window, position: int, *, implicit: bool, order: str) 
     return position
 
 
-def inflate(deflated: bytes) -> bytes:
-    """Return inflated bytes, of which there are at most :data:`INFLATED_LIMIT`.
+def inflate(deflated: bytes, *, limit: int = INFLATED_LIMIT) -> bytes:
+    """Return inflated bytes, of which there are at most `limit`.
 
     Raises
     ------
@@ -261,11 +263,11 @@ def inflate(deflated: bytes) -> bytes:
     """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)  # PS3.5 A.5: without a zlib header
     try:
-        inflated = inflater.decompress(deflated, INFLATED_LIMIT)
+        inflated = inflater.decompress(deflated, limit)
     except zlib.error:
         raise NotDicom("the deflated file is damaged") from None
-    if inflater.unconsumed_tail:
-        raise NotDicom("the deflated file claims to hold more than 1 GiB")
+    if not inflater.eof and (len(inflated) == limit or inflater.unconsumed_tail):
+        raise NotDicom(f"the deflated file holds more than {limit} bytes")
     return inflated
 
 

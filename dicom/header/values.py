@@ -86,26 +86,30 @@ class Header:
         with quiet_pydicom():
             try:
                 return self.ds.get(keyword)
-            except PARSER_ERRORS:
+            except (*PARSER_ERRORS, OSError):  # pydicom ends a cut sequence with OSError
                 return None
 
     def text(self, keyword: str) -> str | None:
-        """Return a value as stripped text, None where it is absent or empty."""
+        """Return a value as stripped text, None where it is absent, empty or a sequence."""
         plain = self._plain(keyword)
         if plain is not None and "\\" not in plain:
             return plain.strip() or None
         value = self.value(keyword)
-        return None if value is None else (str(value).strip() or None)
+        if value is None or isinstance(value, ItemSequence):
+            return None
+        return str(value).strip() or None
 
     def texts(self, keyword: str) -> tuple[str, ...]:
-        """Return the parts of a multi-valued attribute."""
+        """Return the parts of a multi-valued attribute; none of a sequence."""
         plain = self._plain(keyword)
         if plain is not None:
             return tuple(part.strip() for part in plain.split("\\")) if plain else ()
         value = self.value(keyword)
         if isinstance(value, MultiValue):
             return tuple(str(part).strip() for part in value)
-        return () if value is None or value == "" else (str(value).strip(),)
+        if value is None or value == "" or isinstance(value, ItemSequence):
+            return ()
+        return (str(value).strip(),)
 
     def numbers(self, keyword: str, count: int) -> Floats | None:
         """Return exactly `count` finite numbers, None where there are not."""
