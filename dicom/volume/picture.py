@@ -14,14 +14,20 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
-from dicom.errors import NotAnImage, TiledImage, TooFewSlices, UnsupportedPixelFormat
+from dicom.errors import (
+    NotAnImage,
+    TiledImage,
+    TooFewSlices,
+    UnreadablePixels,
+    UnsupportedPixelFormat,
+)
 from dicom.frames import FrameSource, format_of, mirrored, read_frames, rescale
 from dicom.header import Header
-from dicom.part10 import PARSER_ERRORS
+from dicom.part10 import PARSER_ERRORS, quiet_pydicom
 from dicom.study import Instance, Series
 from dicom.volume.kind import Kind, kind_of
 from dicom.volume.pixels import is_inverted, scale_of
-from dicom.volume.planes import Plane, frames_of, is_image, planes_of, read_headers
+from dicom.volume.planes import MOST_FRAMES, Plane, frames_of, is_image, planes_of, read_headers
 from dicom.volume.values import SliceSource
 
 SpacingAttribute = Literal[
@@ -146,33 +152,40 @@ def spacing_of(header: Header) -> PictureSpacing | None:
 
 def _ultrasound_spacing(regions: tuple[Dataset, ...]) -> PictureSpacing | None:
     """Return the scale that all two-dimensional regions share (PS3.3 C.8.5.5)."""
-    found: list[tuple[float, float]] = []
-    for region in regions:
-        try:
-            if int(region.get("RegionSpatialFormat", 0)) != _2D:
-                continue  # a Doppler spectrum or an M mode: time runs along its columns
-            units = region.PhysicalUnitsXDirection, region.PhysicalUnitsYDirection
-            deltas = abs(float(region.PhysicalDeltaY)), abs(float(region.PhysicalDeltaX))
-        except PARSER_ERRORS:
-            return None
-        if units != (_CENTIMETRES, _CENTIMETRES) or not all(0 < d < 1e5 for d in deltas):
-            return None
-        found.append((deltas[0] * 10, deltas[1] * 10))
-    if not found:
-        return None
-    first = found[0]
-    if any(
+    found = [deltas for deltas in map(_deltas, regions) if deltas is not None]
+    if not found or any(
         not math.isclose(a, b, rel_tol=_SAME_SCALE)
         for other in found
-        for a, b in zip(first, other, strict=True)
+        for a, b in zip(found[0], other, strict=True)
     ):
         return None
-    return PictureSpacing(*first, "PhysicalDelta")
+    row_mm, column_mm = found[0]
+    return None if math.isnan(row_mm) else PictureSpacing(row_mm, column_mm, "PhysicalDelta")
+
+
+def _deltas(region: Dataset) -> tuple[float, float] | None:
+    """Return mm between rows and between columns; NaN where a region does not say it.
+
+    None for a region that is no picture: a Doppler spectrum or an M mode, along which time runs.
+    """
+    unsaid = (math.nan, math.nan)
+    with quiet_pydicom():
+        try:
+            if int(region.get("RegionSpatialFormat", 0)) != _2D:
+                return None
+            units = region.PhysicalUnitsXDirection, region.PhysicalUnitsYDirection
+            row, column = abs(float(region.PhysicalDeltaY)), abs(float(region.PhysicalDeltaX))
+        except PARSER_ERRORS:
+            return unsaid
+    sound = units == (_CENTIMETRES, _CENTIMETRES) and 0 < row < 1e5 and 0 < column < 1e5
+    return (row * 10, column * 10) if sound else unsaid
 
 
 def _picture(series: Series, instance: Instance, header: Header) -> Picture:
     form = format_of(header)
     frames = frames_of(header)
+    if frames > min(MOST_FRAMES, header.size):  # each needs a byte at the least
+        raise UnreadablePixels("an image claims more frames than its file can hold")
     pixels = read_frames([FrameSource(instance.path, frame, header) for frame in range(frames)])
     planes = _frames(instance, header, frames)
     if not form.is_colour:

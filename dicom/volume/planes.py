@@ -226,7 +226,7 @@ def planes_of(series: Series, headers: list[Header]) -> list[Plane]:
         raise NotAnImage(f"{others} of {len(headers)} instances are not images")
     planes: list[Plane] = []
     for instance, header in zip(series.instances, headers, strict=True):
-        if header.ds.get("TotalPixelMatrixColumns"):
+        if "TotalPixelMatrixColumns" in header.ds:
             raise TiledImage("the frames are tiles of a slide")
         if "PerFrameFunctionalGroupsSequence" in header.ds:
             planes.extend(_enhanced(instance, header))

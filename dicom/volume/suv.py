@@ -52,10 +52,9 @@ def unit_of_pet(plane: Plane) -> str:
     """
     units = plane.text("Units")
     if units is None and plane.enhanced:
-        for item in plane.where("MeasurementUnitsCodeSequence").items(
-            "MeasurementUnitsCodeSequence"
-        ):
-            units = str(item.get("CodeValue", ""))
+        group = plane.where("MeasurementUnitsCodeSequence")
+        for item in group.items("MeasurementUnitsCodeSequence"):
+            units = replace(group, ds=item).text("CodeValue")
     return {"Bq/ml": "BQML", "g/ml{SUVbw}": "GML"}.get(units or "", units or "")
 
 
