@@ -210,6 +210,20 @@ class IdentityLeft(InputError):
     advice = "Nothing of it goes on; look at the place that is named, and mend the profile."
 
 
+class InvalidReport(InputError):
+    """A structured report cannot be written, is none of measurements, or says something else."""
+
+    code = "invalid_report"
+    advice = "The report was not passed on; the result's segmentation and the bundle tell why."
+
+
+class WrongGeometry(InputError):
+    """A result does not lie where the model put it: flipped, shifted, or on the wrong side."""
+
+    code = "wrong_geometry"
+    advice = "The result was held back: look at the bundle's orientation and the series' geometry."
+
+
 class SourceMismatch(InputError):
     """A result and the study that it shall be pointed back at do not belong together."""
 

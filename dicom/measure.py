@@ -201,7 +201,7 @@ def _hull(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     if spanned.shape[1] < 2:
         return points[[int(spanned[:, 0].argmin()), int(spanned[:, 0].argmax())]]
     try:
-        corners: npt.NDArray[np.float64] = points[ConvexHull(spanned).vertices]
-        return corners
+        corners = ConvexHull(spanned).vertices
     except QhullError:  # numerically flat after all: look at every point
         return points
+    return np.asarray(points[corners], np.float64)
