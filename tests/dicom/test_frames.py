@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import csv
-import os
-import tracemalloc
 from pathlib import Path
 
 import gdcm
 import imagecodecs
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from openjpeg import decode as decode_by_openjpeg
-from pydicom import Dataset, dcmread
-from pydicom.dataset import FileMetaDataset
+from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_color_lut
 from pydicom.uid import (
-    JPEG2000,
-    UID,
-    CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -32,12 +23,12 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
-    RLELossless,
 )
 
 from dicom import errors
-from dicom.frames import FrameSource, PixelFormat, format_of, mirrored, read_frames, rescale
+from dicom.frames import FrameSource, PixelFormat, format_of, mirrored, read_frames
 from dicom.header import read_header
+from tests.images import COMPRESSED, compressed, ramp, written
 from tests.series import DATA
 
 CORPUS = DATA / "dicom-corpus"
@@ -136,42 +127,6 @@ def test_lossy_images_are_flagged(file, lossy):
 
 
 # --- made files ---------------------------------------------------------------------------------
-
-
-def written(path: Path, pixels: bytes, syntax: UID = ExplicitVRLittleEndian, **attributes) -> Path:
-    """Write an image of 4 rows and 6 columns, 16 bits unsigned where nothing else is said."""
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = syntax
-    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Rows, ds.Columns = 4, 6
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
-    for keyword, value in attributes.items():
-        setattr(ds, keyword, value)
-    ds.PixelData = pixels + b"\0" * (len(pixels) % 2)
-    ds["PixelData"].VR = "OW" if syntax == ImplicitVRLittleEndian or ds.BitsAllocated > 8 else "OB"
-    ds["PixelData"].is_undefined_length = syntax.is_encapsulated
-    ds.save_as(path, enforce_file_format=True)
-    return path
-
-
-def ramp(dtype: str = "<u2", frames: int = 1, start: int = 0, step: int = 37) -> np.ndarray:
-    """Return frames whose values all differ."""
-    return (start + step * np.arange(24 * frames)).reshape(frames, 4, 6).astype(dtype)
-
-
-COMPRESSED = {
-    JPEGLSLossless: imagecodecs.jpegls_encode,
-    JPEG2000Lossless: lambda frame: imagecodecs.jpeg2k_encode(frame, level=0, reversible=True),
-    JPEGLosslessSV1: imagecodecs.ljpeg_encode,
-    HTJ2KLossless: lambda frame: imagecodecs.htj2k_encode(frame, level=0, reversible=True),
-}
-
-
-def compressed(frame: np.ndarray, syntax: UID) -> bytes:
-    return bytes(COMPRESSED[syntax](np.ascontiguousarray(frame)))
 
 
 @pytest.mark.parametrize(
@@ -415,151 +370,6 @@ def test_frames_that_differ_in_size_or_type_are_refused(tmp_path):
         other = written(tmp_path / f"{k}.dcm", ramp().tobytes(), **change)
         with pytest.raises(errors.MixedSizes):
             read_frames([FrameSource(first), FrameSource(other)])
-
-
-# --- refusals -----------------------------------------------------------------------------------
-
-CONTRADICTIONS = [
-    ({"Rows": 0}, errors.UnreadablePixels),
-    ({"Rows": 60000, "Columns": 60000}, errors.UnreadablePixels),
-    ({"NumberOfFrames": 2**31 - 1}, errors.UnreadablePixels),
-    ({"NumberOfFrames": -1}, errors.UnreadablePixels),
-    ({"BitsAllocated": 12}, errors.UnsupportedPixelFormat),
-    ({"BitsStored": 17}, errors.UnsupportedPixelFormat),
-    ({"HighBit": 16}, errors.UnsupportedPixelFormat),
-    ({"SamplesPerPixel": 3}, errors.UnsupportedPixelFormat),
-    ({"PhotometricInterpretation": "HSV"}, errors.UnsupportedPixelFormat),
-    ({"PhotometricInterpretation": "PALETTE COLOR"}, errors.UnsupportedPixelFormat),
-]
-
-
-@pytest.mark.parametrize(("change", "error"), CONTRADICTIONS, ids=lambda value: str(value))
-@pytest.mark.parametrize(
-    "syntax", [ExplicitVRLittleEndian, RLELossless, *COMPRESSED], ids=lambda s: s.name
-)
-def test_what_the_header_cannot_mean_is_refused_before_memory_is_spent(
-    tmp_path, syntax, change, error
-):
-    if syntax == ExplicitVRLittleEndian:
-        content = ramp().tobytes()
-    elif syntax == RLELossless:
-        ds = dcmread(written(tmp_path / "b.dcm", ramp().tobytes()))
-        ds.compress(RLELossless)
-        content = ds.PixelData
-    else:
-        content = encapsulate([compressed(ramp()[0], syntax)])
-    path = written(tmp_path / "a.dcm", content, syntax)
-    assert read_frames([FrameSource(path)]).shape == (1, 4, 6)
-    path = written(tmp_path / "a.dcm", content, syntax, **change)
-    tracemalloc.start()
-    try:
-        with pytest.raises(error):
-            read_frames([FrameSource(path)])
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 2**20
-
-
-def test_an_image_of_a_billion_pixels_in_a_kilobyte_is_refused(tmp_path):
-    """Header and codestream agree with each other, so that only the bytes speak against them."""
-    frame = bytearray(compressed(ramp()[0], JPEG2000Lossless))
-    at = frame.index(b"\xff\x4f\xff\x51")
-    size = (40000).to_bytes(4, "big")
-    frame[at + 8 : at + 16] = frame[at + 24 : at + 32] = 2 * size
-    path = written(
-        tmp_path / "a.dcm", encapsulate([bytes(frame)]), JPEG2000Lossless, Rows=40000, Columns=40000
-    )
-    with pytest.raises(errors.UnreadablePixels, match="cannot hold"):
-        read_frames([FrameSource(path)])
-
-
-@pytest.mark.parametrize("syntax", [RLELossless, *COMPRESSED], ids=lambda s: s.name)
-@pytest.mark.parametrize("kept", [0.1, 0.4, 0.7, 0.95])
-def test_a_frame_that_is_cut_off_is_refused_not_filled_with_grey(tmp_path, syntax, kept):
-    image = np.random.default_rng(1).integers(0, 4000, (4, 6), np.uint16)
-    if syntax == RLELossless:
-        ds = dcmread(written(tmp_path / "b.dcm", image.tobytes()))
-        ds.compress(RLELossless)
-        frame = ds.PixelData[16:-8]
-    else:
-        frame = compressed(image, syntax)
-    cut = frame[: int(len(frame) * kept) // 2 * 2]
-    path = written(tmp_path / "a.dcm", encapsulate([cut]), syntax)
-    with pytest.raises(errors.UnreadablePixels):
-        read_frames([FrameSource(path)])
-
-
-def test_a_syntax_without_a_decoder_is_refused_by_name(tmp_path):
-    path = written(tmp_path / "a.dcm", encapsulate([b"\0\0"]), UID("1.2.840.10008.1.2.4.100"))
-    with pytest.raises(errors.UnsupportedTransferSyntax, match="MPEG2"):
-        read_frames([FrameSource(path)])
-
-
-@pytest.mark.parametrize("frame", [-1, 1, 10**9])
-def test_a_frame_that_is_not_there_is_refused(tmp_path, frame):
-    path = written(tmp_path / "a.dcm", ramp().tobytes())
-    with pytest.raises(errors.UnreadablePixels):
-        read_frames([FrameSource(path, frame)])
-
-
-@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000, *COMPRESSED], ids=lambda s: s.name)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=5)
-)
-def test_a_damaged_frame_gives_values_or_a_coded_error(tmp_path_factory, syntax, changes):
-    base = tmp_path_factory.getbasetemp()
-    sound = base / f"frame-{syntax}.dcm"
-    if not sound.exists():
-        values = ramp()
-        if syntax == RLELossless:
-            ds = dcmread(written(sound, values.tobytes()))
-            ds.compress(RLELossless)
-            ds.save_as(sound)
-        else:
-            kind = JPEG2000Lossless if syntax == JPEG2000 else syntax
-            written(sound, encapsulate([compressed(values[0], kind)]), syntax)
-    content = bytearray(sound.read_bytes())
-    start = content.rindex(b"\xe0\x7f\x10\x00")
-    for where, value in changes:
-        content[start + where % (len(content) - start)] = value
-    path = base / f"damaged-frame-{os.getpid()}.dcm"
-    path.write_bytes(content)
-    try:
-        found = read_frames([FrameSource(path)])
-    except errors.InputError as error:
-        assert error.code
-    else:
-        assert found.shape == (1, 4, 6)
-
-
-# --- rescale ------------------------------------------------------------------------------------
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    stored=arrays(st.sampled_from([np.uint8, np.int8, np.uint16, np.int16, np.uint32]), (2, 3)),
-    slopes=st.tuples(*2 * [st.sampled_from([1, 2, -1, 0.5, 3.25, 40000])]),
-    intercepts=st.tuples(*2 * [st.sampled_from([0, -1024, 0.25, 31000, -40000])]),
-)
-def test_rescaled_values_are_exact_in_int16_or_rounded_once(stored, slopes, intercepts):
-    exact = stored.astype(np.float64) * np.array(slopes)[:, None] + np.array(intercepts)[:, None]
-    before = stored.copy()
-    rescaled = rescale(stored, slopes, intercepts)
-    np.testing.assert_array_equal(stored, before)
-    np.testing.assert_array_equal(rescaled, exact.astype(rescaled.dtype))
-    whole = not np.mod([*slopes, *intercepts], 1).any()
-    fits = exact.min() >= -(2**15) and exact.max() < 2**15
-    assert rescaled.dtype == (np.int16 if whole and fits else np.float32)
-    again = rescale(stored, slopes, intercepts, overwrite=True)
-    np.testing.assert_array_equal(again, rescaled)
-
-
-@pytest.mark.parametrize("slope", [0.0, float("nan"), float("inf")])
-def test_a_slope_that_loses_everything_is_refused(slope):
-    with pytest.raises(errors.UnsupportedPixelFormat):
-        rescale(ramp(), [slope], [0.0])
 
 
 def test_a_format_is_a_value(tmp_path):
