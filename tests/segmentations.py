@@ -87,19 +87,22 @@ def read_by_dcmqi(path: Path, source: Grid | Volume, folder: Path) -> dict[int, 
     subprocess.run([*command, "--outputType", "nii"], check=True, capture_output=True)
     described = json.loads((folder / "meta.json").read_text())
     masks = {}
-    for file, (attributes,) in zip(
+    for file, attributes in zip(
         sorted(folder.glob("*.nii.gz"), key=lambda file: int(file.name.split(".")[0])),
         described["segmentAttributes"],
         strict=True,
     ):
         image = nibabel.load(file)
+        values = np.asarray(image.dataobj)
         to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine  # NIfTI's world is RAS
-        inside = np.argwhere(np.asarray(image.dataobj))
-        points = np.c_[inside, np.ones(len(inside))] @ to_lps.T
-        exact = np.linalg.solve(source.affine_lps, points.T).T[:, :3]
-        index = np.rint(exact).astype(int)
-        assert np.abs(exact - index).max(initial=0) < 0.02
-        mask = np.zeros(source.shape_kji, bool)
-        mask[tuple(index.T)] = True
-        masks[int(attributes["labelID"])] = mask
+        for each in attributes:  # one a file; of a label map, all of them in one file
+            number = int(each["labelID"])
+            inside = np.argwhere(values == number if len(attributes) > 1 else values)
+            points = np.c_[inside, np.ones(len(inside))] @ to_lps.T
+            exact = np.linalg.solve(source.affine_lps, points.T).T[:, :3]
+            index = np.rint(exact).astype(int)
+            assert np.abs(exact - index).max(initial=0) < 0.02
+            mask = np.zeros(source.shape_kji, bool)
+            mask[tuple(index.T)] = True
+            masks[number] = mask
     return masks

@@ -7,6 +7,7 @@ the other.
 """
 
 from dicom.seg.form import Form, SegmentationType
+from dicom.seg.lattice import onto_grid
 from dicom.seg.masks import Crop, Masks
 from dicom.seg.read import DecodedSeg, check_seg, decode_seg
 from dicom.seg.segments import Algorithm, Origin, ResultUids, Segment
@@ -25,5 +26,6 @@ __all__ = [
     "check_seg",
     "decode_seg",
     "encode_seg",
+    "onto_grid",
     "write_seg",
 ]

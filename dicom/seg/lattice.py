@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,15 @@ from dicom.errors import ImpossibleSize, OtherGrid
 from dicom.volume import Grid
 
 Floats = npt.NDArray[np.float64]
+Voxel = TypeVar("Voxel", bound=np.generic)
 
 MOST_VOXELS: Final = 1 << 31
 """More voxels than any image that a Segmentation is made on: 1024 x 1024 x 2048."""
+SAME_PLACE_TOLERANCE = 0.25
+"""How far a frame's corner may lie from its source's corner, in voxels' smallest side.
+
+Writers round positions; a frame that is off by a quarter of a voxel lies on another grid.
+"""
 STEP_TOLERANCE = 0.05
 """How far a slice may lie off the even grid that others make, in steps."""
 SAME_PLACE_MM = 0.01
@@ -74,6 +80,7 @@ def lattice_from(
     cosines: tuple[float, ...],
     spacing_mm: tuple[float, ...],
     step_mm: float | None,
+    thickness_mm: float | None,
     shape_ji: tuple[int, int],
 ) -> Lattice:
     """Return the grid that frames make by themselves.
@@ -88,6 +95,8 @@ def lattice_from(
         Between rows, and between columns.
     step_mm : float or None
         What the Segmentation says of the distance between its planes.
+    thickness_mm : float or None
+        The only extent that a lone plane has.
 
     Raises
     ------
@@ -107,7 +116,7 @@ def lattice_from(
     heights -= heights[0]
     steps = np.diff(heights)
     steps = steps[steps > SAME_PLACE_MM]
-    step = _step(steps, step_mm)
+    step = _step(steps, step_mm) if steps.size else (step_mm or thickness_mm or 1.0)
     count = round(float(heights[-1]) / step) + 1
     affine = np.eye(4)
     affine[:3, 0] = normal / length * step
@@ -119,9 +128,46 @@ def lattice_from(
 
 def _step(steps: Floats, said_mm: float | None) -> float:
     """Return the distance of which every step is a multiple."""
-    if not steps.size:
-        return said_mm or 1.0
     for step in (said_mm, float(steps.min())):
         if step and np.abs(steps / step - np.rint(steps / step)).max() < STEP_TOLERANCE:
             return step
     raise OtherGrid("the planes of the segmentation are not evenly spaced")
+
+
+def onto_grid(voxels_kji: npt.NDArray[Voxel], affine_lps: Floats, grid: Grid) -> npt.NDArray[Voxel]:
+    """Return an array of another program in the axes and directions of a grid.
+
+    Parameters
+    ----------
+    voxels_kji : ndarray, shape of three axes
+        On the grid's own voxels, whatever axis comes first and wherever it begins.
+    affine_lps : ndarray, shape (4, 4)
+        From its index to LPS, mm.
+    grid : Grid
+        Of the source series.
+
+    Raises
+    ------
+    OtherGrid
+        When its voxels are not the grid's: resampling is for the one who made it.
+    """
+    turn = np.linalg.solve(grid.affine_lps, affine_lps)
+    axes = [int(np.abs(turn[:3, axis]).argmax()) for axis in range(3)]
+    if sorted(axes) != [0, 1, 2]:
+        raise OtherGrid("the labels have other directions than the series")
+    signs = [float(np.sign(turn[to, axis])) for axis, to in enumerate(axes)]
+    moved = voxels_kji.transpose([axes.index(to) for to in range(3)])
+    moved = np.flip(moved, tuple(to for axis, to in enumerate(axes) if signs[axis] < 0))
+    if moved.shape != grid.shape_kji:
+        raise OtherGrid(f"labels of {moved.shape} voxels, a series of {grid.shape_kji}")
+    corners = np.array([[0.0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 0, 1], [1, 0, 0, 1]])
+    corners[:, :3] *= np.array(voxels_kji.shape) - 1
+    expected = np.zeros((4, 3))
+    for axis, to in enumerate(axes):
+        along = corners[:, axis]
+        expected[:, to] = along if signs[axis] > 0 else moved.shape[to] - 1 - along
+    off = (corners @ turn.T)[:, :3] - expected
+    off_mm = float(np.linalg.norm(off @ grid.affine_lps[:3, :3].T, axis=1).max())
+    if off_mm > SAME_PLACE_TOLERANCE * min(grid.spacing_kji):
+        raise OtherGrid(f"the labels lie {off_mm:.2f} mm off the voxels of the series")
+    return np.ascontiguousarray(moved)

@@ -32,7 +32,7 @@ from dicom.part10 import PARSER_ERRORS, UNDEFINED_LENGTH, quiet_pydicom
 
 Item = dict[int, "bytes | list[Item]"]
 
-MOST_INFLATED: Final = 1 << 31
+MOST_INFLATED: Final = 1 << 30
 """Bytes that a deflated Segmentation may become."""
 _DEEPEST: Final = 16
 _FIRST_LOOK: Final = 1 << 20

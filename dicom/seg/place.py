@@ -17,16 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom.errors import ForeignSegmentation, InvalidSegmentation, OtherGrid
-from dicom.seg.lattice import Floats, Lattice, lattice_from
+from dicom.seg.lattice import SAME_PLACE_TOLERANCE, Floats, Lattice, lattice_from
 from dicom.seg.parse import Item, Parsed, items_of, numbers_of, tag_of, text_of, walk, word_of
 
 Voxel = TypeVar("Voxel", bound=np.generic)
 
-SAME_PLACE_TOLERANCE = 0.25
-"""How far a frame's corner may lie from its source's corner, in voxels' smallest side.
-
-Writers round positions; a frame that is off by a quarter of a voxel lies on another grid.
-"""
 
 _DERIVATION = tag_of("DerivationImageSequence")
 _SOURCE = tag_of("SourceImageSequence")
@@ -90,6 +85,7 @@ class Geometry:
     cosines: tuple[float, ...]
     spacing: tuple[float, ...]
     step: float | None
+    thickness: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,7 +168,9 @@ def own_lattice(parsed: Parsed, groups: Groups, shape_ji: tuple[int, int]) -> La
     if placed and len(placed) == len(found):
         first = placed[0]
         origins = (geometry.origin for geometry in placed)
-        return lattice_from(origins, first.cosines, first.spacing, first.step, shape_ji)
+        return lattice_from(
+            origins, first.cosines, first.spacing, first.step, first.thickness, shape_ji
+        )
     if placed:
         raise OtherGrid("some frames say where they lie, and some do not")
     images = dict.fromkeys(
@@ -285,8 +283,13 @@ def _geometry_of(frame: Item, groups: Groups) -> Geometry | None:
     spacing = numbers_of(measures[0], _SPACING, 2)
     if origin is None or cosines is None or spacing is None or min(spacing) <= 0:
         raise InvalidSegmentation("position, orientation or pixel spacing of a frame is impossible")
-    step = numbers_of(measures[0], _STEP, 1) or numbers_of(measures[0], _THICKNESS, 1)
-    return Geometry(origin, cosines, spacing, step[0] if step and step[0] > 0 else None)
+    step, thickness = (_length(measures[0], tag) for tag in (_STEP, _THICKNESS))
+    return Geometry(origin, cosines, spacing, step, thickness)
+
+
+def _length(item: Item, tag: int) -> float | None:
+    numbers = numbers_of(item, tag, 1)
+    return numbers[0] if numbers and numbers[0] > 0 else None
 
 
 def _place_at(

@@ -126,6 +126,20 @@ class DecodedSeg:
                     _lay(self.places[n].within(labels_kji), inside, number)
         return labels_kji
 
+    def voxels(self) -> dict[int, int]:
+        """Return how many voxels each segment has, by its number."""
+        found = {segment.number: 0 for segment in self.segments}
+        with self.stored.open() as file:
+            for n, of in enumerate(self.numbers):
+                pixels_ji = self._pixels(file, n)
+                if of:
+                    found[of] += int(np.count_nonzero(self._inside(pixels_ji, of)))
+                    continue
+                counts = np.bincount(pixels_ji.reshape(-1), minlength=1)
+                for number in found.keys() & set(np.flatnonzero(counts).tolist()):
+                    found[number] += int(counts[number])
+        return found
+
     def _frames_of(self, number: int) -> list[int]:
         return [n for n, of in enumerate(self.numbers) if of in (0, number)]
 
@@ -141,17 +155,16 @@ class DecodedSeg:
         return np.not_equal(pixels_ji, 0)
 
     def _label_map(self, numbers: list[int]) -> Labels:
-        dtype = np.dtype(f"u{self.stored.bits // 8}")
-        labels_kji: Labels = np.zeros(self.shape_kji, dtype)
+        labels_kji: Labels = np.zeros(self.shape_kji, self.stored.dtype)
         untouched = set(range(self.shape_kji[0]))
         with self.stored.open() as file:
             for n, place in enumerate(self.places):
                 if place.k in untouched:  # the first frame of a slice, and the whole of it
                     untouched.discard(place.k)
-                    if self.stored.plain:
-                        self.stored.read_into(file, n, labels_kji[place.k])
-                    else:
-                        labels_kji[place.k] = self.stored.pixels(file, n)
+                    plane_ji = labels_kji[place.k]
+                    read_ji = self.stored.pixels(file, n, out=plane_ji)
+                    if read_ji is not plane_ji and not np.shares_memory(read_ji, plane_ji):
+                        plane_ji[...] = read_ji
                 else:
                     untouched -= {*range(self.shape_kji[0])[_slices(place)]}
                     pixels_ji = self._pixels(file, n)
@@ -161,7 +174,7 @@ class DecodedSeg:
 
     def _described(self, labels_kji: Labels, numbers: list[int]) -> Labels:
         """Return a label map whose values are all described; padding becomes background."""
-        described = np.zeros(1 << (8 * labels_kji.itemsize), np.bool_)
+        described = np.zeros(1 << 16, np.bool_)
         described[[0, self.padding, *numbers]] = True
         if not described[: int(labels_kji.max(initial=0)) + 1].all():
             found = np.unique(labels_kji)

@@ -2,25 +2,21 @@
 
 A label map is nearly all runs. So each frame is written as runs alone: a literal of one byte and a
 run of two have the same length in PackBits, two bytes, so that every odd byte of a segment is a
-value and every even one says how often. Both directions are then a few array operations. Frames of
-others, which mix runs and literals, go through pylibjpeg's decoder.
+value and every even one says how often: a few array operations a frame. A frame with few runs to
+speak of, such as one of probabilities, goes through pylibjpeg's encoder instead.
 """
 
 from __future__ import annotations
 
 import struct
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from rle.rle import decode_segment, encode_segment
-
-from dicom.errors import InvalidSegmentation
+from rle.rle import encode_segment
 
 _HEADER: Final = struct.Struct("<16L")
 _LONGEST_RUN: Final = 128
-_NO_OPERATION: Final = 128
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -48,41 +44,6 @@ def encode_frame(frame_ji: npt.NDArray[np.unsignedinteger]) -> bytes:
     return b"".join([header, *segments])
 
 
-def decode_frame(data: bytes, shape_ji: tuple[int, int], dtype: np.dtype[np.generic]) -> Bytes:
-    """Return a frame's pixels, one row of bytes for each byte of a pixel, the highest first.
-
-    Parameters
-    ----------
-    data : bytes
-        One frame, with its header.
-    shape_ji : tuple of int
-        Rows and columns.
-    dtype : dtype
-        Of the pixels: uint8 or uint16.
-
-    Returns
-    -------
-    ndarray, uint8 or uint16, shape (rows, columns)
-
-    Raises
-    ------
-    InvalidSegmentation
-        When the frame is damaged, or holds more or fewer pixels than it should.
-    """
-    count, size = shape_ji[0] * shape_ji[1], dtype.itemsize
-    if len(data) < _HEADER.size:
-        raise InvalidSegmentation("an RLE frame lacks its header")
-    number, *offsets = _HEADER.unpack_from(data)
-    bounds = [*offsets[:size], len(data)]
-    if number != size or bounds[0] != _HEADER.size or sorted(bounds) != bounds:
-        raise InvalidSegmentation("an RLE frame has an impossible header")
-    planes = [_decode_plane(data[start:end], count) for start, end in pairwise(bounds)]
-    if size == 1:
-        return planes[0].reshape(shape_ji)
-    joined = np.stack(planes, axis=-1).reshape(*shape_ji, size)
-    return joined.view(f">u{size}")[..., 0].astype(dtype)
-
-
 def _encode_plane(plane_ji: Bytes) -> bytes:
     values = plane_ji.ravel()
     begins = np.empty(plane_ji.shape, np.bool_)
@@ -99,23 +60,3 @@ def _encode_plane(plane_ji: Bytes) -> bytes:
     segment[:, 0] = 257 - lengths & 0xFF  # a run of 2 to 128, or a literal of 1: zero
     segment[:, 1] = values[at]
     return segment.tobytes()
-
-
-def _decode_plane(segment: bytes, count: int) -> Bytes:
-    pairs = np.frombuffer(segment, np.uint8, len(segment) // 2 * 2).reshape(-1, 2)
-    heads = pairs[:, 0]
-    literals = (heads != 0) & (heads <= _NO_OPERATION)
-    if len(segment) % 2 == 0 and not literals.any():
-        lengths = np.subtract(1, heads, dtype=np.uint8)  # modulo 256: the count of 257 - head
-        if int(lengths.sum(dtype=np.int64)) == count:
-            return np.repeat(pairs[:, 1], lengths)
-    # Two bytes for each of the pixels are the most that any encoder needs; beyond that lies harm.
-    if len(segment) > 2 * count + 2:
-        raise InvalidSegmentation("an RLE segment is longer than its pixels can make it")
-    try:
-        decoded = np.frombuffer(bytes(decode_segment(segment)), np.uint8)
-    except ValueError:
-        raise InvalidSegmentation("an RLE segment is damaged") from None
-    if decoded.size < count:
-        raise InvalidSegmentation("an RLE segment holds fewer pixels than the frame")
-    return decoded[:count]

@@ -7,7 +7,6 @@ no frame may become more than its rows and columns say.
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -17,7 +16,6 @@ from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    RLELossless,
 )
 
 from dicom.errors import (
@@ -31,10 +29,8 @@ from dicom.frames.format import PixelFormat
 from dicom.part10 import UNDEFINED_LENGTH
 from dicom.seg.masks import Labels
 from dicom.seg.parse import Parsed, tag_of, text_of, whole_of, word_of
-from dicom.seg.rle import decode_frame
 
 _NATIVE: Final = frozenset({ExplicitVRLittleEndian, ImplicitVRLittleEndian})
-_DEFLATED_FRAMES: Final = UID("1.2.840.10008.1.2.8.1")  # Deflated Image Frame Compression
 _ITEM: Final = struct.Struct("<HHL")
 
 
@@ -63,21 +59,21 @@ class Stored:
         return self.rows * self.columns
 
     @property
+    def dtype(self) -> np.dtype[np.unsignedinteger]:
+        """Of a frame that is read; a bit becomes a byte."""
+        return np.dtype("<u2" if self.bits == 16 else "u1")
+
+    @property
     def packed(self) -> bool:
         """Whether each frame is native bits that begin and end at the border of a byte."""
         return self.bits == 1 and not self.fragments and self.size % 8 == 0
-
-    @property
-    def plain(self) -> bool:
-        """Whether each frame is native pixels of one byte or two."""
-        return self.bits > 1 and not self.fragments
 
     def open(self) -> BinaryIO:
         """Open what frames are read from."""
         return self.parsed.open()
 
     def read_into(self, file: BinaryIO, n: int, target: npt.NDArray[np.generic]) -> None:
-        """Read frame n as it is stored, where it is :attr:`packed` or :attr:`plain`.
+        """Read frame n as it is stored: native, and from the border of a byte on.
 
         Raises
         ------
@@ -91,21 +87,26 @@ class Stored:
         if file.readinto(wanted) != len(wanted):  # type: ignore[attr-defined]  # files have it
             raise UnreadablePixels("the segmentation was cut off while it was read")
 
-    def pixels(self, file: BinaryIO, n: int) -> Labels:
+    def pixels(self, file: BinaryIO, n: int, out: Labels | None = None) -> Labels:
         """Return frame n, shape (rows, columns): uint8 or uint16; of bits, 0 and 1.
+
+        Parameters
+        ----------
+        out : ndarray, optional
+            Where the frame may be decoded to; what is returned need not be it.
 
         Raises
         ------
-        UnreadablePixels, InvalidSegmentation, UnsupportedTransferSyntax
+        UnreadablePixels, UnsupportedTransferSyntax
             When it cannot be decoded.
         """
-        if self.fragments:
-            return self._decoded(file, n)
-        if self.bits == 1:
+        if self.bits == 1 and not self.fragments:
             return self._unpacked(file, n)
-        pixels_ji: Labels = np.empty((self.rows, self.columns), np.dtype(f"<u{self.bits // 8}"))
-        self.read_into(file, n, pixels_ji)
-        return pixels_ji
+        place: Labels = np.empty((self.rows, self.columns), self.dtype) if out is None else out
+        if self.fragments:
+            return self._decoded(file, n, place)
+        self.read_into(file, n, place)
+        return place
 
     def _unpacked(self, file: BinaryIO, n: int) -> Labels:
         first = n * self.size  # frames follow each other without a gap (PS3.5 8.1.1)
@@ -116,28 +117,34 @@ class Stored:
             raise UnreadablePixels("the segmentation was cut off while it was read")
         return bits[: self.size].reshape(self.rows, self.columns)
 
-    def _decoded(self, file: BinaryIO, n: int) -> Labels:
+    def _decoded(self, file: BinaryIO, n: int, place: Labels) -> Labels:
+        """Decode one fragment; its own header is held against ours before it is decoded."""
         at, length = self.fragments[n]
         file.seek(at)
         data = file.read(length)
         if len(data) < length:
             raise UnreadablePixels("the segmentation was cut off while it was read")
-        if self.bits == 1 and self.parsed.syntax in (RLELossless, _DEFLATED_FRAMES):
-            packed = self._decompressed(data, (1, (self.size + 7) // 8), np.dtype(np.uint8))
-            bits = np.unpackbits(packed.reshape(-1), bitorder="little")
-            return bits[: self.size].reshape(self.rows, self.columns)
-        dtype = np.dtype(f"u{max(1, self.bits // 8)}")
-        return self._decompressed(data, (self.rows, self.columns), dtype)
+        decode = decoder_of(UID(self.parsed.syntax))
+        if decode is None:
+            raise UnsupportedTransferSyntax("no decoder reads the segmentation")
+        return decode(data, self._format(), place)
 
-    def _decompressed(
-        self, data: bytes, shape_ji: tuple[int, int], dtype: np.dtype[np.unsignedinteger]
-    ) -> Labels:
-        syntax = UID(self.parsed.syntax)
-        if syntax == RLELossless:
-            return decode_frame(data, shape_ji, dtype)
-        if syntax == _DEFLATED_FRAMES:
-            return _inflated(data, shape_ji, dtype)
-        return _decoded(data, syntax, shape_ji, 8 * dtype.itemsize)
+    def _format(self) -> PixelFormat:
+        return PixelFormat(
+            rows=self.rows,
+            columns=self.columns,
+            samples=1,
+            kind="integer",
+            bits_allocated=self.bits,
+            bits_stored=self.bits,
+            high_bit=self.bits - 1,
+            signed=False,
+            photometric="MONOCHROME2",
+            planar=False,
+            frames=1,
+            transfer_syntax=UID(self.parsed.syntax),
+            lossy=False,
+        )
 
 
 def stored_of(parsed: Parsed) -> Stored:
@@ -196,39 +203,3 @@ def _fragments_of(parsed: Parsed, count: int) -> tuple[tuple[int, int], ...]:
     if len(fragments) != count:
         raise ImpossibleSize(f"{count} frames claimed, {len(fragments)} fragments found")
     return tuple(fragments)
-
-
-def _inflated(
-    data: bytes, shape_ji: tuple[int, int], dtype: np.dtype[np.unsignedinteger]
-) -> Labels:
-    wanted = shape_ji[0] * shape_ji[1] * dtype.itemsize
-    try:
-        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, wanted)
-    except zlib.error:
-        raise UnreadablePixels("a deflated frame is damaged") from None
-    if len(inflated) < wanted:
-        raise UnreadablePixels("a deflated frame holds fewer pixels than it should")
-    return np.frombuffer(inflated, dtype.newbyteorder("<")).reshape(shape_ji)
-
-
-def _decoded(data: bytes, syntax: UID, shape_ji: tuple[int, int], bits: int) -> Labels:
-    """Decode with what reads the transfer syntax; the codestream's own size is looked at first."""
-    decode = decoder_of(syntax)
-    if decode is None:
-        raise UnsupportedTransferSyntax("no decoder reads the segmentation")
-    form = PixelFormat(
-        rows=shape_ji[0],
-        columns=shape_ji[1],
-        samples=1,
-        kind="integer",
-        bits_allocated=bits,
-        bits_stored=bits,
-        high_bit=bits - 1,
-        signed=False,
-        photometric="MONOCHROME2",
-        planar=False,
-        frames=1,
-        transfer_syntax=syntax,
-        lossy=False,
-    )
-    return decode(data, form)
