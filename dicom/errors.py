@@ -88,7 +88,7 @@ class DoubledSlice(InputError):
     """Two instances at one position along the normal."""
 
     code = "doubled_slice"
-    advice = "Two slices share a position: split phases into series of their own, or send once."
+    advice = "Two slices share a position and nothing tells them apart; send the series once."
 
 
 class UnevenSpacing(InputError):
@@ -123,7 +123,7 @@ class NoGeometry(InputError):
     """Position, orientation or pixel spacing is missing or impossible."""
 
     code = "no_geometry"
-    advice = "The images do not say where they lie in the patient; route CT, MR or PET slices only."
+    advice = "The images do not say where they lie in the patient; a volume needs slices that do."
 
 
 class MixedSeries(InputError):

@@ -10,10 +10,8 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 
-from pydicom.uid import UID
-
 from dicom.header import Header
-from dicom.volume.planes import frames_of, is_image
+from dicom.volume.planes import class_of, frames_of, is_image
 
 
 class Kind(StrEnum):
@@ -95,8 +93,7 @@ def kind_of(header: Header) -> Kind:
 
 def is_placed(header: Header) -> bool:
     """Return whether a class of images says where in the patient it lies, or this image does."""
-    name = UID(header.text("SOPClassUID") or "").name
-    if any(placed in name for placed in _PLACED_CLASSES):
+    if any(placed in class_of(header) for placed in _PLACED_CLASSES):
         return True
     frames = header.items("PerFrameFunctionalGroupsSequence")
     return header.numbers("ImagePositionPatient", 3) is not None or (
@@ -127,7 +124,7 @@ def _is_called_localiser(header: Header) -> bool:
 
 
 def _is_secondary(header: Header) -> bool:
-    return "Secondary Capture" in UID(header.text("SOPClassUID") or "").name
+    return "Secondary Capture" in class_of(header)
 
 
 def _is_colour(header: Header) -> bool:

@@ -153,14 +153,13 @@ def spacing_of(header: Header) -> PictureSpacing | None:
 def _ultrasound_spacing(regions: tuple[Dataset, ...]) -> PictureSpacing | None:
     """Return the scale that all two-dimensional regions share (PS3.3 C.8.5.5)."""
     found = [deltas for deltas in map(_deltas, regions) if deltas is not None]
-    if not found or any(
+    if not found or any(  # NaN is close to nothing, not to itself either
         not math.isclose(a, b, rel_tol=_SAME_SCALE)
         for other in found
         for a, b in zip(found[0], other, strict=True)
     ):
         return None
-    row_mm, column_mm = found[0]
-    return None if math.isnan(row_mm) else PictureSpacing(row_mm, column_mm, "PhysicalDelta")
+    return PictureSpacing(*found[0], "PhysicalDelta")
 
 
 def _deltas(region: Dataset) -> tuple[float, float] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from pydicom import Dataset
@@ -174,9 +175,19 @@ class Plane:
         return unit
 
 
+@lru_cache(maxsize=256)
+def _name_of(uid: str) -> str:
+    return UID(uid).name
+
+
+def class_of(header: Header) -> str:
+    """Return the name of the SOP class, such as ``CT Image Storage`` (PS3.4 B.5)."""
+    return _name_of(header.text("SOPClassUID") or "")
+
+
 def is_image(header: Header) -> bool:
     """Return whether the instance is an image; SEG, SR, PR, RT Dose ... are called otherwise."""
-    return "Image Storage" in UID(header.text("SOPClassUID") or "").name
+    return "Image Storage" in class_of(header)
 
 
 def frames_of(header: Header) -> int:

@@ -29,7 +29,8 @@ def several(folder: Path, count: int, tell: Callable[[int, int, Dataset], None])
     for volume in range(count):
 
         def edit(k: int, ds: Dataset, volume: int = volume) -> None:
-            ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "1.2.3.4", "1.2.3.5"
+            ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2.3.3", "1.2.3.4"
+            ds.FrameOfReferenceUID = "1.2.3.5"
             ds.stored = ds.stored + 1000 * volume
             ds.InstanceNumber = 1 + k * count + volume
             tell(volume, k, ds)
