@@ -33,6 +33,7 @@ from dicom.errors import (
     RadloopError,
 )
 from dicom.relink import relink
+from dicom.seg import Form
 from dicom.study import Instance, Series, Study
 from dicom.volume import SeriesFacts, describe_series, read_grid
 from dicom.web import WebPeer
@@ -318,6 +319,7 @@ class Inference:
                     key=task.id,
                     series_number=self._series_number(task),
                     created=task.created_at.astimezone(),  # DICOM times are local (PS3.3 C.12.1)
+                    form=self._form(task.route),
                 )
             )
         with self._shown(task.job_id, "relink", task.id):
@@ -335,6 +337,11 @@ class Inference:
                 destinations=(ARCHIVE, *task.destinations),
             )
             return str(result.SOPInstanceUID)
+
+    def _form(self, route: str) -> Form:
+        """Return how the route of a task wants its segmentation; one that is gone, no matter."""
+        wanted = (r.segmentation_type for r in self._house.routes if r.name == route)
+        return Form(next(wanted, "auto"))
 
     def _series_number(self, task: TaskView) -> int:
         tasks = [other.id for other in self._house.jobs.job(task.job_id).tasks]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dicom.errors import InvalidSettings
+from dicom.seg import SegmentationType
 from dicom.volume import SeriesFacts
 
 Priority = Literal["stat", "high", "routine", "low"]
@@ -80,6 +81,8 @@ class Route:
         The output type, a name from `pipelines.outputs`.
     destinations : tuple of str
         Names of peers that get the result by C-STORE, after the clinical archive.
+    segmentation_type : str
+        Of a DICOM SEG, what its destinations can read; `auto`: binary for few segments.
     priority : str
         STAT goes before all that waits.
     collect : bool
@@ -91,6 +94,7 @@ class Route:
     bundle: str = ""
     output: str = "seg"
     destinations: tuple[str, ...] = ()
+    segmentation_type: SegmentationType = "auto"
     priority: Priority = "routine"
     collect: bool = False
 

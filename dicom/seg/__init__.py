@@ -6,7 +6,7 @@ and other programs write, onto the slices of the source series. :func:`check_seg
 the other.
 """
 
-from dicom.seg.form import Form, SegmentationType
+from dicom.seg.form import BY_CONTENT, Form, SegmentationType
 from dicom.seg.lattice import onto_grid
 from dicom.seg.masks import Crop, Masks
 from dicom.seg.read import DecodedSeg, check_seg, decode_seg
@@ -14,6 +14,7 @@ from dicom.seg.segments import Algorithm, Origin, ResultUids, Segment
 from dicom.seg.write import encode_seg, write_seg
 
 __all__ = [
+    "BY_CONTENT",
     "Algorithm",
     "Crop",
     "DecodedSeg",

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pydicom import Dataset
 
 from dicom.errors import InvalidSettings
+from dicom.seg import BY_CONTENT, Form
 from dicom.volume import Grid, Volume
 from models.bundle import Bundle
 from models.prediction import Answer, labels_of
@@ -44,6 +45,8 @@ class Made:
         For the new series.
     created : datetime
         When the task was made; not the clock, so that writing twice gives the same bytes.
+    form : Form
+        In which of its forms a Segmentation is written, as its destinations like it.
     """
 
     answer: Answer
@@ -52,6 +55,7 @@ class Made:
     key: str
     series_number: int
     created: datetime
+    form: Form = BY_CONTENT
 
     @property
     def labels_kji(self) -> npt.NDArray[np.uint8]:

@@ -38,6 +38,7 @@ def encode(made: Made) -> Encoded:
         series_description=f"AI: {bundle.name} {bundle.version}"[:64],
         content_label="AI_SEGMENTATION",
         created=made.created,
+        form=made.form,
     )
     check_seg(ds, voxels, made.source)
     return Encoded(ds=ds, summary=_millilitres(made))

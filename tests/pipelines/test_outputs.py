@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from dicom.errors import InvalidSettings
-from dicom.seg import decode_seg
+from dicom.seg import Form, decode_seg
 from dicom.volume import read_volume
 from models.bundle import read_bundle
 from models.prediction import Labels
@@ -61,3 +62,9 @@ def test_another_package_adds_an_output_by_entry_point(
 def test_an_unknown_output_is_a_setting_to_mend():
     with pytest.raises(InvalidSettings, match="seg"):
         get_output("hologram")
+
+
+def test_a_segmentation_has_the_form_that_its_route_asks_for(made: Made):
+    label_map = get_output("seg").encode(replace(made, form=Form("labelmap"))).ds
+    assert label_map.SegmentationType == "LABELMAP"
+    assert get_output("seg").encode(made).ds.SegmentationType == "BINARY"
