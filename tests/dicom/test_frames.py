@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gdcm
 import imagecodecs
+import jpeg_ls
 import numpy as np
 import pytest
 from openjpeg import decode as decode_by_openjpeg
@@ -194,23 +195,26 @@ def test_a_high_bit_above_the_stored_bits_is_shifted_down(tmp_path, signed):
     np.testing.assert_array_equal(read_frames([FrameSource(path)]), values)
 
 
-@pytest.mark.parametrize("syntax", COMPRESSED, ids=lambda syntax: syntax.name)
-def test_signed_values_keep_their_sign_through_a_codec_without_signs(tmp_path, syntax):
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("syntax", list(COMPRESSED)[:3], ids=lambda syntax: syntax.name)
+def test_signed_values_keep_their_sign_through_a_codec_without_signs(tmp_path, syntax, bits):
     values = ramp("i2", start=-400)
     stored = values.astype(np.uint16) & 0x0FFF  # the codestream itself is unsigned, of 12 bits
-    frame = (
-        imagecodecs.ljpeg_encode(stored[0], bitspersample=12)
-        if syntax == JPEGLosslessSV1
-        else imagecodecs.jpeg2k_encode(stored[0], level=0, reversible=True, bitspersample=12)
-        if syntax == JPEG2000Lossless
-        else compressed(stored[0], syntax)
-    )
+    frame = {
+        JPEGLosslessSV1: lambda: imagecodecs.ljpeg_encode(stored[0], bitspersample=12),
+        JPEG2000Lossless: lambda: imagecodecs.jpeg2k_encode(
+            stored[0], level=0, reversible=True, bitspersample=12
+        ),
+        JPEGLSLossless: lambda: jpeg_ls.encode_pixel_data(
+            stored.tobytes(), rows=4, columns=6, samples_per_pixel=1, bits_stored=12
+        ),
+    }[syntax]()
     path = written(
         tmp_path / "a.dcm",
         encapsulate([bytes(frame)]),
         syntax,
-        BitsStored=12,
-        HighBit=11,
+        BitsStored=bits,
+        HighBit=bits - 1,
         PixelRepresentation=1,
     )
     np.testing.assert_array_equal(read_frames([FrameSource(path)]), values)
@@ -331,6 +335,20 @@ def test_an_offset_table_that_points_nowhere_is_refused(tmp_path, offsets):
     content = content[:8] + np.array(offsets, "<u4").tobytes() + content[20:]
     path = written(tmp_path / "a.dcm", content, JPEGLSLossless, NumberOfFrames=3)
     with pytest.raises(errors.UnreadablePixels, match="offset table"):
+        all_frames(path)
+
+
+def test_an_offset_table_that_leaves_the_first_fragment_out_is_refused(tmp_path):
+    frames = [compressed(frame, JPEGLSLossless) for frame in ramp(frames=3)]
+    content = in_fragments(frames, table=True)
+    second_fragment = (40 + 8).to_bytes(4, "little")
+    path = written(
+        tmp_path / "a.dcm",
+        content[:8] + second_fragment + content[12:],
+        JPEGLSLossless,
+        NumberOfFrames=3,
+    )
+    with pytest.raises(errors.UnreadablePixels, match="out of order"):
         all_frames(path)
 
 

@@ -32,6 +32,18 @@ def test_rescaled_values_are_exact_in_int16_or_rounded_once(stored, slopes, inte
     np.testing.assert_array_equal(again, rescaled)
 
 
+@pytest.mark.parametrize(
+    ("ends", "kind"),
+    [((-(2**15), 2**15 - 1), "i2"), ((0, 2**15), "f4"), ((-(2**15) - 1, 0), "f4")],
+)
+@pytest.mark.parametrize("intercept", [0, -1024, 500])
+def test_the_ends_of_int16_are_its_ends(ends, kind, intercept):
+    stored = np.array(ends, np.int32).reshape(1, 2) - intercept
+    rescaled = rescale(stored, [1], [intercept])
+    assert rescaled.dtype == np.dtype(kind)
+    np.testing.assert_array_equal(rescaled, [ends])
+
+
 @pytest.mark.parametrize("slope", [0.0, float("nan"), float("inf")])
 def test_a_slope_that_loses_everything_is_refused(slope):
     with pytest.raises(errors.UnsupportedPixelFormat):

@@ -203,6 +203,20 @@ def test_values_come_as_texts_and_numbers_or_not_at_all(tmp_path, syntax):
     assert header.items("Modality") == ()
 
 
+@pytest.mark.parametrize("syntax", SYNTAXES[:3], ids=lambda syntax: syntax.name)
+@pytest.mark.parametrize("number", [0xE000, 0xE00D, 0xE0DD])
+def test_a_delimiter_where_none_belongs_means_what_it_means_to_pydicom(tmp_path, syntax, number):
+    path = made(tmp_path / "a.dcm", syntax)
+    order = "big" if syntax == ExplicitVRBigEndian else "little"
+    content = path.read_bytes()
+    place = content.index((0x0028).to_bytes(2, order) + (0x0030).to_bytes(2, order))
+    tag = (0xFFFE).to_bytes(2, order) + number.to_bytes(2, order)
+    path.write_bytes(content[:place] + tag + bytes(4) + content[place:])
+    expected = by_pydicom(path)
+    assert expected is not None
+    assert_same(read_header(path, KEYWORDS), expected)
+
+
 @pytest.mark.parametrize("text", ["nan", "inf", "1e400", "a", "", "1\\2", "0x10"])
 def test_a_number_is_finite_and_alone(tmp_path, text):
     ds = dcmread(made(tmp_path / "a.dcm"))
