@@ -1,0 +1,342 @@
+"""The gate: what lies right passes in every orientation; what is wrong in any way does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+
+from dicom.errors import WrongGeometry
+from dicom.gate import check_placed, check_sides, check_voxels
+from dicom.seg import Form, Masks, SegmentationType
+from dicom.study import Series
+from dicom.volume import Grid, Volume, read_grid, read_volume
+from tests.dicom.test_volume_geometry import AXIS_PLANES, letters
+from tests.enhanced import Frame, write_enhanced
+from tests.segmentations import encoded, segments_of, uids_of
+from tests.series import AXIAL, real_series, turned, write_series
+
+SHAPE = (9, 14, 16)
+SPACING = (4.0, 2.5, 2.25)
+NAMES = ("kidney_left", "kidney_right", "liver")
+
+
+def labels_of(volume: Volume | Grid) -> np.ndarray:
+    """Return labels without any symmetry, the left kidney on the patient's left."""
+    labels_kji = np.zeros(volume.shape_kji, np.uint8)
+    index = np.indices(volume.shape_kji).reshape(3, -1)
+    x = (volume.affine_lps @ np.vstack([index, np.ones(index.shape[1])]))[0]
+    x = x.reshape(volume.shape_kji)
+    k, j, i = volume.shape_kji
+    box = np.zeros(volume.shape_kji, bool)
+    box[1 : k - 1, j // 5 : j // 2, 1 : i - 3] = True
+    box[k // 2 : k // 2 + 2, j // 2 : j // 2 + 3, 2:5] = True
+    middle = float(np.median(x))
+    labels_kji[box & (x > middle + 3)] = 1
+    labels_kji[box & (x < middle - 3)] = 2
+    labels_kji[-1, -2:, -4:] = 3
+    return labels_kji
+
+
+def written(labels: np.ndarray | Masks, source: Grid | Volume, path: Path, **changed) -> Path:
+    ds = encoded(labels, source, segments_of(*NAMES), uids=uids_of(len(NAMES)), **changed)
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+def grid_of(source: Grid | Volume) -> Grid:
+    return source.source if isinstance(source, Volume) else source
+
+
+# --- what lies right ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("downwards", [False, True], ids=["up", "down"])
+@pytest.mark.parametrize("plane", AXIS_PLANES, ids=letters)
+def test_all_48_axis_orientations_pass(
+    tmp_path: Path, plane: tuple[np.ndarray, np.ndarray], downwards: bool
+) -> None:
+    order = range(SHAPE[0])[:: -1 if downwards else 1]
+    classic = write_series(tmp_path, plane=plane, shape_kji=SHAPE, spacing_kji=SPACING)
+    instances = tuple(classic.instances[index] for index in order)
+    enhanced = write_enhanced(
+        tmp_path / "enhanced",
+        plane=plane,
+        shape_kji=SHAPE,
+        spacing_kji=SPACING,
+        frames=[Frame(k) for k in order],
+    )
+    for series in (Series(classic.series_uid, "CT", instances), enhanced):
+        volume = read_volume(series)
+        check_voxels(volume)
+        labels_kji = labels_of(volume)
+        masks = Masks.of([labels_kji == number for number in (1, 2, 3)])
+        path = written(labels_kji, volume, tmp_path / "seg.dcm")
+        check_placed(path, labels_kji, grid_of(volume))
+        check_placed(path, masks, grid_of(volume))
+        check_sides(masks, segments_of(*NAMES), volume.affine_lps, volume)
+        mirrored = Masks.of([labels_kji == number for number in (2, 1, 3)])
+        with pytest.raises(WrongGeometry):
+            check_sides(mirrored, segments_of(*NAMES), volume.affine_lps)
+
+
+@pytest.mark.parametrize("angles", [(20.0, 0.0, 0.0), (10.0, -35.0, 5.0), (44.0, 44.0, 44.0)])
+def test_obliques_pass(tmp_path: Path, angles: tuple[float, float, float]) -> None:
+    series = write_series(
+        tmp_path, plane=turned(AXIAL, angles), shape_kji=SHAPE, spacing_kji=(1.3, 0.7, 2.9)
+    )
+    volume = read_volume(series)
+    check_voxels(volume)
+    labels_kji = labels_of(volume)
+    check_placed(written(labels_kji, volume, tmp_path / "s.dcm"), labels_kji, grid_of(volume))
+
+
+@pytest.mark.parametrize("slices", [1, 2, 600])
+def test_one_slice_and_six_hundred_pass(tmp_path: Path, slices: int) -> None:
+    series = write_series(tmp_path, shape_kji=(slices, 8, 9), spacing_kji=(0.5, 2, 2))
+    volume = read_volume(series)
+    check_voxels(volume)
+    labels_kji = np.zeros(volume.shape_kji, np.uint8)
+    labels_kji[: slices // 2 + 1, 2:5, 1:4] = 1
+    check_placed(written(labels_kji, volume, tmp_path / "s.dcm"), labels_kji, grid_of(volume))
+
+
+@pytest.mark.parametrize("kind", list(SegmentationType))
+def test_every_form_passes(tmp_path: Path, kind: SegmentationType) -> None:
+    volume = read_volume(write_series(tmp_path, shape_kji=SHAPE, spacing_kji=SPACING))
+    labels_kji = labels_of(volume)
+    path = written(labels_kji, volume, tmp_path / "s.dcm", form=Form(kind))
+    check_placed(path, labels_kji, grid_of(volume))
+
+
+def test_overlapping_segments_pass(tmp_path: Path) -> None:
+    volume = read_volume(write_series(tmp_path, shape_kji=SHAPE, spacing_kji=SPACING))
+    labels_kji = labels_of(volume)
+    masks = Masks.of([labels_kji > 0, labels_kji == 2, labels_kji == 3])
+    check_placed(written(masks, volume, tmp_path / "s.dcm"), masks, grid_of(volume))
+
+
+def test_the_names_of_the_archive_are_followed(tmp_path: Path) -> None:
+    volume = read_volume(write_series(tmp_path, shape_kji=SHAPE, spacing_kji=SPACING))
+    labels_kji = labels_of(volume)
+    path = written(labels_kji, volume, tmp_path / "s.dcm")
+    ds = dcmread(path)
+    names = {i.sop_instance_uid: f"1.2.3.{n}" for n, i in enumerate(volume.instances)}
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        image = group.DerivationImageSequence[0].SourceImageSequence[0]
+        image.ReferencedSOPInstanceUID = names[image.ReferencedSOPInstanceUID]
+    ds.save_as(path)
+    check_placed(path, labels_kji, grid_of(volume), names=names)
+    with pytest.raises(WrongGeometry):
+        check_placed(path, labels_kji, grid_of(volume))
+
+
+# --- what lies wrong ------------------------------------------------------------------------------
+
+
+def moved_by_a_slice(ds: Dataset) -> None:
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        position = group.PlanePositionSequence[0]
+        x, y, z = position.ImagePositionPatient
+        position.ImagePositionPatient = [x, y, float(z) + SPACING[0]]
+
+
+def moved_in_its_plane(ds: Dataset) -> None:
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        position = group.PlanePositionSequence[0]
+        x, y, z = position.ImagePositionPatient
+        position.ImagePositionPatient = [float(x) + SPACING[2], y, z]
+
+
+def in_reversed_order(ds: Dataset) -> None:
+    groups = list(ds.PerFrameFunctionalGroupsSequence)
+    places = [group.PlanePositionSequence for group in groups]
+    for group, place in zip(groups, places[::-1], strict=True):
+        group.PlanePositionSequence = place
+
+
+def with_other_spacing(ds: Dataset) -> None:
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    shared.PixelMeasuresSequence[0].PixelSpacing = [SPACING[1] * 1.02, SPACING[2]]
+
+
+def with_mirrored_rows(ds: Dataset) -> None:
+    orientation = ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
+    values = [float(v) for v in orientation.ImageOrientationPatient]
+    orientation.ImageOrientationPatient = [-v for v in values[:3]] + values[3:]
+
+
+def with_axes_exchanged(ds: Dataset) -> None:
+    orientation = ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
+    values = list(orientation.ImageOrientationPatient)
+    orientation.ImageOrientationPatient = values[3:] + values[:3]
+
+
+def referring_to_the_next_image(ds: Dataset) -> None:
+    uids = {
+        str(group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
+        for group in ds.PerFrameFunctionalGroupsSequence
+    }
+    order = sorted(uids)
+    following = dict(zip(order, order[1:] + order[:1], strict=True))
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        image = group.DerivationImageSequence[0].SourceImageSequence[0]
+        image.ReferencedSOPInstanceUID = following[str(image.ReferencedSOPInstanceUID)]
+
+
+def with_another_segment(ds: Dataset) -> None:
+    identified = ds.PerFrameFunctionalGroupsSequence[0].SegmentIdentificationSequence[0]
+    identified.ReferencedSegmentNumber = 3 - int(identified.ReferencedSegmentNumber)
+
+
+def without_a_place(ds: Dataset) -> None:
+    del ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+
+
+@pytest.mark.parametrize(
+    "corrupt",
+    [
+        moved_by_a_slice,
+        moved_in_its_plane,
+        in_reversed_order,
+        with_other_spacing,
+        with_mirrored_rows,
+        with_axes_exchanged,
+        referring_to_the_next_image,
+        with_another_segment,
+        without_a_place,
+    ],
+    ids=lambda corrupt: corrupt.__name__,
+)
+def test_an_object_that_was_corrupted_is_held_back(
+    tmp_path: Path, corrupt: Callable[[Dataset], None]
+) -> None:
+    volume = read_volume(write_series(tmp_path, shape_kji=SHAPE, spacing_kji=SPACING))
+    labels_kji = labels_of(volume)
+    path = written(labels_kji, volume, tmp_path / "s.dcm")
+    check_placed(path, labels_kji, grid_of(volume))
+    ds = dcmread(path)
+    corrupt(ds)
+    ds.save_as(path)
+    with pytest.raises(WrongGeometry):
+        check_placed(path, labels_kji, grid_of(volume))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("kind", list(SegmentationType))
+def test_a_flip_of_any_axis_is_held_back(tmp_path: Path, axis: int, kind: SegmentationType) -> None:
+    volume = read_volume(write_series(tmp_path, shape_kji=SHAPE, spacing_kji=SPACING))
+    labels_kji = labels_of(volume)
+    flipped = np.ascontiguousarray(np.flip(labels_kji, axis))
+    path = written(flipped, volume, tmp_path / "s.dcm", form=Form(kind))
+    with pytest.raises(WrongGeometry):
+        check_placed(path, labels_kji, grid_of(volume))
+
+
+def test_a_shift_by_one_voxel_and_a_missing_slice_are_held_back(tmp_path: Path) -> None:
+    volume = read_volume(write_series(tmp_path, shape_kji=SHAPE, spacing_kji=SPACING))
+    labels_kji = labels_of(volume)
+    less = labels_kji.copy()
+    less[-1] = 0
+    for wrong in (*(np.roll(labels_kji, 1, axis) for axis in range(3)), less):
+        path = written(wrong, volume, tmp_path / "s.dcm")
+        with pytest.raises(WrongGeometry):
+            check_placed(path, labels_kji, grid_of(volume))
+    one = labels_kji.copy()
+    one[3, 5, 5] = 3 - one[3, 5, 5]
+    with pytest.raises(WrongGeometry):
+        check_placed(written(one, volume, tmp_path / "s.dcm"), labels_kji, grid_of(volume))
+
+
+def test_slices_that_were_mixed_up_on_reading_are_seen(tmp_path: Path) -> None:
+    volume = read_volume(write_series(tmp_path, shape_kji=SHAPE, spacing_kji=SPACING))
+    check_voxels(volume)
+    for wrong in (
+        replace(volume, voxels_kji=np.ascontiguousarray(volume.voxels_kji[::-1])),
+        replace(volume, voxels_kji=np.ascontiguousarray(volume.voxels_kji[:, ::-1])),
+        replace(volume, voxels_kji=np.ascontiguousarray(volume.voxels_kji[:, :, ::-1])),
+        replace(volume, voxels_kji=volume.voxels_kji + np.int16(1)),
+        replace(
+            volume,
+            voxels_kji=np.ascontiguousarray(volume.voxels_kji[::-1]),
+            source=replace(volume.source, sources=volume.source.sources[::-1]),
+        ),
+    ):
+        with pytest.raises(WrongGeometry):
+            check_voxels(wrong)
+
+
+# --- sides ----------------------------------------------------------------------------------------
+
+
+def body(tmp_path: Path, *, cut: bool = False) -> Volume:
+    """Return a CT whose body is an ellipse that lies a little to the patient's left."""
+    series = write_series(tmp_path, shape_kji=(6, 40, 48), spacing_kji=(5, 8, 8))
+    volume = read_volume(series)
+    j, i = np.indices((40, 48))
+    inside = ((j - 20) / 15) ** 2 + ((i - 27) / (40 if cut else 15)) ** 2 < 1
+    voxels_kji = np.where(inside, 40, -1000).astype(np.int16)[None].repeat(6, axis=0)
+    return replace(volume, voxels_kji=voxels_kji)
+
+
+def at_column(column: int) -> Masks:
+    mask_kji = np.zeros((6, 40, 48), bool)
+    mask_kji[2:4, 18:22, column - 2 : column + 2] = True
+    return Masks.of([mask_kji])
+
+
+def test_a_single_structure_is_judged_by_the_middle_of_the_body(tmp_path: Path) -> None:
+    volume = body(tmp_path)
+    left, right = segments_of("kidney_left"), segments_of("kidney_right")
+    for column, segments in ((36, left), (18, right), (28, left), (26, right), (24, left)):
+        check_sides(at_column(column), segments, volume.affine_lps, volume)
+    for column, segments in ((18, left), (36, right)):
+        with pytest.raises(WrongGeometry):
+            check_sides(at_column(column), segments, volume.affine_lps, volume)
+
+
+def test_an_image_of_a_part_of_the_body_is_not_judged(tmp_path: Path) -> None:
+    volume = body(tmp_path, cut=True)
+    check_sides(at_column(18), segments_of("kidney_left"), volume.affine_lps, volume)
+    check_sides(at_column(18), segments_of("kidney_left"), volume.affine_lps)
+
+
+def test_a_few_voxels_and_structures_without_a_side_are_not_judged(tmp_path: Path) -> None:
+    volume = body(tmp_path)
+    check_sides(at_column(18), segments_of("liver"), volume.affine_lps, volume)
+    mask_kji = np.zeros((6, 40, 48), bool)
+    mask_kji[2, 18, 18:20] = True
+    check_sides(Masks.of([mask_kji]), segments_of("kidney_left"), volume.affine_lps, volume)
+
+
+# --- real series ----------------------------------------------------------------------------------
+
+
+def test_chaos_ct_passes_and_its_wrong_thickness_misleads_nobody(tmp_path: Path) -> None:
+    """Step 2.0 mm against SliceThickness 3.2, running downwards."""
+    series = real_series("ct/chaos_ct_set3/DICOM_anon.tar.xz", tmp_path)
+    volume = read_volume(series)
+    check_voxels(volume)
+    labels_kji = np.zeros(volume.shape_kji, np.uint8)
+    labels_kji[10:14, 200:260, 100:180] = 1
+    check_placed(written(labels_kji, volume, tmp_path / "s.dcm"), labels_kji, grid_of(volume))
+    wrong = np.roll(labels_kji, 1, axis=0)
+    with pytest.raises(WrongGeometry):
+        check_placed(written(wrong, volume, tmp_path / "s.dcm"), labels_kji, grid_of(volume))
+
+
+def test_a_real_sagittal_head_passes(tmp_path: Path) -> None:
+    series = real_series("mr/sag_anon_t1_dicom/dicom.tar.xz", tmp_path)
+    grid = read_grid(series)
+    check_voxels(read_volume(series))
+    labels_kji = np.zeros(grid.shape_kji, np.uint8)
+    labels_kji[40:44, 60:90, 100:120] = 1
+    check_placed(written(labels_kji, grid, tmp_path / "s.dcm"), labels_kji, grid)
+
+
+def test_the_plane_of_the_phantom_is_what_it_says() -> None:
+    assert np.allclose(np.cross(*AXIAL), (0, 0, 1))
