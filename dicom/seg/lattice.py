@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, TypeVar
 
 import numpy as np
@@ -27,7 +28,7 @@ STEP_TOLERANCE = 0.05
 SAME_PLACE_MM = 0.01
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Lattice:
     """A grid of voxels, and which image lies on which of its slices.
 
@@ -53,6 +54,38 @@ class Lattice:
         slices, rows, columns = self.shape_kji
         if slices * rows * columns > MOST_VOXELS:
             raise ImpossibleSize("the segmentation spans more voxels than any image has")
+
+    @cached_property
+    def images(self) -> frozenset[str]:
+        """Return the SOP instances that lie on it."""
+        return frozenset(uid for uid, _ in self.slices)
+
+    @cached_property
+    def axes(self) -> Floats:
+        """Return the steps along k, j and i, LPS in mm, as columns."""
+        if self.affine_lps is None:
+            raise ValueError("a lattice without a place in a patient has no axes")
+        return self.affine_lps[:3, :3]
+
+    @cached_property
+    def tolerance_mm(self) -> float:
+        """Return how far a voxel may lie from where it belongs."""
+        return SAME_PLACE_TOLERANCE * float(np.linalg.norm(self.axes, axis=0).min())
+
+    def index_of(self, point_lps: tuple[float, ...]) -> Floats:
+        """Return the exact index (k, j, i) of a point in LPS, mm."""
+        index: Floats = (self._inverse @ (*point_lps, 1.0))[:3]
+        return index
+
+    @cached_property
+    def _inverse(self) -> Floats:
+        try:
+            inverse: Floats = np.linalg.inv(
+                np.eye(4) if self.affine_lps is None else self.affine_lps
+            )
+        except np.linalg.LinAlgError:
+            raise OtherGrid("the grid is flat") from None
+        return inverse
 
     @property
     def own(self) -> bool:

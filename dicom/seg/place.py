@@ -8,19 +8,21 @@ is another grid, and is refused.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from dicom.errors import ForeignSegmentation, InvalidSegmentation, OtherGrid
-from dicom.seg.lattice import SAME_PLACE_TOLERANCE, Floats, Lattice, lattice_from
+from dicom.seg.lattice import Floats, Lattice, lattice_from
 from dicom.seg.parse import Item, Parsed, items_of, numbers_of, tag_of, text_of, walk, word_of
 
 Voxel = TypeVar("Voxel", bound=np.generic)
+Directions = tuple[tuple[float, ...] | None, tuple[float, ...] | None, float | None, float | None]
 
 
 _DERIVATION = tag_of("DerivationImageSequence")
@@ -94,10 +96,23 @@ class Groups:
 
     shared: Item
     frames: Sequence[Item]
+    _directions: dict[tuple[int, int], Directions] = field(default_factory=dict)
 
     def of(self, frame: Item, tag: int) -> list[Item]:
         """Return a functional group, which stands per frame or once for all (PS3.3 C.7.6.16)."""
         return items_of(frame, tag) or items_of(self.shared, tag)
+
+    def directions_of(self, orientation: Item, measures: Item) -> Directions:
+        """Return cosines, pixel spacing, step and thickness, which many frames have in common."""
+        key = (id(orientation), id(measures))
+        if key not in self._directions:
+            self._directions[key] = (
+                numbers_of(orientation, _ORIENTATION, 6),
+                numbers_of(measures, _SPACING, 2),
+                _length(measures, _STEP),
+                _length(measures, _THICKNESS),
+            )
+        return self._directions[key]
 
     def key(self, frame: Item) -> tuple[int, ...]:
         """Return what is the same for frames in one place; sequences that repeat are one object."""
@@ -200,37 +215,55 @@ def places_of(
         if lattice.shape_kji != (1, *matrix):
             raise OtherGrid("the slide has another size than the source")
         return list(_tiles(parsed, groups, matrix, shape_ji))
-    related = _is_related(parsed, lattice)
-    known: dict[tuple[int, ...], Place] = {}
-    return [
-        known.get(key)
-        or known.setdefault(key, _place_of(frame, groups, lattice, shape_ji, related))
-        for frame in groups.frames
-        for key in [groups.key(frame)]
-    ]
+    placer = _Placer(groups, lattice, shape_ji, related=_is_related(parsed, lattice))
+    return [placer.place_of(frame) for frame in groups.frames]
 
 
 # --- one frame ----------------------------------------------------------------------------------
 
 
-def _place_of(
-    frame: Item, groups: Groups, lattice: Lattice, shape_ji: tuple[int, int], related: bool
-) -> Place:
-    references = _references_of(frame, groups)
-    slices = _slices_of(references, lattice)
-    geometry = _geometry_of(frame, groups)
-    if geometry is None or lattice.affine_lps is None:
-        if len(slices) != 1:
-            raise InvalidSegmentation("a frame says neither its source image nor its position")
-        if shape_ji != lattice.shape_kji[1:]:
-            raise OtherGrid("frames of another size than the source's slices")
-        return _whole(next(iter(slices)), shape_ji)
-    if not references and not related:
-        raise ForeignSegmentation("the segmentation refers to nothing that the series holds")
-    place = _place_at(geometry, lattice, lattice.affine_lps, shape_ji)
-    if len(slices) == 1 and isinstance(place.index[0], int) and place.index[0] not in slices:
-        raise OtherGrid("a frame lies on another slice than the image that it refers to")
-    return place
+class _Placer:
+    """Places frames; what many of them share is worked out once."""
+
+    def __init__(
+        self, groups: Groups, lattice: Lattice, shape_ji: tuple[int, int], *, related: bool
+    ) -> None:
+        self._groups = groups
+        self._lattice = lattice
+        self._shape_ji = shape_ji
+        self._related = related
+        self._places: dict[tuple[int, ...], Place] = {}
+        self._facings: dict[tuple[tuple[float, ...], tuple[float, ...]], _Facing] = {}
+
+    def place_of(self, frame: Item) -> Place:
+        key = self._groups.key(frame)
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = self._new_place(frame)
+        return place
+
+    def _new_place(self, frame: Item) -> Place:
+        references = _references_of(frame, self._groups)
+        slices = _slices_of(references, self._lattice)
+        geometry = _geometry_of(frame, self._groups)
+        if geometry is None or self._lattice.affine_lps is None:
+            if len(slices) != 1:
+                raise InvalidSegmentation("a frame says neither its source image nor its position")
+            if self._shape_ji != self._lattice.shape_kji[1:]:
+                raise OtherGrid("frames of another size than the source's slices")
+            return _whole(next(iter(slices)), self._shape_ji)
+        if not references and not self._related:
+            raise ForeignSegmentation("the segmentation refers to nothing that the series holds")
+        directions = (geometry.cosines, geometry.spacing)
+        facing = self._facings.get(directions)
+        if facing is None:
+            facing = _facing(geometry, self._lattice.affine_lps, self._shape_ji)
+            self._facings[directions] = facing
+        place = _place_at(geometry.origin, facing, self._lattice, self._shape_ji)
+        k = place.index[0]
+        if len(slices) == 1 and isinstance(k, int) and k not in slices:
+            raise OtherGrid("a frame lies on another slice than the image that it refers to")
+        return place
 
 
 def _references_of(frame: Item, groups: Groups) -> list[tuple[str, int]]:
@@ -253,8 +286,7 @@ def _slices_of(references: list[tuple[str, int]], lattice: Lattice) -> set[int]:
             if each in lattice.slices:
                 slices.add(lattice.slices[each])
                 break
-    held = {uid for uid, _ in lattice.slices}
-    if references and not any(uid in held for uid, _ in references):
+    if references and not any(uid in lattice.images for uid, _ in references):
         raise ForeignSegmentation("the segmentation refers to images that the series lacks")
     return slices
 
@@ -279,11 +311,9 @@ def _geometry_of(frame: Item, groups: Groups) -> Geometry | None:
     if not (positions and orientations and measures):
         return None
     origin = numbers_of(positions[0], _POSITION, 3)
-    cosines = numbers_of(orientations[0], _ORIENTATION, 6)
-    spacing = numbers_of(measures[0], _SPACING, 2)
+    cosines, spacing, step, thickness = groups.directions_of(orientations[0], measures[0])
     if origin is None or cosines is None or spacing is None or min(spacing) <= 0:
         raise InvalidSegmentation("position, orientation or pixel spacing of a frame is impossible")
-    step, thickness = (_length(measures[0], tag) for tag in (_STEP, _THICKNESS))
     return Geometry(origin, cosines, spacing, step, thickness)
 
 
@@ -292,44 +322,65 @@ def _length(item: Item, tag: int) -> float | None:
     return numbers[0] if numbers and numbers[0] > 0 else None
 
 
-def _place_at(
-    geometry: Geometry, lattice: Lattice, affine_lps: Floats, shape_ji: tuple[int, int]
-) -> Place:
-    """Return the voxels of the source that lie where a frame's voxels lie."""
-    rows, columns = shape_ji
+@dataclass(frozen=True, slots=True, eq=False)
+class _Facing:
+    """How frames of one direction and spacing lie on the lattice; the same for most of them.
+
+    Parameters
+    ----------
+    axes, signs : tuple of int
+        Of the lattice: which axis rows run along and which columns, forwards or backwards.
+    off : ndarray, shape (3, 3)
+        By how much a frame's corners miss the lattice when its first voxel does not; in steps.
+    """
+
+    axes: tuple[int, int]
+    signs: tuple[int, int]
+    off: Floats
+
+
+def _facing(geometry: Geometry, affine_lps: Floats, shape_ji: tuple[int, int]) -> _Facing:
     cosines = np.array(geometry.cosines)
-    origin = np.array(geometry.origin)
-    down = cosines[3:] * geometry.spacing[0] * (rows - 1)
-    right = cosines[:3] * geometry.spacing[1] * (columns - 1)
-    corners = np.array([origin, origin + down, origin + right])
-    axes = affine_lps[:3, :3]
+    steps_mm = np.array(
+        [cosines[3:] * geometry.spacing[0], cosines[:3] * geometry.spacing[1]], np.float64
+    )
     try:
-        exact = np.linalg.solve(axes, (corners - affine_lps[:3, 3]).T).T
-        steps = np.linalg.solve(axes, np.array([cosines[3:], cosines[:3]]).T).T
+        steps = np.linalg.solve(affine_lps[:3, :3], steps_mm.T).T
     except np.linalg.LinAlgError:
         raise OtherGrid("the grid is flat") from None
-    index = np.rint(exact)
-    off = float(np.linalg.norm((exact - index) @ axes.T, axis=1).max())
-    if off > SAME_PLACE_TOLERANCE * float(np.linalg.norm(axes, axis=0).min()):
-        raise OtherGrid(f"a frame lies {off:.2f} mm off the voxels of its source")
-    down_axis, right_axis = (int(np.abs(step).argmax()) for step in steps)
-    signs = int(np.sign(steps[0, down_axis])), int(np.sign(steps[1, right_axis]))
-    expected = np.zeros((2, 3))
-    expected[0, down_axis] = signs[0] * (rows - 1)
-    expected[1, right_axis] = signs[1] * (columns - 1)
-    if down_axis == right_axis or not np.array_equal(index[1:] - index[0], expected):
+    down, right = (int(np.abs(step).argmax()) for step in steps)
+    signs = int(np.sign(steps[0, down])), int(np.sign(steps[1, right]))
+    off = np.zeros((3, 3))
+    off[1:] = steps * (np.array(shape_ji) - 1)[:, None]
+    off[1, down] -= signs[0] * (shape_ji[0] - 1)
+    off[2, right] -= signs[1] * (shape_ji[1] - 1)
+    if down == right or np.abs(off).max() >= 1:
         raise OtherGrid("the frames have another spacing or direction than the source")
-    first = [int(value) for value in index[0]]
+    return _Facing((down, right), signs, off)
+
+
+def _place_at(
+    origin: tuple[float, ...], facing: _Facing, lattice: Lattice, shape_ji: tuple[int, int]
+) -> Place:
+    """Return the voxels of the source that lie where a frame's voxels lie."""
+    exact = lattice.index_of(origin)
+    index = np.rint(exact)
+    off_mm = ((exact - index) + facing.off) @ lattice.axes.T
+    off = math.sqrt(float((off_mm * off_mm).sum(axis=1).max()))
+    if off > lattice.tolerance_mm:
+        raise OtherGrid(f"a frame lies {off:.2f} mm off the voxels of its source")
+    first = [int(value) for value in index]
+    down, right = facing.axes
     part: list[int | slice] = list(first)
-    part[down_axis] = _run(first[down_axis], signs[0], rows, lattice.shape_kji[down_axis])
-    part[right_axis] = _run(first[right_axis], signs[1], columns, lattice.shape_kji[right_axis])
-    third = 3 - down_axis - right_axis
+    part[down] = _run(first[down], facing.signs[0], shape_ji[0], lattice.shape_kji[down])
+    part[right] = _run(first[right], facing.signs[1], shape_ji[1], lattice.shape_kji[right])
+    third = 3 - down - right
     if not 0 <= first[third] < lattice.shape_kji[third]:
         raise OtherGrid("a frame lies outside the source series")
-    whole = (down_axis, right_axis, *signs) == (1, 2, 1, 1) and shape_ji == lattice.shape_kji[1:]
-    if whole:
+    straight = (facing.axes, facing.signs) == ((1, 2), (1, 1))
+    if straight and shape_ji == lattice.shape_kji[1:]:
         return _whole(first[0], shape_ji)
-    return Place((part[0], part[1], part[2]), down_axis > right_axis, None, shape_ji)
+    return Place((part[0], part[1], part[2]), down > right, None, shape_ji)
 
 
 def _run(first: int, sign: int, count: int, size: int) -> slice:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from typing import BinaryIO, Final
 
 import numpy as np
@@ -34,7 +35,7 @@ _NATIVE: Final = frozenset({ExplicitVRLittleEndian, ImplicitVRLittleEndian})
 _ITEM: Final = struct.Struct("<HHL")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stored:
     """Where each frame is, and how it is coded.
 
@@ -124,12 +125,14 @@ class Stored:
         data = file.read(length)
         if len(data) < length:
             raise UnreadablePixels("the segmentation was cut off while it was read")
-        decode = decoder_of(UID(self.parsed.syntax))
+        decode = decoder_of(self.form.transfer_syntax)
         if decode is None:
             raise UnsupportedTransferSyntax("no decoder reads the segmentation")
-        return decode(data, self._format(), place)
+        return decode(data, self.form, place)
 
-    def _format(self) -> PixelFormat:
+    @cached_property
+    def form(self) -> PixelFormat:
+        """What the decoders have to know of each frame."""
         return PixelFormat(
             rows=self.rows,
             columns=self.columns,
