@@ -18,7 +18,7 @@ from pydicom import dcmread
 from dicom.errors import InputError
 from dicom.folder import read_folder
 from dicom.study import Series
-from dicom.volume import Kind, read_pictures, read_volume
+from dicom.volume import Kind, describe_series, read_pictures, read_volume
 from dicom.volume.report import SeriesReport, report_series
 from tests.dicom.test_volume_geometry import assert_same_place, by_simpleitk
 from tests.series import DATA, real_series
@@ -191,6 +191,52 @@ def assert_as_pydicom(name: str, found: np.ndarray, path: Path, frame: int) -> b
         stored = stored * float(slope) + float(intercept)
     np.testing.assert_allclose(found, stored, rtol=1e-6, err_msg=name)
     return True
+
+
+@pytest.mark.parametrize("size", ["24x38x3", "23x38x3"])
+def test_a_series_and_its_legacy_converted_frames_are_one(
+    corpus: dict[str, Series], size: str
+) -> None:
+    folder = f"dcmqi_BSD3/segmentations/{size}"
+    classic = read_volume(corpus[f"{folder}/image/IMG0001.dcm"])
+    enhanced = read_volume(corpus[f"{folder}/multiframe/mf.dcm"])
+    np.testing.assert_allclose(enhanced.affine_lps, classic.affine_lps, atol=1e-6)
+    np.testing.assert_array_equal(enhanced.voxels_kji, classic.voxels_kji)
+
+
+@pytest.mark.parametrize(
+    ("archive", "shape", "spacing", "orientation"),
+    [
+        # 2.0 mm apart, though SliceThickness says 3.2; z falls with InstanceNumber
+        ("ct/chaos_ct_set3/DICOM_anon.tar.xz", (78, 512, 512), (2.0, 0.7266, 0.7266), "axial"),
+        ("mr/sag_anon_t1_dicom/dicom.tar.xz", (192, 256, 256), (0.9, 0.8594, 0.8594), "sagittal"),
+        ("mr/fruit_ge_t1_dicom/dicom.tar.gz", (196, 256, 256), (1.2, 1.0547, 1.0547), "sagittal"),
+    ],
+    ids=["CHAOS", "head", "fruit"],
+)
+def test_whole_real_series_lie_where_simpleitk_has_them(
+    tmp_path: Path,
+    archive: str,
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    orientation: str,
+) -> None:
+    series = real_series(archive, tmp_path)
+    volume = read_volume(series)
+    assert volume.shape_kji == shape
+    np.testing.assert_allclose(volume.spacing_kji, spacing, atol=1e-4)
+    facts = describe_series(series)
+    assert (facts.orientation, facts.kind) == (orientation, "slices")
+    assert facts.contrast_agent == ("chaos" in archive)
+    assert volume.unit == ("HU" if "chaos" in archive else "")
+
+    voxels, affine = by_simpleitk(series, volume.instances[0].path.parent)
+    to_theirs = np.linalg.solve(affine, volume.affine_lps)
+    if to_theirs[0, 0] < 0:  # theirs run the other way
+        voxels, to_theirs = voxels[::-1], to_theirs * [[-1], [1], [1], [1]]
+        to_theirs[0, 3] += len(voxels) - 1
+    np.testing.assert_allclose(to_theirs, np.eye(4), atol=1e-2)
+    np.testing.assert_array_equal(volume.voxels_kji, voxels)
 
 
 @pytest.mark.parametrize("patient", ["STS_008", "STS_042"])

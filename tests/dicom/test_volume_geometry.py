@@ -200,3 +200,27 @@ def test_frames_that_are_not_described_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(MultiFrame):
         read_volume(write_enhanced(tmp_path, shape_kji=SHAPE, edit=short))
+
+
+def test_a_volume_may_lie_in_several_enhanced_instances(tmp_path: Path) -> None:
+    halves = [
+        write_enhanced(
+            tmp_path,
+            name=name,
+            shape_kji=SHAPE,
+            spacing_kji=SPACING,
+            frames=[Frame(k) for k in slices],
+            edit=same_series,
+        )
+        for name, slices in (("upper", range(5, 9)), ("lower", range(5)))
+    ]
+    instances = tuple(instance for half in halves for instance in half.instances)
+    volume = read_volume(Series("1.2.3.4", "CT", instances))
+    expected = grid_affine(AXIAL, SHAPE, SPACING)
+    np.testing.assert_array_equal(volume.voxels_kji, picture_on(expected, SHAPE))
+    assert volume.instances == (instances[1],) * 5 + (instances[0],) * 4
+    assert [source.frame_number for source in volume.sources] == [1, 2, 3, 4, 5, 1, 2, 3, 4]
+
+
+def same_series(ds: Dataset) -> None:
+    ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "1.2.3.4", "1.2.3.5"
