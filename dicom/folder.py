@@ -6,13 +6,17 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
-
 from dicom.errors import NotDicom
+from dicom.header import read_header
 from dicom.study import Instance, Series, Study
 
-_TAGS = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Modality"]
+_KEYWORDS = (
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "SOPClassUID",
+    "Modality",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,16 @@ def read_folder(folder: Path) -> Folder:
         if not path.is_file():
             continue
         try:
-            ds = dcmread(path, specific_tags=_TAGS, stop_before_pixels=True)
-            study, series = str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID)
-            instance = Instance(str(ds.SOPInstanceUID), str(ds.SOPClassUID), path)
-        except (InvalidDicomError, AttributeError, EOFError):
+            header = read_header(path, _KEYWORDS)
+        except NotDicom:
             passed_over += 1
             continue
-        found[study][series, str(ds.get("Modality", ""))].append(instance)
+        study, series, sop_instance, sop_class, modality = map(header.text, _KEYWORDS)
+        if not (study and series and sop_instance and sop_class):
+            passed_over += 1
+            continue
+        instance = Instance(sop_instance, sop_class, path)
+        found[study][series, modality or ""].append(instance)
     if not found:
         raise NotDicom("there is no DICOM file")
     studies = tuple(
