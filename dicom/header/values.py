@@ -129,6 +129,14 @@ class Header:
 
     def whole(self, keyword: str) -> int | None:
         """Return one whole number, None where there is none."""
+        element = self._element(keyword)
+        if (
+            isinstance(element, RawDataElement)
+            and element.VR == "US"
+            and len(element.value or b"") == 2
+        ):
+            order: Literal["little", "big"] = "little" if element.is_little_endian else "big"
+            return int.from_bytes(element.value, order)
         number = self.number(keyword)
         return int(number) if number is not None and number.is_integer() else None
 
