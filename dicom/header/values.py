@@ -130,13 +130,10 @@ class Header:
     def whole(self, keyword: str) -> int | None:
         """Return one whole number, None where there is none."""
         element = self._element(keyword)
-        if (
-            isinstance(element, RawDataElement)
-            and element.VR == "US"
-            and len(element.value or b"") == 2
-        ):
-            order: Literal["little", "big"] = "little" if element.is_little_endian else "big"
-            return int.from_bytes(element.value, order)
+        if isinstance(element, RawDataElement) and element.VR == "US":  # what is asked most
+            content: bytes = element.value or b""
+            if len(content) == 2:
+                return int.from_bytes(content, "little" if element.is_little_endian else "big")
         number = self.number(keyword)
         return int(number) if number is not None and number.is_integer() else None
 
