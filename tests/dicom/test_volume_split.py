@@ -174,6 +174,16 @@ def test_a_series_of_one_volume_has_one_without_a_name(tmp_path: Path) -> None:
     assert named.volume.shape_kji[0] == 12
 
 
+def test_what_varies_with_the_slice_alone_parts_no_volume(tmp_path: Path) -> None:
+    def interleaved(volume: int, k: int, ds: Dataset) -> None:
+        ds.FlipAngle = ["10", "20"][k % 2]
+        positions_in_time(volume, k, ds)
+
+    volumes = read_volumes(several(tmp_path, 2, interleaved))
+    assert [named.name for named in volumes] == ["time 1", "time 2"]
+    assert volumes[1].volume.shape_kji == SHAPE
+
+
 def test_a_volume_that_lacks_a_slice_is_said_to_lack_it(tmp_path: Path) -> None:
     series = several(tmp_path, 2, echoes)
     short = Series(series.series_uid, "MR", series.instances[:6] + series.instances[7:])
