@@ -18,6 +18,7 @@ from models.prediction import Answer, Box, Boxes, Classes, Floats, Instances, La
 from models.tasks import Classification, Detection, InstanceSegmentation, Segmentation, Task
 from models.tensors import back_to_kji, plain
 
+_UINT8 = 255
 _MOST_INSTANCES = int(np.iinfo(np.uint16).max)
 _BOX_NAMES = (("box", "boxes"), ("label", "labels"), ("label_scores", "scores"))
 
@@ -194,7 +195,8 @@ def _labels(
         return _uint8(look_up[index_ijk])
     if channels == 1 and 0 in numbers and len(numbers) > 1:
         index_ijk = _whole_numbers(answer_cijk[0], len(numbers))
-        return _uint8(np.array(numbers, dtype=np.uint8)[index_ijk])
+        same = numbers == tuple(range(len(numbers)))
+        return _uint8(index_ijk if same else np.array(numbers, dtype=np.uint8)[index_ijk])
     foreground = tuple(number for number in numbers if number != 0)
     if channels == len(foreground) < len(numbers):  # the background's channel was cut off
         numbers = foreground
@@ -245,14 +247,17 @@ def _numbered(answer_cijk: torch.Tensor) -> NDArray[np.int64]:
     return back_to_kji(_whole_numbers(answer_cijk[0], None)).astype(np.int64, copy=False)
 
 
-def _uint8(labels_ijk: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _uint8(labels_ijk: NDArray[np.integer]) -> NDArray[np.uint8]:
     return back_to_kji(labels_ijk).astype(np.uint8, copy=False)
 
 
-def _whole_numbers(index_ijk: torch.Tensor, channels: int | None) -> NDArray[np.int64]:
-    rounded_ijk = index_ijk.round()
-    if not torch.equal(rounded_ijk, index_ijk):
-        raise InvalidBundle("postprocessing interpolates between labels (see nearest_interp)")
-    if rounded_ijk.min() < 0 or (channels is not None and rounded_ijk.max() >= channels):
+def _whole_numbers(index_ijk: torch.Tensor, channels: int | None) -> NDArray[np.integer]:
+    """Return a map of whole numbers as such, in as few bytes as hold them."""
+    given: NDArray[Any] = index_ijk.cpu().numpy()  # whose ends are found quicker than torch's
+    high = given.max()
+    if given.min() < 0 or (channels is not None and high >= channels):
         raise InvalidBundle(f"postprocessing gives labels outside of 0 to {(channels or 1) - 1}")
-    return rounded_ijk.long().cpu().numpy()
+    whole: NDArray[np.integer] = given.astype(np.uint8 if high <= _UINT8 else np.int64, copy=False)
+    if given.dtype.kind == "f" and not np.array_equal(whole, given):
+        raise InvalidBundle("postprocessing interpolates between labels (see nearest_interp)")
+    return whole

@@ -14,6 +14,10 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import torch
 from monai.bundle.config_parser import ConfigParser
+from monai.transforms.compose import Compose
+from monai.transforms.post.dictionary import AsDiscreted
+from monai.transforms.spatial.array import Spacing
+from monai.transforms.spatial.dictionary import Spacingd
 
 from dicom.errors import InvalidBundle, MissingDevice
 from models.allowed import (
@@ -45,6 +49,9 @@ class Parts:
     ----------
     preprocess, postprocess : callable
         From and to a dictionary of images; postprocess is None where the bundle has none.
+    threshold : float or None
+        What the postprocessing ended with, and the predictor does instead: from there on, a voxel
+        is in the segment. It saves two copies of the whole source grid in float32.
     inferer : callable, or None
         Lays the network over an image; None for a detection with a `detector`.
     detector : Module, or None
@@ -57,6 +64,7 @@ class Parts:
 
     preprocess: Transform
     postprocess: Transform | None
+    threshold: float | None
     inferer: Inferer | None
     detector: torch.nn.Module | None
     network: torch.nn.Module
@@ -80,11 +88,11 @@ def build(bundle: Bundle, device: torch.device) -> Parts:
         parser = _parser(bundle, device)
         network = _network(bundle, parser, device)
         detector = _detector(bundle, parser, device) if "detector" in parser else None
+        postprocess, threshold = _postprocess(bundle, parser)
         return Parts(
             preprocess=cast(Transform, _part(bundle, parser, "preprocessing")),
-            postprocess=cast(Transform, _part(bundle, parser, "postprocessing"))
-            if "postprocessing" in parser
-            else None,
+            postprocess=postprocess,
+            threshold=threshold,
             inferer=cast(Inferer, _part(bundle, parser, "inferer"))
             if "inferer" in parser
             else None,
@@ -92,6 +100,20 @@ def build(bundle: Bundle, device: torch.device) -> Parts:
             network=network,
             own_code=own_code,
         )
+
+
+def _postprocess(bundle: Bundle, parser: ConfigParser) -> tuple[Transform | None, float | None]:
+    """Return the postprocessing without a threshold at its end, and the threshold."""
+    if "postprocessing" not in parser:
+        return None, None
+    whole = _part(bundle, parser, "postprocessing")
+    steps = list(whole.transforms) if isinstance(whole, Compose) else []
+    last = steps[-1] if steps else None
+    if isinstance(last, AsDiscreted) and tuple(last.keys) == (bundle.output_name,):
+        others = (*last.argmax, *last.to_onehot, *last.rounding, last.converter.argmax)
+        if not any(others) and last.threshold[0] is not None:
+            return cast(Transform, Compose(steps[:-1])), float(last.threshold[0])
+    return cast(Transform, whole), None
 
 
 def device_of(wish: str) -> torch.device:
@@ -146,7 +168,12 @@ def _with_classes(value: Json, own_code: bool) -> object:
         return {key: _with_classes(item, own_code) for key, item in value.items()}
     found = find_class(str(value["_target_"]), own_code=own_code)
     given = {key: _with_classes(item, own_code) for key, item in value.items() if key != "_target_"}
-    return {"_target_": found, **pretrained_arguments(found), **given}
+    return {"_target_": found, **pretrained_arguments(found), **_single(found), **given}
+
+
+def _single(found: type) -> dict[str, Any]:
+    """Return what makes resampling work in float32: MONAI's default takes twice the memory."""
+    return {"dtype": torch.float32} if found in (Spacing, Spacingd) else {}
 
 
 def _feature_extractor(*arguments: Any, **named: Any) -> torch.nn.Module:  # noqa: ANN401

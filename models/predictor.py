@@ -36,6 +36,7 @@ from models.prediction import (
 )
 from models.registry import Registry
 from models.running import Watch, Watched
+from models.separable import quick_resampling
 from models.tasks import Classification, Detection, InstanceSegmentation
 from models.tensors import (
     on_source_grid,
@@ -157,7 +158,7 @@ class Predictor:
         """
         begun = time.perf_counter()
         watch = Watch(self.device, progress, canceled)
-        with torch.inference_mode(), memory_errors(), self._parts.at_hand():
+        with torch.inference_mode(), memory_errors(), self._parts.at_hand(), quick_resampling():
             answer = self._answer(self._placed(images), watch)
         watch.part(0.0, 1.0)
         watch.tell(1.0)
@@ -380,12 +381,17 @@ class Predictor:
             if isinstance(task, InstanceSegmentation):
                 main = task.map_name or self.bundle.output_name
                 kinds = task.kinds_name
+                numbered = _volume(on_source_grid(left[main], source, spatial))
+                if self._parts.threshold is not None:
+                    numbered = (numbered >= self._parts.threshold).view(torch.uint8)
                 return answers.instances(
                     task,
-                    _volume(on_source_grid(left[main], source, spatial)),
+                    numbered,
                     _volume(on_source_grid(left[kinds], source, spatial)) if kinds else None,
                 )
             answer = _volume(on_source_grid(left[self.bundle.output_name], source, spatial))
+            if self._parts.threshold is not None:
+                answer = (answer >= self._parts.threshold).view(torch.uint8)
             return answers.segmented(task, answer)
         except KeyError as error:
             raise self._wrong(f"postprocessing leaves no {error}") from None

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dicom.errors import InvalidBundle
 from models.prediction import Floats, Image
 
+_SHARED = frozenset(np.dtype(kind) for kind in ("u1", "i1", "i2", "i4", "f4", "f8"))
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -69,11 +70,19 @@ def _grey(image: Image) -> torch.Tensor:
     if image.is_colour:  # ITU-R BT.601, as PS3.3 C.7.6.3.1.2 has luminance
         weights = np.array([0.299, 0.587, 0.114], dtype=np.float32)
         return torch.from_numpy(image.voxels.astype(np.float32) @ weights)
-    return torch.from_numpy(np.ascontiguousarray(image.voxels, dtype=np.float32))
+    return _floats(image)
+
+
+def _floats(image: Image) -> torch.Tensor:
+    """Return an image's voxels as float32, in memory of its own."""
+    voxels = image.voxels
+    if voxels.dtype not in _SHARED or not voxels.flags.writeable or min(voxels.strides) < 0:
+        return torch.from_numpy(voxels.astype(np.float32))
+    return torch.from_numpy(voxels).to(torch.float32, copy=True)  # by all threads
 
 
 def _coloured(image: Image) -> torch.Tensor:
-    voxels = torch.from_numpy(np.ascontiguousarray(image.voxels, dtype=np.float32))
+    voxels = _floats(image)
     return voxels if image.is_colour else voxels[..., None].expand(*voxels.shape, 3)
 
 

@@ -520,3 +520,29 @@ def test_a_gpu_gives_the_same_labels_on_the_same_grid(tmp_path: Path) -> None:
     on_gpu = Predictor(bundle, device="cuda:0").predict(intensity(points), affine_lps)
     assert on_gpu.device == "cuda:0"
     assert (on_gpu.labels_kji == on_cpu.labels_kji).mean() > 0.999
+
+
+# grids on which no voxel of one lies half-way between two of the other: a mask's 0.5 is a toss-up
+@pytest.mark.parametrize("spacing_kji", [(2.1, 1.5, 1.2), (1.4, 2.8, 2.1)])
+def test_the_quick_road_gives_the_labels_of_monais_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spacing_kji: tuple[float, float, float]
+) -> None:
+    from contextlib import nullcontext
+
+    import models.predictor
+
+    configuration = inference(spacing_mm=2.0)
+    configuration["postprocessing"]["transforms"].insert(
+        -1, {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}
+    )
+    del configuration["postprocessing"]["transforms"][1]  # the mask comes back interpolated
+    configuration["postprocessing"]["transforms"].insert(0, ARGMAX)
+    root = write_bundle(tmp_path, "mask", metadata(), configuration, threshold_state(THRESHOLD))
+    points, affine_lps = grid(np.eye(3), spacing_kji)
+    quick = Predictor(read_bundle(root), device="cpu")
+    assert quick._parts.threshold == 0.5
+    labels = quick.predict(intensity(points), affine_lps).labels_kji
+    monkeypatch.setattr(models.predictor, "quick_resampling", nullcontext)
+    expected = quick.predict(intensity(points), affine_lps).labels_kji
+    assert 0.01 < expected.mean() < 0.5
+    assert (labels == expected).mean() > 0.9995
