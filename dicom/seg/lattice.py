@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dicom.errors import ImpossibleSize, OtherGrid
-from dicom.volume import Grid
+from dicom.errors import ImpossibleSize, InvalidSegmentation, OtherGrid
+from dicom.volume import Grid, Picture, Volume
 
 Floats = npt.NDArray[np.float64]
 Voxel = TypeVar("Voxel", bound=np.generic)
@@ -79,10 +79,9 @@ class Lattice:
 
     @cached_property
     def _inverse(self) -> Floats:
+        affine_lps = np.eye(4) if self.affine_lps is None else self.affine_lps
         try:
-            inverse: Floats = np.linalg.inv(
-                np.eye(4) if self.affine_lps is None else self.affine_lps
-            )
+            inverse = np.linalg.inv(affine_lps).astype(np.float64, copy=False)
         except np.linalg.LinAlgError:
             raise OtherGrid("the grid is flat") from None
         return inverse
@@ -93,6 +92,36 @@ class Lattice:
         return not self.series_uid
 
 
+Source = Grid | Volume | Picture
+"""What a Segmentation is made on: slices in a patient, or one picture without a place in one."""
+
+
+def grid_of(source: Source) -> Grid:
+    """Return where the images themselves lie, whatever was mended to make a volume of them.
+
+    A picture becomes a grid of one slice without a frame of reference.
+
+    Raises
+    ------
+    InvalidSegmentation
+        When it is a film: its frames have no place by which a Segmentation could tell them apart.
+    """
+    if isinstance(source, Volume):
+        return source.source
+    if isinstance(source, Grid):
+        return source
+    if len(source.sources) > 1:
+        raise InvalidSegmentation("a film of several frames without a place cannot be segmented")
+    return Grid(
+        shape_kji=source.shape_fji,
+        affine_lps=source.affine_image,
+        sources=source.sources,
+        series_uid=source.series_uid,
+        frame_of_reference_uid="",
+        modality=source.modality,
+    )
+
+
 def lattice_of(source: Grid) -> Lattice:
     """Return the grid of a source series."""
     slices = {
@@ -101,7 +130,7 @@ def lattice_of(source: Grid) -> Lattice:
     }
     return Lattice(
         shape_kji=source.shape_kji,
-        affine_lps=source.affine_lps,
+        affine_lps=source.affine_lps if source.frame_of_reference_uid else None,
         slices=slices,
         frame_of_reference_uid=source.frame_of_reference_uid,
         series_uid=source.series_uid,

@@ -18,14 +18,13 @@ from pydicom.uid import SegmentationStorage
 
 from dicom.errors import InvalidSegmentation, OverlappingSegments
 from dicom.seg.form import LABEL_MAP_STORAGE, Kind
-from dicom.seg.lattice import Floats, lattice_of
+from dicom.seg.lattice import Floats, Source, grid_of, lattice_of
 from dicom.seg.masks import Labels, Masks, label_type
 from dicom.seg.parse import Parsed, encodings_of, items_of, parse, tag_of, text_of, word_of
 from dicom.seg.picture import MAXIMUM_FRACTION
 from dicom.seg.place import Place, groups_of, own_lattice, places_of, segment_numbers
 from dicom.seg.segments import Origin, Segment, origin_of, segment_of
 from dicom.seg.stored import Stored, stored_of
-from dicom.volume import Grid, Volume
 
 _SOP_CLASS = tag_of("SOPClassUID")
 _TYPE = tag_of("SegmentationType")
@@ -209,7 +208,7 @@ class DecodedSeg:
             np.bitwise_or(target, voxels, out=target)
 
 
-def decode_seg(seg: Dataset | Path, source: Grid | Volume | None = None) -> DecodedSeg:
+def decode_seg(seg: Dataset | Path, source: Source | None = None) -> DecodedSeg:
     """Read a Segmentation onto the slices of its source series.
 
     A frame belongs to the slice whose image it refers to; where it refers to none, to the place
@@ -219,7 +218,7 @@ def decode_seg(seg: Dataset | Path, source: Grid | Volume | None = None) -> Deco
     ----------
     seg : Dataset or Path
         The Segmentation, from this or another program.
-    source : Grid, Volume or None
+    source : Grid, Volume, Picture or None
         The series that it was made from. None: a grid of the Segmentation's own, in which slices
         run along the normal and gaps are empty; nothing is checked against any image then.
 
@@ -244,8 +243,9 @@ def decode_seg(seg: Dataset | Path, source: Grid | Volume | None = None) -> Deco
     stored = stored_of(parsed)
     shape_ji = (stored.rows, stored.columns)
     groups = groups_of(parsed, stored.count)
-    grid = source.source if isinstance(source, Volume) else source
-    lattice = own_lattice(parsed, groups, shape_ji) if grid is None else lattice_of(grid)
+    lattice = (
+        own_lattice(parsed, groups, shape_ji) if source is None else lattice_of(grid_of(source))
+    )
     places = places_of(parsed, groups, lattice, shape_ji)
     if kind == "LABELMAP":
         numbers = [0] * stored.count
@@ -270,7 +270,7 @@ def decode_seg(seg: Dataset | Path, source: Grid | Volume | None = None) -> Deco
 def check_seg(
     seg: Dataset | Path,
     labels: npt.NDArray[np.generic] | Masks,
-    source: Grid | Volume,
+    source: Source,
 ) -> None:
     """Make sure that a Segmentation holds exactly these labels, before it leaves the house.
 

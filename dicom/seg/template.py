@@ -16,7 +16,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, ComputedRadiographyImageStorage, CTImageStorage, ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
 from dicom.errors import InvalidSegmentation, NotDicom
@@ -29,7 +29,10 @@ from dicom.uids import derived_uid
 from dicom.volume import Grid
 
 _SIDE = 8
-_OF_MULTI_FRAME = (
+_OF_GEOMETRY = (
+    "FrameOfReferenceUID",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
     "NumberOfFrames",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
@@ -147,6 +150,8 @@ def template_of(
     except (ValueError, TypeError):
         raise InvalidSegmentation("the labels cannot be written with these texts") from None
     seg.PatientName = patient_name
+    if not source.frame_of_reference_uid:  # PS3.3 C.7.6.1: type 2C
+        seg.PatientOrientation = stand_in.get("PatientOrientation")
     return _without_frames(seg, source, form.syntax_for(kind))
 
 
@@ -154,23 +159,32 @@ def _stand_in(source: Grid) -> Dataset:
     """Return one small classic image of the source's patient, study and geometry."""
     stand_in = _first_header(source)
     thickness = _thickness(stand_in)
-    for keyword in _OF_MULTI_FRAME:
+    for keyword in _OF_GEOMETRY:
         if keyword in stand_in:
             del stand_in[keyword]
     for keyword in TYPE_2_KEYWORDS:
         if keyword not in stand_in:
             setattr(stand_in, keyword, None)
+    stand_in.SOPInstanceUID = source.instances[0].sop_instance_uid
+    stand_in.SeriesInstanceUID = source.series_uid
+    stand_in.Modality = source.modality
+    stand_in.Rows = stand_in.Columns = _SIDE
+    if source.frame_of_reference_uid:
+        _put_in_patient(stand_in, source, thickness)
+    else:
+        stand_in.SOPClassUID = ComputedRadiographyImageStorage  # a picture, which needs no place
+    return stand_in
+
+
+def _put_in_patient(stand_in: Dataset, source: Grid, thickness: str | None) -> None:
+    """Give the stand-in the geometry that was measured, whatever the images say of it."""
     along_k, along_j, along_i = source.affine_lps[:3, :3].T
     cosines = (along_i / np.linalg.norm(along_i), along_j / np.linalg.norm(along_j))
     # Of a tilted series the slices do not follow their normal; their distance is along it.
     step = abs(float(along_k @ np.cross(*cosines)))
     spacing = [_number(value) for value in (step, *source.spacing_kji[1:])]
     stand_in.SOPClassUID = CTImageStorage
-    stand_in.SOPInstanceUID = source.instances[0].sop_instance_uid
-    stand_in.SeriesInstanceUID = source.series_uid
     stand_in.FrameOfReferenceUID = source.frame_of_reference_uid
-    stand_in.Modality = source.modality
-    stand_in.Rows = stand_in.Columns = _SIDE
     stand_in.ImageOrientationPatient = [
         format_number_as_ds(float(value) + 0.0) for vector in cosines for value in vector
     ]
@@ -178,7 +192,6 @@ def _stand_in(source: Grid) -> Dataset:
     stand_in.PixelSpacing = spacing[1:]
     stand_in.SpacingBetweenSlices = spacing[0]
     stand_in.SliceThickness = thickness or spacing[0]
-    return stand_in
 
 
 def _first_header(source: Grid) -> Dataset:

@@ -26,12 +26,13 @@ from dicom.errors import DiskFull, InvalidSegmentation
 from dicom.part10 import UNDEFINED_LENGTH
 from dicom.seg.form import BY_CONTENT, Form, Kind
 from dicom.seg.groups import GroupWriter, per_frame
+from dicom.seg.lattice import Source, grid_of
 from dicom.seg.masks import Labels, Masks
 from dicom.seg.picture import Picture, picture_of
 from dicom.seg.rle import encode_frame
 from dicom.seg.segments import Algorithm, ResultUids, Segment
 from dicom.seg.template import Texts, positions, source_images, template_of
-from dicom.volume import Grid, Volume
+from dicom.volume import Grid
 
 Frames = Sequence[tuple[int, int]]
 """Segment number (0: a label map, which holds all) and slice of each frame."""
@@ -45,7 +46,7 @@ _END_OF_FRAGMENTS: Final = (0xFFFE, 0xE0DD)
 
 def encode_seg(
     labels: npt.NDArray[np.generic] | Masks,
-    source: Grid | Volume,
+    source: Source,
     segments: tuple[Segment, ...],
     *,
     algorithm: Algorithm,
@@ -67,7 +68,7 @@ def encode_seg(
     labels : ndarray or Masks
         Whole numbers, shape (slices, rows, columns): segment number per voxel, 0 is background. Or
         masks, one a segment, which may overlap or hold shares of voxels.
-    source : Grid or Volume
+    source : Grid, Volume or Picture
         The series that the labels lie on; its first file is read again. Of a volume that was
         mended, labels lie on the slices as they are in the archive: see ``Volume.to_source``.
     segments : tuple of Segment
@@ -96,7 +97,7 @@ def encode_seg(
     """
     buffer = io.BytesIO()
     texts = Texts(series_number, series_description, content_label, created)
-    _write(buffer, labels, _grid_of(source), segments, algorithm, uids, texts, form)
+    _write(buffer, labels, grid_of(source), segments, algorithm, uids, texts, form)
     buffer.seek(0)
     return dcmread(buffer)
 
@@ -104,7 +105,7 @@ def encode_seg(
 def write_seg(
     path: Path,
     labels: npt.NDArray[np.generic] | Masks,
-    source: Grid | Volume,
+    source: Source,
     segments: tuple[Segment, ...],
     *,
     algorithm: Algorithm,
@@ -124,7 +125,7 @@ def write_seg(
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("w+b", buffering=_BUFFER) as file:
-            _write(file, labels, _grid_of(source), segments, algorithm, uids, texts, form)
+            _write(file, labels, grid_of(source), segments, algorithm, uids, texts, form)
         part.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -172,11 +173,6 @@ def _write(
     else:
         frame_bytes = rows * columns * header.BitsAllocated // 8
         _write_native(file, planes, len(frames), frame_bytes)
-
-
-def _grid_of(source: Grid | Volume) -> Grid:
-    """Return where the images themselves lie, whatever was mended to make a volume of them."""
-    return source.source if isinstance(source, Volume) else source
 
 
 def _check_numbers(segments: tuple[Segment, ...], uids: ResultUids) -> None:

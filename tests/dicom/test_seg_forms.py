@@ -12,12 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
-from pydicom.uid import RLELossless
+from pydicom.uid import ComputedRadiographyImageStorage, RLELossless
 
 from dicom.errors import InvalidSegmentation, OverlappingSegments
+from dicom.folder import read_folder
 from dicom.seg import Crop, Form, Masks, check_seg, decode_seg, write_seg
 from dicom.seg.rle import encode_frame
-from dicom.volume import Volume, read_grid, read_volume
+from dicom.volume import Volume, read_grid, read_pictures, read_volume
 from tests.enhanced import write_enhanced
 from tests.segmentations import (
     ALGORITHM,
@@ -331,3 +332,26 @@ def test_grids_alone_are_enough_of_an_enhanced_source(tmp_path: Path) -> None:
     assert bytes_of(encoded(labels, read_grid(series), THREE)) == bytes_of(
         encoded(labels, read_volume(series), THREE)
     )
+
+
+def test_a_picture_without_a_place_in_a_patient(tmp_path: Path) -> None:
+    def unplaced(_: int, ds: Dataset) -> None:
+        for keyword in ("FrameOfReferenceUID", "ImageOrientationPatient", "ImagePositionPatient"):
+            del ds[keyword]
+        ds.SOPClassUID, ds.Modality = ComputedRadiographyImageStorage, "CR"
+
+    write_series(tmp_path / "cr", shape_kji=(1, 20, 30), edit=unplaced)
+    (study,) = read_folder(tmp_path / "cr").studies
+    (picture,) = read_pictures(study.series[0])
+    labels = some_labels((1, 20, 30), 3, seed=4)
+    path = tmp_path / "seg.dcm"
+    for form in FORMS.values():
+        ds = encoded(labels, picture, THREE, form=form)
+        ds.save_as(path)
+        assert "FrameOfReferenceUID" not in ds
+        check_seg(path, labels, picture)
+        assert decode_seg(path).affine_lps is None
+        assert unknown_problems(path) == []
+        if form.segmentation_type == "binary":
+            for number, frame in enumerate(dcmread(path).pixel_array, 1):
+                np.testing.assert_array_equal(frame, labels[0] == number)
