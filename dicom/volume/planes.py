@@ -177,7 +177,8 @@ class Plane:
 
 @lru_cache(maxsize=256)
 def _name_of(uid: str) -> str:
-    return UID(uid).name
+    with quiet_pydicom():
+        return UID(uid).name
 
 
 def class_of(header: Header) -> str:
