@@ -25,6 +25,7 @@ from models.prediction import (
     to_arrays,
 )
 from models.predictor import Predictor
+from models.process import PredictorProcess
 from tests.bundles import BRAIN, CLEAR, LESION, NODULE, steps, write_scripted_bundle
 from tests.networks import Above, Channel, Itself, Means
 
@@ -485,3 +486,41 @@ def test_answers_come_back_from_their_arrays(answer: Any) -> None:
     for name, array in first.items():
         assert array.dtype == second[name].dtype
         np.testing.assert_array_equal(array, second[name])
+
+
+def test_the_child_takes_several_images_and_gives_every_kind_of_answer(tmp_path: Path) -> None:
+    names = ("T1c", "FLAIR")
+    write_scripted_bundle(
+        tmp_path,
+        "several",
+        Channel(1),
+        table={"inputs": [{"name": name} for name in names]},
+        in_channels=2,
+        preprocessing=steps(),
+    )
+    write_scripted_bundle(
+        tmp_path,
+        "overlap",
+        Above(100, 200),
+        table={"segments": [BRAIN, LESION], "overlapping": True},
+        channels=("brain", "lesion"),
+        postprocessing=steps(SIGMOID),
+    )
+    classification(tmp_path)
+    detection(tmp_path)
+    with PredictorProcess([tmp_path], device="cpu", threads=1, keep=4) as process:
+        images = {name: Image(volume(seed), AFFINE) for seed, name in enumerate(names)}
+        labels_kji = process.predict_images("several", images).labels_kji
+        np.testing.assert_array_equal(labels_kji, volume(1) > 100)
+        with pytest.raises(MissingInput, match="FLAIR"):
+            process.predict_images("several", {"T1c": images["T1c"]})
+        masks = process.predict("overlap", volume(), AFFINE).answer
+        assert isinstance(masks, Masks)
+        np.testing.assert_array_equal(masks.masks_nkji[1], volume() > 200)
+        classes = process.predict("classes", np.full((3, 4, 5), 30.0), AFFINE).answer
+        assert isinstance(classes, Classes)
+        np.testing.assert_allclose(classes.probabilities, [0.3, 0.7], atol=1e-6)
+        boxes = process.predict("boxes", volume(), AFFINE).answer
+        assert isinstance(boxes, Boxes)
+        expected = predict(tmp_path / "boxes", volume()).answer
+        assert boxes == expected
