@@ -142,7 +142,7 @@ def _read_by_pydicom(path: Path, wanted: frozenset[int]) -> Header:
         except PARSER_ERRORS:
             raise NotDicom("the bytes are no DICOM file, or damaged") from None
     pixels = _span_after(head, position, size, bool(implicit), "<" if little else ">")
-    return Header(path, ds, UID(str(syntax)), pixels, size)
+    return Header(path, ds, _uid(str(syntax)), pixels, size)
 
 
 def _span_after(
@@ -176,4 +176,5 @@ def _tags_of(keywords: tuple[str, ...]) -> frozenset[int]:
 
 @lru_cache(maxsize=64)
 def _uid(text: str) -> UID:
-    return UID(text)
+    with quiet_pydicom():  # it would quote a text that is no UID
+        return UID(text)
