@@ -185,7 +185,7 @@ def _feature_extractor(*arguments: Any, **named: Any) -> torch.nn.Module:  # noq
 def _content(bundle: Bundle, parser: ConfigParser, section: str) -> object:
     try:
         content: object = parser.get_parsed_content(section)
-    except Exception as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         if is_memory_error(error):
             raise
         raise wrong(bundle, section, f"cannot be built: {innermost(error)}") from error
