@@ -79,11 +79,15 @@ class MeshNet(nn.Module):
         self.activation = ACTIVATIONS[activation]()
         self.head = nn.Conv3d(channels, out_channels, 1)
         self.reach = sum(dilations)
+        self._by_voxel = not instance_norm  # which goes through the image channel by channel
 
     def forward(self, image_bcijk: torch.Tensor) -> torch.Tensor:
         """Return logits, shape (batch, classes, i, j, k), on the grid of the image."""
         features_bcijk = image_bcijk
-        for convolution in self.convolutions:
+        for number, convolution in enumerate(self.convolutions):
             features_bcijk = self.activation(self.norm(convolution(features_bcijk)))
+            if number == 0 and self._by_voxel and features_bcijk.device.type == "cpu":
+                # A processor is about twice as fast with the few channels of a voxel side by side.
+                features_bcijk = features_bcijk.contiguous(memory_format=torch.channels_last_3d)
         logits_bcijk: torch.Tensor = self.head(features_bcijk)
         return logits_bcijk
