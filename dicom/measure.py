@@ -76,7 +76,7 @@ def measure(segments: npt.NDArray[np.generic] | Masks, volume: Volume) -> tuple[
     ValueError
         When the shapes differ: a bug, not bad input.
     """
-    masks = segments if isinstance(segments, Masks) else _boxes_of(segments)
+    masks = segments if isinstance(segments, Masks) else masks_of(segments)
     if masks.shape_kji != volume.shape_kji:
         raise ValueError(f"segments of shape {masks.shape_kji}, volume of {volume.shape_kji}")
     factor = 1.0 if volume.suv_factor is None else volume.suv_factor
@@ -112,8 +112,14 @@ def _measured(number: int, crop: Crop, volume: Volume, factor: float, unit: str)
     )
 
 
-def _boxes_of(labels_kji: npt.NDArray[np.generic]) -> Masks:
-    """Return each label's box; one pass over the slices, not one over the volume a label."""
+def masks_of(labels_kji: npt.NDArray[np.generic]) -> Masks:
+    """Return the segments of a label map, each in its box.
+
+    Parameters
+    ----------
+    labels_kji : ndarray, shape (slices, rows, columns)
+        Segment number per voxel; 0 is background. Looked through once, not once a label.
+    """
     slices, rows, columns = labels_kji.shape
     low: dict[int, list[int]] = {}
     high: dict[int, list[int]] = {}

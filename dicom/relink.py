@@ -31,7 +31,7 @@ _PATIENT_GROUPS = (0x0010, 0x0012)
 _DATES_SHIFTED = tag_for_keyword("LongitudinalTemporalInformationModified")
 
 
-def relink(result: Dataset, identity: Identity) -> Dataset:
+def relink(result: Dataset, identity: Identity, *, beside: frozenset[str] = frozenset()) -> Dataset:
     """Return the result with original UIDs, patient and study in place of pseudonyms.
 
     Parameters
@@ -41,6 +41,9 @@ def relink(result: Dataset, identity: Identity) -> Dataset:
         series, tracking and dimension UIDs are kept.
     identity : Identity
         Of that study: what de-identification took away.
+    beside : frozenset of str
+        SOP instance and series UIDs of other results of the same task, which this one may refer
+        to: a report speaks of a segmentation. They stay.
 
     Raises
     ------
@@ -50,7 +53,7 @@ def relink(result: Dataset, identity: Identity) -> Dataset:
     """
     if result.get("StudyInstanceUID") != identity.study_pseudonym:
         raise SourceMismatch("the result belongs to another study than the identity")
-    own = frozenset({str(result.get("SOPInstanceUID")), str(result.get("SeriesInstanceUID"))})
+    own = beside | {str(result.get("SOPInstanceUID")), str(result.get("SeriesInstanceUID"))}
     relinked = _translated(result, identity.uids, own, top=True)
     if hasattr(result, "file_meta"):
         relinked.file_meta = deepcopy(result.file_meta)

@@ -41,7 +41,8 @@ def check(settings: Settings) -> Iterator[Finding]:
     for route in settings.route:
         if route.bundle:
             yield _look(f"route {route.name}: bundle", lambda r=route: registry.get(r.bundle))  # type: ignore[misc]  # a default binds the loop's value
-        yield _look(f"route {route.name}: output", lambda r=route: get_output(r.output))  # type: ignore[misc]  # likewise
+        for name in route.outputs:
+            yield _look(f"route {route.name}: output", lambda n=name: get_output(n))  # type: ignore[misc]  # likewise
     for peer in wiring.peers(settings).values():
         yield _look(
             f"peer {peer.name} ({peer.aet} at {peer.host}:{peer.port})",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from node.faults import Fault, fault_of
 from pipelines.store import JobView, SeriesView, State, StepView, StudyView, TaskView
+
+_REPORT = "1.2.840.10008.5.1.4.1.1.88.34"  # Comprehensive 3D SR
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Task:
     series: str
     route: str
     bundle: str
-    output: str
+    outputs: tuple[str, ...]
     destinations: tuple[str, ...]
     priority: str
     state: State
@@ -64,7 +66,11 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A DICOM object made from a prediction; `summary` has millilitres per segment."""
+    """A DICOM object made from a prediction.
+
+    `kind` says what it is; `summary` has millilitres per segment, of findings without voxels the
+    probability of each.
+    """
 
     id: str
     task: str
@@ -73,6 +79,11 @@ class Result:
     summary: Mapping[str, Any]
     created_at: datetime
     deliveries: tuple[Delivery, ...]
+
+    @property
+    def kind(self) -> Literal["segmentation", "report"]:
+        """What it is, by its SOP class."""
+        return "report" if self.sop_class_uid == _REPORT else "segmentation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +262,7 @@ def _view_task(task: TaskView) -> Task:
         series=task.series_id,
         route=task.route,
         bundle=task.bundle,
-        output=task.output,
+        outputs=task.outputs,
         destinations=task.destinations,
         priority=task.priority,
         state=task.state,

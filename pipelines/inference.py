@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 
 import structlog
@@ -32,10 +33,11 @@ from dicom.errors import (
     PeerRefused,
     RadloopError,
 )
+from dicom.gate import check_voxels
 from dicom.relink import relink
 from dicom.seg import Form
 from dicom.study import Instance, Series, Study
-from dicom.volume import SeriesFacts, describe_series, read_grid
+from dicom.volume import SeriesFacts, describe_series
 from dicom.web import WebPeer
 from models.process import PredictorProcess
 from models.registry import Registry
@@ -43,7 +45,8 @@ from models.sources import read_case
 from pipelines.engine import Engine, Retries, Steps, WorkflowSpec
 from pipelines.groundwork import Groundwork
 from pipelines.identity import Vault
-from pipelines.outputs import Made, get_output
+from pipelines.outputs import Made, outputs_for
+from pipelines.results import check_result, encode_all, look_at, source_of
 from pipelines.routing import Route, match_routes
 from pipelines.store import Jobs, JobView, NewTask, Studies, TaskView
 from pipelines.workspace import Workspace, jobs_with_folders
@@ -217,7 +220,7 @@ class Inference:
                     route=route.name,
                     bundle=identity,
                     bundle_sha256=sha256,
-                    output=route.output,
+                    outputs=route.outputs,
                     destinations=route.destinations,
                     priority=route.priority,
                 )
@@ -277,10 +280,10 @@ class Inference:
         """Predict, encode, point back at the original study, store; then hand deliveries over."""
         task = self._house.jobs.start_task(task_id)
         steps.run("predict", lambda: self._predict(task), retries=_PREDICTION)
-        result_id = steps.run("encode", lambda: self._encode(task))
-        steps.run("deliver", lambda: self._deliver(task, result_id))
+        results = steps.run("encode", lambda: self._encode(task))
+        steps.run("deliver", lambda: self._deliver(task, results))
         attempt = self._house.jobs.job(task.job_id).attempt
-        for destination in task.destinations:
+        for result_id, destination in product(results, task.destinations):
             argument = f"{result_id}|{destination}"
             self._enqueue("delivery", f"{argument}.{attempt}", argument, task.priority)
         self._house.jobs.end_task(task_id)
@@ -293,6 +296,8 @@ class Inference:
         study = workspace.study()
         with self._shown(task.job_id, "volume", task.id):
             case = read_case(bundle, study, study.series_of(task.series_id))
+            if case.volume is not None:
+                check_voxels(case.volume)
         with self._shown(task.job_id, "predict", task.id):
             prediction = self._house.predictor.predict_images(
                 bundle.identity,
@@ -300,43 +305,67 @@ class Inference:
                 progress=self._progress(task.id),
                 canceled=lambda: self._house.jobs.is_cancel_requested(task.job_id),
             )
+            workspace.keep_measured(task.id, look_at(bundle, prediction.answer, case.volume))
             workspace.keep_answer(task.id, case.on_source(prediction.answer))
             self._house.jobs.keep_prediction(
                 task.id, forward_s=prediction.forward_s, device=prediction.device
             )
 
-    def _encode(self, task: TaskView) -> str:
-        """Write the labels as DICOM, check it, point it back at the original study."""
+    def _encode(self, task: TaskView) -> list[str]:
+        """Write the answer as DICOM, point it back at the original study, see that it lies right.
+
+        Returns
+        -------
+        list of str
+            SOP Instance UIDs of the results, in the order in which they are stored.
+        """
         bundle = self._house.registry.get(task.bundle)
         workspace = self._workspace(task.job_id)
         study = workspace.study()
+        answer = workspace.answer(task.id)
+        source = source_of(study.series_of(task.series_id), bundle, answer)
         with self._shown(task.job_id, "encode", task.id):
-            encoded = get_output(task.output).encode(
+            encoded = encode_all(
+                task.outputs or outputs_for(bundle),
                 Made(
-                    answer=workspace.answer(task.id),
-                    source=read_grid(study.series_of(task.series_id), mend=bundle.mending),
+                    answer=answer,
+                    source=source,
                     bundle=bundle,
                     key=task.id,
                     series_number=self._series_number(task),
                     created=task.created_at.astimezone(),  # DICOM times are local (PS3.3 C.12.1)
                     form=self._form(task.route),
-                )
+                    measured=workspace.measured(task.id),
+                ),
             )
         with self._shown(task.job_id, "relink", task.id):
             identity = self._house.vault.unseal(
                 study.study_uid, actor="worker", reason=f"relink the result of task {task.id}"
             )
-            result = relink(encoded.ds, identity)
-            result.save_as(workspace.result_path(task.id), enforce_file_format=True)
+            beside = frozenset(
+                uid
+                for each in encoded.values()
+                for uid in (str(each.ds.SOPInstanceUID), str(each.ds.SeriesInstanceUID))
+            )
+            for name, each in encoded.items():
+                result = relink(each.ds, identity, beside=beside)
+                result.save_as(workspace.result_path(task.id, name), enforce_file_format=True)
+        with self._shown(task.job_id, "gate", task.id):
+            for name in encoded:
+                check_result(
+                    workspace.result_path(task.id, name), bundle, answer, source, identity.uids
+                )
+        for each in encoded.values():
             self._house.jobs.keep_result(
                 task.id,
-                sop_instance_uid=result.SOPInstanceUID,
-                series_uid=result.SeriesInstanceUID,
-                sop_class_uid=result.SOPClassUID,
-                summary=encoded.summary,
+                sop_instance_uid=each.ds.SOPInstanceUID,
+                series_uid=each.ds.SeriesInstanceUID,
+                sop_class_uid=each.ds.SOPClassUID,
+                summary=each.summary,
                 destinations=(ARCHIVE, *task.destinations),
             )
-            return str(result.SOPInstanceUID)
+        workspace.keep_results(task.id, {str(e.ds.SOPInstanceUID): n for n, e in encoded.items()})
+        return [str(each.ds.SOPInstanceUID) for each in encoded.values()]
 
     def _form(self, route: str) -> Form:
         """Return how the route of a task wants its segmentation; one that is gone, no matter."""
@@ -347,13 +376,15 @@ class Inference:
         tasks = [other.id for other in self._house.jobs.job(task.job_id).tasks]
         return _FIRST_SERIES_NUMBER + tasks.index(task.id)
 
-    def _deliver(self, task: TaskView, result_id: str) -> None:
-        """Store the result on the clinical study, and make sure that it is there."""
-        with self._shown(task.job_id, "deliver", task.id), self._noted(result_id, ARCHIVE):
-            result = self._workspace(task.job_id).result_path(task.id)
-            self._house.clinical_web.store([dcmread(result)])
-            if not self._house.clinical.holds(result_id):
-                raise PeerRefused("the archive took the result, and does not hold it")
+    def _deliver(self, task: TaskView, results: Sequence[str]) -> None:
+        """Store the results on the clinical study in their order, and see that they are there."""
+        workspace = self._workspace(task.job_id)
+        with self._shown(task.job_id, "deliver", task.id):
+            for result_id in results:
+                with self._noted(result_id, ARCHIVE):
+                    self._house.clinical_web.store([dcmread(workspace.result(task.id, result_id))])
+                    if not self._house.clinical.holds(result_id):
+                        raise PeerRefused("the archive took the result, and does not hold it")
 
     # --- the delivery ---------------------------------------------------------------------------
 

@@ -128,7 +128,7 @@ class TaskRow(Base):
     route: Mapped[str]
     bundle: Mapped[str]  # name@version
     bundle_sha256: Mapped[str]
-    output: Mapped[str]
+    outputs: Mapped[list[str]]
     destinations: Mapped[list[str]]
     priority: Mapped[str]
     state: Mapped[str]

@@ -77,8 +77,9 @@ class Route:
         How people and logs call it.
     bundle : str
         `name` or `name@version` of an installed bundle; empty for a route that only collects.
-    output : str
-        The output type, a name from `pipelines.outputs`.
+    outputs : tuple of str
+        Output types by name (`seg`, `sr`), in the order in which they are stored; empty: a
+        segmentation with its report, or a report alone where the model makes no segments.
     destinations : tuple of str
         Names of peers that get the result by C-STORE, after the clinical archive.
     segmentation_type : str
@@ -92,7 +93,7 @@ class Route:
     name: str
     when: When = field(default_factory=When)
     bundle: str = ""
-    output: str = "seg"
+    outputs: tuple[str, ...] = ()
     destinations: tuple[str, ...] = ()
     segmentation_type: SegmentationType = "auto"
     priority: Priority = "routine"

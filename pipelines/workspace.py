@@ -10,13 +10,15 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dicom.errors import DiskFull
+from dicom.measure import Measured
 from dicom.study import Instance, Series, Study
 from models.prediction import Answer, from_arrays, to_arrays
 
@@ -124,9 +126,29 @@ class Workspace:
         with np.load(self.task_folder(task_id) / "answer.npz") as arrays:
             return from_arrays(arrays)
 
-    def result_path(self, task_id: str) -> Path:
-        """Return where the relinked result of a task lies."""
-        return self.task_folder(task_id) / "result.dcm"
+    def keep_measured(self, task_id: str, measured: Sequence[Measured]) -> None:
+        """Keep what was measured of the answer's segments."""
+        with self._atomic(self.task_folder(task_id) / "measured.json") as temporary:
+            temporary.write_text(json.dumps([asdict(one) for one in measured]))
+
+    def measured(self, task_id: str) -> tuple[Measured, ...]:
+        """Return what was measured."""
+        content = json.loads((self.task_folder(task_id) / "measured.json").read_text())
+        return tuple(Measured(**one) for one in content)
+
+    def result_path(self, task_id: str, output: str) -> Path:
+        """Return where the relinked result of a task lies, by its output type."""
+        return self.task_folder(task_id) / f"{output}.dcm"
+
+    def keep_results(self, task_id: str, outputs: Mapping[str, str]) -> None:
+        """Note which output type made which result, by its SOP Instance UID."""
+        with self._atomic(self.task_folder(task_id) / "results.json") as temporary:
+            temporary.write_text(json.dumps(dict(outputs)))
+
+    def result(self, task_id: str, sop_instance_uid: str) -> Path:
+        """Return the file of a result."""
+        outputs = json.loads((self.task_folder(task_id) / "results.json").read_text())
+        return self.result_path(task_id, outputs[sop_instance_uid])
 
     def drop(self) -> None:
         """Remove all of it."""

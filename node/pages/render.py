@@ -23,6 +23,7 @@ _STEPS = {  # name in the rows: as a noun, and while it runs
     "predict": ("Predict", "The model is at work"),
     "encode": ("Encode", "Writing DICOM"),
     "relink": ("Relink", "Pointing the result at its study"),
+    "gate": ("Check", "Seeing that it lies where it should"),
     "deliver": ("Deliver", "Storing the result"),
 }
 _ACTS = {
@@ -112,6 +113,11 @@ def short_uid(uid: str) -> str:
     return f"…{uid[-8:]}" if len(uid) > 12 else uid
 
 
+def percent(value: object) -> str:
+    """Return a probability for people: 0.934 -> 93 %."""
+    return f"{float(str(value)):.0%}".replace("%", " %")
+
+
 def millilitres(value: object) -> str:
     """Return a volume in ml, or a text as it is."""
     if isinstance(value, int | float):
@@ -152,6 +158,7 @@ def _environment() -> Environment:
         "dicom_date": dicom_date,
         "dicom_name": dicom_name,
         "millilitres": millilitres,
+        "percent": percent,
         "seconds": seconds,
         "short_uid": short_uid,
         "sentence": sentence,

@@ -7,7 +7,7 @@ same door. Output types do not know each other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -18,12 +18,13 @@ import numpy.typing as npt
 from pydicom import Dataset
 
 from dicom.errors import InvalidSettings
+from dicom.measure import Measured
 from dicom.seg import BY_CONTENT, Form
 from dicom.volume import Grid, Volume
 from models.bundle import Bundle
 from models.prediction import Answer, labels_of
 
-BUILT_IN = ("seg",)
+BUILT_IN = ("seg", "sr")
 GROUP = "radloop.outputs"
 
 
@@ -39,6 +40,10 @@ class Made:
         Where the voxels lie (LPS, mm), and the de-identified instance of each slice.
     bundle : Bundle
         What made the labels.
+    measured : tuple of Measured
+        Figures of each segment, by its number in the segmentation.
+    earlier : Mapping
+        What output types before this one made of the same answer, by their names.
     key : str
         Names this task: every new UID derives from it, so that writing twice gives one object.
     series_number : int
@@ -55,6 +60,8 @@ class Made:
     key: str
     series_number: int
     created: datetime
+    measured: tuple[Measured, ...] = ()
+    earlier: Mapping[str, Dataset] = field(default_factory=dict)
     form: Form = BY_CONTENT
 
     @property
@@ -91,6 +98,11 @@ class Output(Protocol):
     def encode(self, made: Made) -> Encoded:
         """Write a prediction as a DICOM object, and make sure that it says what was predicted."""
         ...
+
+
+def outputs_for(bundle: Bundle) -> tuple[str, ...]:
+    """Return the output types that a model's task calls for."""
+    return ("seg", "sr") if bundle.segments else ("sr",)
 
 
 def get_output(name: str) -> Output:

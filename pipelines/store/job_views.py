@@ -46,7 +46,7 @@ class NewTask:
     route: str
     bundle: str
     bundle_sha256: str
-    output: str
+    outputs: tuple[str, ...]
     destinations: tuple[str, ...]
     priority: str
 
@@ -61,7 +61,7 @@ class TaskView:
     route: str
     bundle: str
     bundle_sha256: str
-    output: str
+    outputs: tuple[str, ...]
     destinations: tuple[str, ...]
     priority: str
     state: State
@@ -151,7 +151,7 @@ def task_view(row: TaskRow) -> TaskView:
         route=row.route,
         bundle=row.bundle,
         bundle_sha256=row.bundle_sha256,
-        output=row.output,
+        outputs=tuple(row.outputs),
         destinations=tuple(row.destinations),
         priority=row.priority,
         state=_state(row.state),

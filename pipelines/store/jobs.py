@@ -232,7 +232,7 @@ class Jobs:
                         route=task.route,
                         bundle=task.bundle,
                         bundle_sha256=task.bundle_sha256,
-                        output=task.output,
+                        outputs=list(task.outputs),
                         destinations=list(task.destinations),
                         priority=task.priority,
                         state="scheduled",

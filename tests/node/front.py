@@ -163,7 +163,7 @@ def _predict(parts: FrontParts, study: str, *, orthanc_id: str) -> tuple[str, in
         route="head-mr",
         bundle="mr_brain@0.1.0",
         bundle_sha256="0" * 64,
-        output="seg",
+        outputs=("seg",),
         destinations=("pacs",),
         priority="routine",
     )

@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from dicom.errors import InvalidSettings, PeerUnreachable
+from pipelines.records import TaskRow
 from pipelines.store import Database
 
 
@@ -31,6 +32,40 @@ def test_up_down_and_up_again_is_what_the_records_say(empty):
     empty.migrate()
     assert tables(empty) == first
     assert empty.differences() == []
+
+
+def test_what_a_task_was_to_make_survives_both_ways(empty):
+    """The one output of a task becomes a list of one, and comes back."""
+    empty.migrate("0003")
+    columns = "id, job_id, series_id, route, bundle, bundle_sha256, output, destinations, priority"
+    columns += ", state, progress, created_at"
+    with empty.engine.begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO study VALUES ('2.25.1', 'o1', '2026-01-01 00:00:00', '')")
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO series (id, study_id, orthanc_id, modality, state, instance_count,"
+                " changed_at, ours) VALUES ('2.25.2', '2.25.1', 'o2', 'MR', 'complete', 1,"
+                " '2026-01-01 00:00:00', false)"
+            )
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO job (id, study_id, state, attempt, handed_over, cancel_requested,"
+                " collect, created_at) VALUES ('j', '2.25.1', 'completed', 1, true, false, false,"
+                " '2026-01-01 00:00:00')"
+            )
+        )
+        connection.execute(
+            sa.text(
+                f"INSERT INTO task ({columns}) VALUES ('t', 'j', '2.25.2', 'r', 'b', '', 'seg',"
+                " '[]', 'routine', 'completed', 1, '2026-01-01 00:00:00')"
+            )
+        )
+    empty.migrate()
+    with empty.read() as session:
+        assert session.scalars(sa.select(TaskRow.outputs)).all() == [["seg"]]
 
 
 def test_a_difference_would_be_seen(empty):

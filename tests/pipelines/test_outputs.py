@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom.errors import InvalidSettings
+from dicom.errors import InvalidReport, InvalidSettings
 from dicom.seg import Form, decode_seg
+from dicom.sr import decode_report
 from dicom.volume import read_volume
 from models.bundle import read_bundle
 from models.prediction import Labels
-from pipelines.outputs import BUILT_IN, Made, get_output
+from pipelines.outputs import BUILT_IN, Made, get_output, outputs_for
+from pipelines.results import encode_all, look_at
 from tests.bundles import write_threshold_bundle
 from tests.segmentations import NOON
 from tests.series import write_series
@@ -26,14 +28,38 @@ def made(tmp_path: Path) -> Made:
     source = read_volume(write_series(tmp_path / "series", modality="MR"))
     labels_kji = (source.voxels_kji > 100).astype(np.uint8)
     bundle = read_bundle(write_threshold_bundle(tmp_path))
-    return Made(Labels(labels_kji), source, bundle, key="task", series_number=9001, created=NOON)
+    answer = Labels(labels_kji)
+    return Made(
+        answer,
+        source,
+        bundle,
+        key="task",
+        series_number=9001,
+        created=NOON,
+        measured=look_at(bundle, answer, source),
+    )
 
 
 def test_every_built_in_output_keeps_its_promise(made: Made):
+    first, second = encode_all(BUILT_IN, made), encode_all(BUILT_IN, made)
+    assert set(first) == set(BUILT_IN)
     for name in BUILT_IN:
-        first, second = get_output(name).encode(made), get_output(name).encode(made)
-        assert first.ds == second.ds  # a step that runs twice stores the same object
-        assert first.ds.SeriesNumber == 9001
+        assert first[name].ds == second[name].ds  # a step that runs twice stores the same object
+    assert len({each.ds.SeriesNumber for each in first.values()}) == len(BUILT_IN)
+
+
+def test_a_report_speaks_of_the_segmentation_of_its_own_task(made: Made):
+    encoded = encode_all(("seg", "sr"), made)
+    (group,) = decode_report(encoded["sr"].ds)
+    assert group.segmentation_uid == encoded["seg"].ds.SOPInstanceUID
+    assert group.tracking_uid == encoded["seg"].ds.SegmentSequence[0].TrackingUID
+    assert encoded["sr"].summary == encoded["seg"].summary
+    with pytest.raises(InvalidReport):
+        encode_all(("sr",), made)
+
+
+def test_a_model_that_says_nothing_of_outputs_gets_those_of_its_task(made: Made):
+    assert outputs_for(made.bundle) == ("seg", "sr")
 
 
 def test_a_segmentation_says_how_much_it_holds(made: Made):

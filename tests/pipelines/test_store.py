@@ -67,7 +67,7 @@ def new_task(task: str = "task", *, destinations: tuple[str, ...] = ()) -> NewTa
         route="head-mr",
         bundle="mr_brain@0.1.0",
         bundle_sha256="0" * 64,
-        output="seg",
+        outputs=("seg",),
         destinations=destinations,
         priority="routine",
     )

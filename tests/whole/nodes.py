@@ -94,6 +94,10 @@ class Node:
             series = [archive.series(each) for each in archive.study(study).series]
             return [i.sop_instance_uid for s in series if s.modality == "SEG" for i in s.instances]
 
+    def results(self, study_uid: str) -> list[str]:
+        """Return the SOP instances that the node made of a study."""
+        return [result.id for job in self.jobs_of(study_uid) for result in job.results]
+
     def child(self, *words: str) -> psutil.Process | None:
         """Return the node's process whose command line has all these words."""
         try:

@@ -14,6 +14,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, SegmentationStorage
 
 from dicom.phantom import write_head_study
+from dicom.sr import decode_report
 from dicom.volume import read_volume
 from pipelines.store import Studies
 from tests.segmentations import problems, read_by_dcmqi, read_by_highdicom
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.orthanc
 
 THRESHOLD = 100.0  # of tests.bundles' bundle
 STEPS = ["fetch", "deidentify", "route", "collect", "volume", "predict", "encode", "relink"]
+STEPS += ["gate"]
 
 
 def small_head(folder: Path, **changed: object):
@@ -42,7 +44,7 @@ def test_a_study_comes_back_as_a_segmentation(node: Node, receiver: Receiver, tm
     job = node.ended_job(written.study.study_uid)
 
     assert (job.state, job.error_code) == ("completed", None)
-    assert [s.name for s in job.steps][:8] == STEPS
+    assert [s.name for s in job.steps][: len(STEPS)] == STEPS
     (sop_instance_uid,) = node.segmentations(written.study.study_uid)
     path = tmp_path / "seg.dcm"
     with node.archive() as archive:
@@ -71,9 +73,24 @@ def test_a_study_comes_back_as_a_segmentation(node: Node, receiver: Receiver, tm
     files = [i.path for i in written.series.instances]
     assert problems("dcentvfy", path, *files) == []
 
-    # The same object reached the other destination.
-    (delivered,) = until(receiver.files, timeout_s=60)
-    assert dcmread(delivered).SOPInstanceUID == sop_instance_uid
+    # A report beside it says what was measured, of that very segment and of the original study.
+    (report_id,) = set(node.results(written.study.study_uid)) - {sop_instance_uid}
+    with node.archive() as archive:
+        (tmp_path / "sr.dcm").write_bytes(archive.instance_bytes(report_id))
+    report = dcmread(tmp_path / "sr.dcm")
+    assert problems("dciodvfy", tmp_path / "sr.dcm") == []
+    for keyword in ("StudyInstanceUID", "PatientName", "PatientID", "PatientBirthDate"):
+        assert report[keyword].value == original[keyword].value
+    (group,) = decode_report(report)
+    assert group.segmentation_uid == sop_instance_uid
+    assert group.tracking_uid == seg.SegmentSequence[0].TrackingUID
+    voxel_ml = np.prod(source.spacing_kji) / 1000
+    assert group.figures[0].value == pytest.approx(truth.sum() * voxel_ml, rel=1e-5)
+    assert f"{written.series.series_uid}" in str(report)
+
+    # The same objects reached the other destination.
+    delivered = until(lambda: len(receiver.files()) == 2 and receiver.files(), timeout_s=60)
+    assert {dcmread(path).SOPInstanceUID for path in delivered} == {sop_instance_uid, report_id}
     assert {(d.destination, d.state) for d in job.deliveries} == {
         ("archive", "completed"),
         ("pacs", "completed"),
@@ -270,7 +287,7 @@ def test_a_destination_that_is_down_costs_the_archive_nothing(
     receiver.start()
     job = node.ended_job(written.study.study_uid, timeout_s=180)
     assert job.state == "completed"
-    assert len(receiver.files()) == before + 1
+    assert len(receiver.files()) == before + 2  # the segmentation and its report
 
 
 # --- real data ----------------------------------------------------------------------------------

@@ -1,0 +1,104 @@
+"""Figures of segments, or findings, as a structured report (PS3.16 TID 1500)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from dicom.errors import InvalidReport
+from dicom.seg import Segment
+from dicom.sr import (
+    FindingFigures,
+    ReportUids,
+    SegmentFigures,
+    check_report,
+    encode_report,
+)
+from dicom.uids import derived_uid
+from models.prediction import Boxes, Classes
+from models.segments import as_segments
+from models.tasks import Classification, Detection, Finding
+from pipelines.outputs import Encoded, Made
+
+_REPORTS_AFTER: Final = 100  # series numbers: beside the segmentation's, not among them
+
+
+def encode(made: Made) -> Encoded:
+    """Write what was measured or found, read it back, and compare figure for figure.
+
+    Raises
+    ------
+    InvalidReport
+        When the report cannot be written, or the segmentation that it speaks of is not made.
+    """
+    bundle = made.bundle
+    match made.answer:
+        case Classes() | Boxes():
+            groups: tuple[SegmentFigures | FindingFigures, ...] = tuple(_findings(made))
+            segmentation = None
+        case _:
+            segmentation = made.earlier.get("seg")
+            groups = tuple(_figures(made))
+    report = encode_report(
+        groups,
+        made.source,
+        segmentation=segmentation,
+        algorithm=bundle.algorithm,
+        uids=ReportUids(
+            series_uid=derived_uid(made.key, "sr", "series"),
+            sop_instance_uid=derived_uid(made.key, "sr", "instance"),
+            device_uid=derived_uid("device", bundle.name, bundle.version),
+        ),
+        series_number=made.series_number + _REPORTS_AFTER,
+        series_description=f"AI: {bundle.name} {bundle.version}, report",
+        created=made.created,
+    )
+    check_report(report, groups)
+    return Encoded(ds=report, summary=_summary(groups))
+
+
+def _figures(made: Made) -> Iterator[SegmentFigures]:
+    segmentation = made.earlier.get("seg")
+    if segmentation is None:
+        raise InvalidReport("a report of segments is made after their segmentation")
+    _, segments = as_segments(made.bundle, made.answer)
+    described: dict[int, Segment] = {one.number: one for one in segments}
+    tracking = {int(i.SegmentNumber): str(i.TrackingUID) for i in segmentation.SegmentSequence}
+    for measured in made.measured:
+        yield SegmentFigures(described[measured.number], measured, tracking[measured.number])
+
+
+def _findings(made: Made) -> Iterator[FindingFigures]:
+    task = made.bundle.task
+    assert isinstance(task, Classification | Detection)
+    known: dict[int, Finding] = {finding.number: finding for finding in task.findings}
+    match made.answer:
+        case Classes(numbers=numbers, probabilities=probabilities):
+            for number, probability in zip(numbers, probabilities.tolist(), strict=True):
+                yield _finding(made, known[number], probability, str(number))
+        case Boxes(boxes=boxes):
+            for place, box in enumerate(boxes, 1):
+                found = _finding(made, known[box.number], box.score, f"{box.number} {place}")
+                yield FindingFigures(
+                    f"{found.label} {place}"[:64],
+                    found.code,
+                    found.region,
+                    found.probability,
+                    found.tracking_uid,
+                    (box.low_lps, box.high_lps),
+                )
+
+
+def _finding(made: Made, finding: Finding, probability: float, name: str) -> FindingFigures:
+    uid = derived_uid(made.key, "tracking", name)
+    return FindingFigures(finding.label, finding.code, finding.region, probability, uid)
+
+
+def _summary(groups: tuple[SegmentFigures | FindingFigures, ...]) -> dict[str, float]:
+    summary = {}
+    for group in groups:
+        if isinstance(group, FindingFigures):
+            summary[group.label] = round(group.probability, 4)
+        elif group.measured.volume_ml is not None:
+            summary[group.segment.label] = round(group.measured.volume_ml, 3)
+    return summary
