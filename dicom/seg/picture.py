@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,9 @@ class Picture(Protocol):
     fractional: bool
     overlapping: bool
 
+    def slices(self) -> list[int]:
+        """Return the slices on which any segment has any voxel."""
+
     def slices_of(self, number: int) -> list[int]:
         """Return the slices on which a segment has any voxel."""
 
@@ -35,18 +39,26 @@ class Picture(Protocol):
 
 
 class LabelPicture:
-    """A label map; where each label lies is found in one pass over its runs."""
+    """A label map; where each label lies is found in one pass over its runs, when it is asked."""
 
     fractional = False
     overlapping = False
 
     def __init__(self, labels_kji: Labels) -> None:
         self._labels_kji = labels_kji
-        self._rows: dict[int, dict[int, tuple[int, int]]] = {}
-        highest = int(labels_kji.max(initial=0))
-        for k, labels_ji in enumerate(labels_kji):
+
+    @cached_property
+    def _rows(self) -> dict[int, dict[int, tuple[int, int]]]:
+        found: dict[int, dict[int, tuple[int, int]]] = {}
+        highest = int(self._labels_kji.max(initial=0))
+        for k, labels_ji in enumerate(self._labels_kji):
             for number, rows in _rows_of(labels_ji, highest).items():
-                self._rows.setdefault(number, {})[k] = rows
+                found.setdefault(number, {})[k] = rows
+        return found
+
+    def slices(self) -> list[int]:
+        """Return the slices on which anything is."""
+        return [k for k, labels_ji in enumerate(self._labels_kji) if labels_ji.any()]
 
     def slices_of(self, number: int) -> list[int]:
         """Return the slices on which a segment has any voxel."""
@@ -74,6 +86,10 @@ class MaskPicture:
         self._masks = masks
         self.fractional = masks.fractional
         self.overlapping = masks.overlap()
+
+    def slices(self) -> list[int]:
+        """Return the slices on which anything is."""
+        return sorted({k for number in self._masks.crops for k in self.slices_of(number)})
 
     def slices_of(self, number: int) -> list[int]:
         """Return the slices on which a segment has any voxel."""

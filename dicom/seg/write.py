@@ -186,11 +186,11 @@ def _check_numbers(segments: tuple[Segment, ...], uids: ResultUids) -> None:
 
 def _frames_of(picture: Picture, kind: Kind, segments: int, slices: int) -> Frames:
     """Return the frames that hold anything; where none does, an empty one in the middle."""
+    if kind == "LABELMAP":
+        return [(0, k) for k in picture.slices() or [slices // 2]]
     held = {number: picture.slices_of(number) for number in range(1, segments + 1)}
     if not any(held.values()):
         held = {number: [slices // 2] for number in held}
-    if kind == "LABELMAP":
-        return [(0, k) for k in sorted({k for ks in held.values() for k in ks})]
     return [(number, k) for number, ks in held.items() for k in ks]
 
 
