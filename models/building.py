@@ -14,12 +14,14 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import torch
 from monai.bundle.config_parser import ConfigParser
+from monai.inferers.inferer import Inferer as MonaiInferer
 from monai.transforms.compose import Compose
 from monai.transforms.post.dictionary import AsDiscreted
 from monai.transforms.spatial.array import Spacing
 from monai.transforms.spatial.dictionary import Spacingd
+from monai.utils.module import OptionalImportError
 
-from dicom.errors import InvalidBundle, MissingDevice
+from dicom.errors import InvalidBundle, MissingDevice, MissingPackage
 from models.allowed import (
     LOAD,
     Json,
@@ -38,6 +40,8 @@ Transform: TypeAlias = Callable[[Data], Data]
 Network: TypeAlias = Callable[..., torch.Tensor]
 Inferer: TypeAlias = Callable[[torch.Tensor, Network], Any]
 
+# Arguments of older bundles that today's classes take no more; the network is the same without.
+_GONE = {"SwinUNETR": frozenset({"img_size"})}
 _STATES = ("model", "network", "state_dict", "model_state_dict")
 
 
@@ -167,7 +171,13 @@ def _with_classes(value: Json, own_code: bool) -> object:
     if "_target_" not in value:
         return {key: _with_classes(item, own_code) for key, item in value.items()}
     found = find_class(str(value["_target_"]), own_code=own_code)
-    given = {key: _with_classes(item, own_code) for key, item in value.items() if key != "_target_"}
+    given = {
+        key: _with_classes(item, own_code)
+        for key, item in value.items()
+        if key != "_target_" and key not in _GONE.get(found.__name__, ())
+    }
+    if issubclass(found, MonaiInferer) and "progress" in given:
+        given["progress"] = False  # MONAI's bar, on a terminal; ours is told to the caller
     return {"_target_": found, **pretrained_arguments(found), **_single(found), **given}
 
 
@@ -188,8 +198,20 @@ def _content(bundle: Bundle, parser: ConfigParser, section: str) -> object:
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         if is_memory_error(error):
             raise
+        if _is_missing_package(error):
+            raise MissingPackage(
+                f"bundle {bundle.identity} needs a package: {innermost(error)}"
+            ) from error
         raise wrong(bundle, section, f"cannot be built: {innermost(error)}") from error
     return content
+
+
+def _is_missing_package(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OptionalImportError):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _part(bundle: Bundle, parser: ConfigParser, section: str) -> object:

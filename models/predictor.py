@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.inferers.inferer import SimpleInferer, SlidingWindowInferer
+from monai.utils.module import OptionalImportError
 from numpy.typing import NDArray
 
-from dicom.errors import InvalidBundle, MissingInput, UnsuitableSeries
+from dicom.errors import InvalidBundle, MissingInput, MissingPackage, UnsuitableSeries
 from models import answers
-from models.building import Data, build, device_of
+from models.building import Data, build, device_of, innermost
 from models.bundle import Bundle
 from models.grids import Region, cropped, is_same_grid, laid_back, region_about
 from models.memory import memory_errors
@@ -39,6 +40,7 @@ from models.running import Watch, Watched
 from models.separable import quick_resampling
 from models.tasks import Classification, Detection, InstanceSegmentation
 from models.tensors import (
+    map_on_source_grid,
     on_source_grid,
     plain,
     slice_tensor,
@@ -153,13 +155,18 @@ class Predictor:
             When `canceled` said so.
         OutOfMemory
             When memory, of the device or the machine, does not suffice.
+        MissingPackage
+            When the network needs a package that is not installed.
         InvalidBundle
             When the bundle's transforms do not lead back to an answer on the given grid.
         """
         begun = time.perf_counter()
         watch = Watch(self.device, progress, canceled)
         with torch.inference_mode(), memory_errors(), self._parts.at_hand(), quick_resampling():
-            answer = self._answer(self._placed(images), watch)
+            try:
+                answer = self._answer(self._placed(images), watch)
+            except OptionalImportError as error:  # of MONAI, as late as the network is run
+                raise MissingPackage(f"the model needs a package: {innermost(error)}") from error
         watch.part(0.0, 1.0)
         watch.tell(1.0)
         return Prediction(
@@ -381,13 +388,13 @@ class Predictor:
             if isinstance(task, InstanceSegmentation):
                 main = task.map_name or self.bundle.output_name
                 kinds = task.kinds_name
-                numbered = _volume(on_source_grid(left[main], source, spatial))
+                numbered = _volume(map_on_source_grid(left[main], source, spatial))
                 if self._parts.threshold is not None:
                     numbered = (numbered >= self._parts.threshold).view(torch.uint8)
                 return answers.instances(
                     task,
                     numbered,
-                    _volume(on_source_grid(left[kinds], source, spatial)) if kinds else None,
+                    _volume(map_on_source_grid(left[kinds], source, spatial)) if kinds else None,
                 )
             answer = _volume(on_source_grid(left[self.bundle.output_name], source, spatial))
             if self._parts.threshold is not None:

@@ -152,6 +152,23 @@ def on_source_grid(
     return plain(resample(answer, dst_affine=source.affine, spatial_size=spatial))
 
 
+def map_on_source_grid(
+    answer: object, source: MetaTensor, spatial: tuple[int, ...]
+) -> torch.Tensor:
+    """Return a map of instances or kinds, shape (1, ...), on the source's grid.
+
+    What tells instances apart often ends in an array without a place; it lies on the source's grid
+    where it has its size.
+    """
+    if isinstance(answer, MetaTensor):
+        return on_source_grid(answer, source, spatial)
+    found = torch.as_tensor(np.asarray(answer))
+    found = found[None] if found.ndim == len(spatial) else found
+    if tuple(found.shape) != (1, *spatial):
+        raise InvalidBundle(f"postprocessing gives a map of {tuple(found.shape)} voxels")
+    return found
+
+
 def back_to_kji(array_ijk: NDArray[np.generic]) -> NDArray[np.generic]:
     """Return an array of axes (..., i, j, k) with axes (..., k, j, i)."""
     leading = list(range(array_ijk.ndim - 3))
