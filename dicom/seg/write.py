@@ -230,7 +230,7 @@ def _write_aligned_bits(
         first, end = picture.draw(number, k, plane_ji)
         packed_ji[first:end] = np.packbits(
             plane_ji[first:end].reshape(-1), bitorder="little"
-        ).reshape(end - first, -1)
+        ).reshape(end - first, columns // 8)
         file.write(packed_ji.data)
         plane_ji[first:end] = False
         packed_ji[first:end] = 0

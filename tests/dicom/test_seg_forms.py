@@ -355,3 +355,14 @@ def test_a_picture_without_a_place_in_a_patient(tmp_path: Path) -> None:
         if form.segmentation_type == "binary":
             for number, frame in enumerate(dcmread(path).pixel_array, 1):
                 np.testing.assert_array_equal(frame, labels[0] == number)
+
+
+@pytest.mark.parametrize("columns", [7, 8])
+def test_nothing_found_is_written_in_any_form(tmp_path: Path, columns: int) -> None:
+    volume = read_volume(write_series(tmp_path / "ct", shape_kji=(2, 6, columns)))
+    nothing = np.zeros(volume.shape_kji, np.uint8)
+    for labels in (nothing, Masks.of([nothing, nothing, nothing])):
+        for form in FORMS.values():
+            ds = encoded(labels, volume, THREE, form=form)
+            assert ds.NumberOfFrames == (1 if form.segmentation_type == "labelmap" else 3)
+            check_seg(ds, nothing, volume)
