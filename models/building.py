@@ -31,6 +31,7 @@ from models.allowed import (
 )
 from models.bundle import Bundle
 from models.code import OwnCode
+from models.discrete import quicken
 from models.expressions import FEATURE_EXTRACTOR
 from models.memory import is_memory_error
 from models.networks.onnx import OnnxNetwork
@@ -111,6 +112,7 @@ def _postprocess(bundle: Bundle, parser: ConfigParser) -> tuple[Transform | None
     if "postprocessing" not in parser:
         return None, None
     whole = _part(bundle, parser, "postprocessing")
+    quicken(whole)
     steps = list(whole.transforms) if isinstance(whole, Compose) else []
     last = steps[-1] if steps else None
     if isinstance(last, AsDiscreted) and tuple(last.keys) == (bundle.output_name,):
