@@ -1,7 +1,8 @@
 """From the last C-STORE to the SEG in QIDO, ingest beside Orthanc alone, and memory at rest.
 
-A whole node is started on free ports, a 192-slice head MR is sent to it three times (three
-visits), and the fastest overhead is reported with its steps. Ingest is measured by the same sender
+A whole node is started on free ports; a 300-slice CT (a bundle that resamples to 1.5 mm and back,
+with a network of one convolution) and a 192-slice head MR (mr_brain) are sent to it three times
+each, and the fastest overhead is reported with its steps. Ingest is measured by the same sender
 on an Orthanc with our plugin and a listening node, and on one without, in turns.
 """
 
@@ -15,19 +16,31 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
+from pydicom.uid import ExplicitVRLittleEndian
 
 from benchmarks.table import Row, machine, publish
+from benchmarks.volume import SIZE as CT_SIZE
+from benchmarks.volume import SLICES as CT_SLICES
+from benchmarks.volume import write_series
 from dicom import dimse
 from dicom.folder import read_folder
 from dicom.phantom import head_mr, write_head_study
 from node import wiring
 from pipelines.store import Jobs, JobView, Studies
+from tests.bundles import write_threshold_bundle
 from tests.orthanc.servers import CLINICAL_AET, SENDER_AET, clinical_config, running
 from tests.whole.nodes import Node, running_node, until, write_config
 
 SLICES, SIZE, VISITS, ROUNDS = 192, 256, 3, 5
-OVERHEAD_S, INGEST_RATIO, MEMORY_MB = 8.0, 0.9, 400.0
+CT_OVERHEAD_S, OVERHEAD_S, INGEST_RATIO, MEMORY_MB = 2.0, 8.0, 0.9, 400.0
+BONE_HU, CT_SPACING_MM = 250.0, 1.5
 ROUTE = """
+[[route]]
+name = "ct"
+bundle = "bone"
+[route.when]
+modality = ["CT"]
+
 [[route]]
 name = "head-mr"
 bundle = "mr_brain"
@@ -47,13 +60,21 @@ def main() -> None:
             write_head_study(folder / f"visit-{visit}", head=head, visit=visit)
             studies.append(folder / f"visit-{visit}")
         (folder / "bundles").mkdir()
+        write_threshold_bundle(
+            folder / "bundles", "bone", threshold=BONE_HU, spacing_mm=CT_SPACING_MM
+        )
+        for visit in range(VISITS):
+            write_series(folder / f"ct-{visit}", ExplicitVRLittleEndian, visit=visit)
         config = write_config(folder, folder / "bundles", routes=ROUTE)
         config.write_text(config.read_text().replace("threads = 1", "threads = 0"))
         with running_node(config) as node:
             memory = _resident_mb(node)
+            of_ct = [_overhead(node, folder / f"ct-{visit}") for visit in range(VISITS)]
             overheads = [_overhead(node, study) for study in studies[:VISITS]]
             ingest = _ingest(node, studies[VISITS:], folder)
-    publish("turnaround", [*_overhead_rows(overheads), ingest, memory], about)
+    rows = _overhead_rows(f"{CT_SLICES}-slice CT of {CT_SIZE}x{CT_SIZE}", of_ct, CT_OVERHEAD_S)
+    rows += _overhead_rows(f"{SLICES}-slice MR", overheads, OVERHEAD_S)
+    publish("turnaround", [*rows, ingest, memory], about)
 
 
 # --- overhead -----------------------------------------------------------------------------------
@@ -80,18 +101,18 @@ def _overhead(node: Node, study: Path) -> tuple[float, JobView]:
     return seconds - sum(task.forward_s or 0.0 for task in job.tasks), job
 
 
-def _overhead_rows(overheads: list[tuple[float, JobView]]) -> list[Row]:
+def _overhead_rows(what: str, overheads: list[tuple[float, JobView]], target_s: float) -> list[Row]:
     best, job = min(overheads, key=lambda each: each[0])
     rows = [
         Row(
-            f"overhead, {SLICES}-slice MR, best of {VISITS}",
+            f"overhead, {what}, best of {VISITS}",
             "s",
             round(best, 3),
-            target=f"<= {OVERHEAD_S:.0f} s",
-            met=best <= OVERHEAD_S,
+            target=f"<= {target_s:.0f} s",
+            met=best <= target_s,
         ),
         Row(
-            "overhead, median",
+            f"overhead, {what}, median",
             "s",
             round(statistics.median(seconds for seconds, _ in overheads), 3),
         ),

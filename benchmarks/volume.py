@@ -187,12 +187,12 @@ def _check_same(folder: Path, plain: Path) -> None:
 # --- the series ---------------------------------------------------------------------------------
 
 
-def write_series(folder: Path, syntax: UID) -> None:
-    """Write the slices of one CT series."""
+def write_series(folder: Path, syntax: UID, *, visit: int = 0) -> None:
+    """Write the slices of one CT series; another visit is another study."""
     folder.mkdir()
     fill = _scanner_elements()
     for k in range(SLICES):
-        ds = _slice(k, fill)
+        ds = _slice(k, fill, visit)
         ds.PixelData = _picture(k).tobytes()
         ds["PixelData"].VR = "OW"
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -221,15 +221,15 @@ def _picture(k: int) -> np.ndarray:
     return np.clip(values + 1024, 0, 4095).astype(np.uint16)
 
 
-def _slice(k: int, fill: Dataset) -> Dataset:
+def _slice(k: int, fill: Dataset, visit: int) -> Dataset:
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
-    ds.SOPInstanceUID = derived_uid("instance", "volume", str(k))
+    ds.SOPInstanceUID = derived_uid("instance", "volume", str(k), str(visit))
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.StudyInstanceUID = derived_uid("study", "volume")
-    ds.SeriesInstanceUID = derived_uid("series", "volume")
-    ds.FrameOfReferenceUID = derived_uid("frame", "volume")
+    ds.StudyInstanceUID = derived_uid("study", "volume", str(visit))
+    ds.SeriesInstanceUID = derived_uid("series", "volume", str(visit))
+    ds.FrameOfReferenceUID = derived_uid("frame", "volume", str(visit))
     ds.Modality, ds.PatientName, ds.PatientID = "CT", "Bench^Mark", "B-1"
     ds.StudyDate, ds.StudyTime, ds.StudyID = "20260102", "030405", "1"
     ds.SeriesNumber, ds.InstanceNumber = 1, k + 1
@@ -270,7 +270,7 @@ def _scanner_elements() -> Dataset:
             ("DS", f"{number * 1.25:.4f}"),
             ("LO", "a value of a scanner's own"),
             ("US", number),
-            ("UN", bytes(64 + number % 64)),
+            ("UN", bytes(64 + number % 64 // 2 * 2)),  # PS3.5 7.1.1: lengths are even
             ("FD", number / 7),
         )[number % 5]
         fill.add_new((group, 0x1000 + number % 60), vr, value)
