@@ -6,6 +6,7 @@ import numpy as np
 
 from dicom.seg import ResultUids, check_seg, encode_seg
 from dicom.uids import derived_uid
+from models.prediction import Instances
 from models.segments import as_segments, voxel_counts
 from pipelines.outputs import Encoded, Made
 
@@ -45,6 +46,10 @@ def encode(made: Made) -> Encoded:
 
 
 def _millilitres(made: Made) -> dict[str, float]:
+    measured = {one.number: one.volume_ml for one in made.measured}
+    if measured and not isinstance(made.answer, Instances):
+        numbered = enumerate(made.bundle.segments, start=1)  # as the segmentation numbers them
+        return {segment.label: round(measured[number] or 0.0, 3) for number, segment in numbered}
     voxel_ml = float(np.prod(made.source.spacing_kji)) / 1000.0
     counts = voxel_counts(made.answer)
     return {
