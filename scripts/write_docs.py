@@ -18,8 +18,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydicom.datadict import dictionary_VR
 
 from dicom.errors import InputError, PeerError, RadloopError, ResourceError, every_error
+from dicom.profile import METHOD_CODES, node_profile, table_rules
 from node.settings import PeerSettings, Settings
 from pipelines.routing import Route, When
 
@@ -55,6 +57,17 @@ ERRORS = """# Error codes
 
 Every failure has a code: on the job, in the API, in the log and on the page. What follows says who
 acts next. Messages hold no patient's name, id, date or original UID.
+"""
+PROFILE = """# The profile, attribute by attribute
+
+PS3.15 Table E.1-1, edition {edition}, with: {chosen}.
+
+What stands under *basic* and *options* is the table's: X removed, Z emptied, D a dummy value, U a
+new UID, K kept, C cleaned. What the node does follows from it for an attribute that the object's IOD
+does not require; where it is required, an attribute that should go is emptied or gets a dummy, so
+that the object stays valid. *else* is what happens to a value that the first action cannot judge.
+Curves, overlays, private attributes and group lengths are removed as a whole. Attributes outside
+the table are judged by their value representation: see [de-identification](deidentification.md).
 """
 PERFORMANCE = """# Performance
 
@@ -129,7 +142,39 @@ def performance_page() -> str:
     return "\n".join(parts)
 
 
+def profile_page() -> str:
+    """Return docs/profile.md: what happens to every attribute of the table, and why."""
+    profile = node_profile()
+    chosen = ", ".join(sorted(METHOD_CODES[option][1] for option in (None, *profile.options)))
+    rows = []
+    for tag, rule in sorted(table_rules().items()):
+        verdict = profile.verdict(tag, _vr(tag), iod="")
+        options = ", ".join(f"{option.value}: {act}" for option, act in rule.options.items())
+        lost = "" if verdict.otherwise is verdict.action else f"; else {verdict.otherwise.value}"
+        rows.append(
+            (
+                f"({tag >> 16:04X},{tag & 0xFFFF:04X})",
+                rule.name,
+                rule.basic,
+                options or "-",
+                f"{verdict.action.value}{lost}",
+            )
+        )
+    head = ("tag", "attribute", "basic", "options", "what the node does")
+    return "\n".join(
+        [BY, PROFILE.format(edition=profile.edition, chosen=chosen), _markdown(head, rows)]
+    )
+
+
+def _vr(tag: int) -> str:
+    try:
+        return dictionary_VR(tag)
+    except KeyError:  # newer than the dictionary
+        return "LO"
+
+
 PAGES = {
+    "profile.md": profile_page,
     "settings.md": settings_page,
     "errors.md": errors_page,
     "performance.md": performance_page,
