@@ -62,12 +62,13 @@ PROFILE = """# The profile, attribute by attribute
 
 PS3.15 Table E.1-1, edition {edition}, with: {chosen}.
 
-What stands under *basic* and *options* is the table's: X removed, Z emptied, D a dummy value, U a
-new UID, K kept, C cleaned. What the node does follows from it for an attribute that the object's IOD
-does not require; where it is required, an attribute that should go is emptied or gets a dummy, so
-that the object stays valid. *else* is what happens to a value that the first action cannot judge.
-Curves, overlays, private attributes and group lengths are removed as a whole. Attributes outside
-the table are judged by their value representation: see [de-identification](deidentification.md).
+What stands under *basic* and *options* is the table's: X removed, Z emptied, D a dummy value, U
+a new UID, K kept, C cleaned. What the node does follows from it for an attribute that the
+object's IOD does not require; where it is required, an attribute that should go is emptied or
+gets a dummy, so that the object stays valid. *else* is what happens to a value that the first
+action cannot judge. Curves, overlays, private attributes and group lengths are removed as a
+whole. Attributes outside the table are judged by their value representation: see
+[de-identification](deidentification.md).
 """
 PERFORMANCE = """# Performance
 
