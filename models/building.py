@@ -16,7 +16,7 @@ import torch
 from monai.bundle.config_parser import ConfigParser
 from monai.inferers.inferer import Inferer as MonaiInferer
 from monai.transforms.compose import Compose
-from monai.transforms.post.dictionary import AsDiscreted
+from monai.transforms.post.dictionary import Activationsd, AsDiscreted
 from monai.transforms.spatial.array import Spacing
 from monai.transforms.spatial.dictionary import Spacingd
 from monai.utils.module import OptionalImportError
@@ -54,6 +54,9 @@ class Parts:
     ----------
     preprocess, postprocess : callable
         From and to a dictionary of images; postprocess is None where the bundle has none.
+    after_argmax : callable or None
+        The postprocessing from after its argmax on, where that comes first (a softmax before it
+        changes no argmax): for the predictor that takes the argmax while windows are stitched.
     threshold : float or None
         What the postprocessing ended with, and the predictor does instead: from there on, a voxel
         is in the segment. It saves two copies of the whole source grid in float32.
@@ -69,6 +72,7 @@ class Parts:
 
     preprocess: Transform
     postprocess: Transform | None
+    after_argmax: Transform | None
     threshold: float | None
     inferer: Inferer | None
     detector: torch.nn.Module | None
@@ -97,6 +101,7 @@ def build(bundle: Bundle, device: torch.device) -> Parts:
         return Parts(
             preprocess=cast(Transform, _part(bundle, parser, "preprocessing")),
             postprocess=postprocess,
+            after_argmax=_after_argmax(bundle, postprocess),
             threshold=threshold,
             inferer=cast(Inferer, _part(bundle, parser, "inferer"))
             if "inferer" in parser
@@ -120,6 +125,25 @@ def _postprocess(bundle: Bundle, parser: ConfigParser) -> tuple[Transform | None
         if not any(others) and last.threshold[0] is not None:
             return cast(Transform, Compose(steps[:-1])), float(last.threshold[0])
     return cast(Transform, whole), None
+
+
+def _after_argmax(bundle: Bundle, postprocess: Transform | None) -> Transform | None:
+    """Return what a postprocessing that begins with an argmax of the answer does after it."""
+    steps = list(postprocess.transforms) if isinstance(postprocess, Compose) else []
+    name = (bundle.output_name,)
+    softmax = steps[0] if steps else None
+    if isinstance(softmax, Activationsd) and tuple(softmax.keys) == name:
+        others = (*softmax.sigmoid, *softmax.other)
+        steps = steps[1:] if all(softmax.softmax) and not any(others) else steps
+    first = steps[0] if steps else None
+    if not isinstance(first, AsDiscreted) or tuple(first.keys) != name:
+        return None
+    others = (*first.to_onehot, *first.rounding)
+    if not all(first.argmax) or any(others) or first.threshold[0] is not None:
+        return None
+    options = first.converter.kwargs
+    plainly = options.get("dim", 0) == 0 and options.get("keepdim", True)
+    return cast(Transform, Compose(steps[1:])) if plainly else None
 
 
 def device_of(wish: str) -> torch.device:

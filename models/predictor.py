@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from dicom.errors import InvalidBundle, MissingInput, MissingPackage, UnsuitableSeries
 from models import answers
+from models.backends import Chosen
 from models.building import Data, build, device_of, innermost
 from models.bundle import Bundle
 from models.grids import Region, cropped, is_same_grid, laid_back, region_about
 from models.memory import memory_errors
+from models.networks.onnx import OnnxNetwork
 from models.prediction import (
     Answer,
     Boxes,
@@ -38,7 +40,8 @@ from models.prediction import (
 from models.registry import Registry
 from models.running import Watch, Watched
 from models.separable import quick_resampling
-from models.tasks import Classification, Detection, InstanceSegmentation
+from models.sliding import NotOneMap, Sliding, slide
+from models.tasks import Classification, Detection, InstanceSegmentation, Segmentation
 from models.tensors import (
     map_on_source_grid,
     on_source_grid,
@@ -94,6 +97,7 @@ class Predictor:
         self._first_number = _number_of_region(bundle, first)
         with memory_errors():
             self._parts = build(bundle, self.device)
+        self._network = self._chosen()
 
     def predict(
         self,
@@ -283,9 +287,9 @@ class Predictor:
         """Return what the bundle leaves of each image: preprocessed, looked at, postprocessed."""
         ready = [self._preprocessed(data) for data in each]
         images = [self._network_image(data) for data in ready]
-        raw = self._looked_at(images, watch)
+        raw, mapped = self._looked_at(images, watch)
         return [
-            self._postprocessed(data, image, one)
+            self._postprocessed(data, image, one, mapped)
             for data, image, one in zip(ready, images, raw, strict=True)
         ]
 
@@ -308,11 +312,19 @@ class Predictor:
                 raise self._wrong(f"preprocessing gives {image.ndim} axes, not channel and {axes}")
         return given[0] if len(given) == 1 else torch.cat(given)
 
-    def _looked_at(self, images: Sequence[torch.Tensor], watch: Watch) -> list[Any]:
-        """Return what the network says of each image."""
-        network = Watched(self._parts.network, watch)
+    def _chosen(self) -> Chosen | None:
+        """Return the network run in the fastest way that says the same, for what can be judged."""
+        task, network = self.bundle.task, self._parts.network
+        if not isinstance(task, Segmentation) or isinstance(network, OnnxNetwork):
+            return None
+        key = self.bundle.sha256
+        return Chosen(network, self.device, key=key, overlapping=task.overlapping)
+
+    def _looked_at(self, images: Sequence[torch.Tensor], watch: Watch) -> tuple[list[Any], bool]:
+        """Return what the network says of each image, and whether as a map of the largest."""
+        network = Watched(self._parts.network, watch, self._network)
         if self._parts.detector is not None:
-            return [self._detections(image, network) for image in images]
+            return [self._detections(image, network) for image in images], False
         inferer = self._parts.inferer
         if inferer is None:
             raise self._wrong("inferer is missing")
@@ -320,12 +332,43 @@ class Predictor:
         together = plainly and len({tuple(image.shape) for image in images}) == 1
         batches = [list(images)] if together else [[image] for image in images]
         found: list[Any] = []
+        mapped = False
         for batch in batches:
             network.expect_windows(inferer, batch[0], len(batch))
-            stack = torch.stack([plain(image) for image in batch]).to(self.device)
-            answer = inferer(stack, network)
+            stack = torch.stack([plain(image) for image in batch])
+            answer = self._slid(stack, network) if plainly else None
+            mapped = answer is not None and self._parts.after_argmax is not None
+            if answer is None:
+                answer = inferer(stack.to(self.device), network)
             found += [self._one(answer, n) for n in range(len(batch))]
-        return found
+        return found, mapped
+
+    def _slid(self, images_bcxyz: torch.Tensor, network: Watched) -> torch.Tensor | None:
+        """Return the answer of a sliding window; None for what is left to MONAI's inferer."""
+        inferer = self._parts.inferer
+        sliding = Sliding.of(inferer, images_bcxyz.dim() - 2)
+        if sliding is None or not isinstance(self.bundle.task, Segmentation):
+            return None
+
+        def said(windows: torch.Tensor) -> Any:  # noqa: ANN401 - what the network says
+            answer = network(windows)
+            if isinstance(answer, torch.Tensor) and not bool(torch.isfinite(answer).all()):
+                raise UnsuitableSeries("the network answers with values that are no numbers")
+            return answer
+
+        stitched_at = torch.device(getattr(inferer, "device", None) or self.device)
+        looked_at = torch.device(getattr(inferer, "sw_device", None) or self.device)
+        argmax = self._parts.after_argmax is not None
+        try:
+            return slide(
+                images_bcxyz.to(stitched_at),
+                said,
+                sliding,
+                finish="argmax" if argmax else "logits",
+                to=looked_at,
+            )
+        except NotOneMap:
+            return None
 
     def _one(self, answer: Any, n: int) -> Any:  # noqa: ANN401 - a tensor, or several by name
         """Return the nth of a batch's answers."""
@@ -347,7 +390,13 @@ class Predictor:
         by_windows = window is not None and int(np.prod(image.shape[1:])) >= int(np.prod(window))
         return detector([plain(image).to(self.device)], use_inferer=by_windows)[0]
 
-    def _postprocessed(self, data: Data, image: torch.Tensor, raw: Any) -> Data:  # noqa: ANN401
+    def _postprocessed(
+        self,
+        data: Data,
+        image: torch.Tensor,
+        raw: Any,  # noqa: ANN401
+        mapped: bool,
+    ) -> Data:
         """Return what the bundle's postprocessing leaves; a detection's is ours, not its."""
         task, name = self.bundle.task, self.bundle.output_name
         if isinstance(task, Detection):
@@ -355,6 +404,8 @@ class Predictor:
         if not isinstance(task, Classification):
             raw = self._in_place(raw, image)
         left = {**data, name: raw}
+        if mapped and self._parts.after_argmax is not None:
+            return self._parts.after_argmax({**left, name: raw.float()})  # as AsDiscreted gives it
         ours = isinstance(task, Classification) and task.activation != "none"
         return left if ours or self._parts.postprocess is None else self._parts.postprocess(left)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -66,11 +66,17 @@ class Watch:
 
 
 class Watched(torch.nn.Module):
-    """The network as inferers and detectors call it."""
+    """The network as inferers and detectors call it; `run` is another way to run it."""
 
-    def __init__(self, network: torch.nn.Module, watch: Watch) -> None:
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        watch: Watch,
+        run: Callable[[torch.Tensor], Any] | None = None,
+    ) -> None:
         super().__init__()
         self._inner = [network]  # not registered: its device and its mode are its own
+        self._run = run or network.__call__
         self._watch = watch
         self._calls = 0
         self._expected: int | None = None
@@ -98,7 +104,7 @@ class Watched(torch.nn.Module):
         self._watch.look()
         self._watch.wait()
         begun = time.perf_counter()
-        answer = self._inner[0](windows_bcijk)
+        answer = self._run(windows_bcijk)
         self._watch.wait()
         self._watch.add(time.perf_counter() - begun)
         self._calls += 1
