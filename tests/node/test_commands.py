@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import structlog
 from typer.testing import CliRunner, Result
 
 from dicom.deid import Identity
@@ -42,6 +44,13 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     Vault(ring, SealedIdentities(database), trail).seal(IDENTITY)
     database.close()
     return settings
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """Undo that a command writes the log to its own standard error, which closes after it."""
+    yield
+    structlog.reset_defaults()
 
 
 def radloop(*words: str) -> Result:

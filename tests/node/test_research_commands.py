@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from pydicom import dcmread
 from typer.testing import CliRunner, Result
 
@@ -31,6 +33,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     assert radloop("deid", folder / "in", folder / "clean").exit_code == 0
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """Undo that a command writes the log to its own standard error, which closes after it."""
+    yield
+    structlog.reset_defaults()
 
 
 def radloop(*words: object) -> Result:
