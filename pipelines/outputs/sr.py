@@ -63,7 +63,11 @@ def _figures(made: Made) -> Iterator[SegmentFigures]:
         raise InvalidReport("a report of segments is made after their segmentation")
     _, segments = as_segments(made.bundle, made.answer)
     described: dict[int, Segment] = {one.number: one for one in segments}
-    tracking = {int(i.SegmentNumber): str(i.TrackingUID) for i in segmentation.SegmentSequence}
+    tracking = {
+        int(item.SegmentNumber): str(item.TrackingUID)
+        for item in segmentation.SegmentSequence
+        if item.SegmentNumber  # of a label map, 0 is the background
+    }
     for measured in made.measured:
         yield SegmentFigures(described[measured.number], measured, tracking[measured.number])
 

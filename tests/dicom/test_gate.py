@@ -105,7 +105,7 @@ def test_one_slice_and_six_hundred_pass(tmp_path: Path, slices: int) -> None:
     check_placed(written(labels_kji, volume, tmp_path / "s.dcm"), labels_kji, grid_of(volume))
 
 
-@pytest.mark.parametrize("kind", list(SegmentationType))
+@pytest.mark.parametrize("kind", ["binary", "labelmap", "fractional"])
 def test_every_form_passes(tmp_path: Path, kind: SegmentationType) -> None:
     volume = read_volume(write_series(tmp_path, shape_kji=SHAPE, spacing_kji=SPACING))
     labels_kji = labels_of(volume)
@@ -227,7 +227,7 @@ def test_an_object_that_was_corrupted_is_held_back(
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("kind", list(SegmentationType))
+@pytest.mark.parametrize("kind", ["binary", "labelmap", "fractional"])
 def test_a_flip_of_any_axis_is_held_back(tmp_path: Path, axis: int, kind: SegmentationType) -> None:
     volume = read_volume(write_series(tmp_path, shape_kji=SHAPE, spacing_kji=SPACING))
     labels_kji = labels_of(volume)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dicom.errors import InvalidReport, InvalidSettings
-from dicom.seg import Form, decode_seg
+from dicom.seg import Form, SegmentationType, decode_seg
 from dicom.sr import decode_report
 from dicom.volume import read_volume
 from models.bundle import read_bundle
@@ -56,6 +56,13 @@ def test_a_report_speaks_of_the_segmentation_of_its_own_task(made: Made):
     assert encoded["sr"].summary == encoded["seg"].summary
     with pytest.raises(InvalidReport):
         encode_all(("sr",), made)
+
+
+@pytest.mark.parametrize("form", ["binary", "labelmap", "fractional"])
+def test_a_report_goes_with_every_form_of_segmentation(made: Made, form: SegmentationType):
+    encoded = encode_all(("seg", "sr"), replace(made, form=Form(form)))
+    (group,) = decode_report(encoded["sr"].ds)
+    assert group.tracking_uid == encoded["seg"].ds.SegmentSequence[-1].TrackingUID
 
 
 def test_a_model_that_says_nothing_of_outputs_gets_those_of_its_task(made: Made):
