@@ -165,7 +165,8 @@ def _one(
     after = [max(w - n, 0) - b for w, n, b in zip(widths, size, before, strict=True)]
     if any(before) or any(after):
         pads = [n for pair in zip(reversed(before), reversed(after), strict=True) for n in pair]
-        image = functional.pad(image, pads, sliding.padding, sliding.fill)
+        fill = sliding.fill if sliding.padding == "constant" else None
+        image = functional.pad(image, pads, sliding.padding, fill)
     starts = sliding.starts(size)
     weights = _weights(sliding, widths, image.device)
     flat = len(widths) == 2

@@ -1,0 +1,154 @@
+"""Ways to run a network: the fastest is taken, and only when it says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import backends
+from models.backends import Chosen, OpenVino, PlainTorch, ShortTorch, choose, disagreement
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(backends, "_KNOWN", {})
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        yield
+    torch.set_num_threads(before)
+
+
+def network(width: int = 16) -> torch.nn.Module:
+    torch.manual_seed(0)
+    with torch.inference_mode(False), torch.no_grad():
+        made = torch.nn.Sequential(
+            torch.nn.Conv3d(1, width, 3, padding=1),
+            torch.nn.ReLU(),
+            torch.nn.Conv3d(width, width, 3, padding=1),
+            torch.nn.ReLU(),
+            torch.nn.Conv3d(width, 2, 1),
+        ).eval()
+        said = made(halves())
+        between = (said[:, 1] - said[:, 0]).mean()
+        made[-1].bias[0] += between  # so that either half is a class of its own
+    return made
+
+
+def halves(size: int = 32) -> torch.Tensor:
+    """An image with a bright and a dark half, far apart for every network."""
+    image = torch.full((1, 1, size, size, size), -4.0)
+    image[..., size // 2 :] = 4.0
+    return image
+
+
+class Steps(torch.nn.Module):
+    """A threshold so fine that 16 bits cannot see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv3d(1, 1, 1)
+        torch.nn.init.ones_(self.layer.weight)
+        torch.nn.init.zeros_(self.layer.bias)
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        return (self.layer(windows) - 1000.5) * 1.0
+
+
+def test_openvino_says_what_torch_says() -> None:
+    pytest.importorskip("openvino")
+    torch.manual_seed(1)
+    windows = torch.randn(2, 1, 16, 12, 20)
+    ours = OpenVino(network(), windows)
+    for given in (windows, windows[:1], torch.randn(1, 1, 8, 8, 8)):  # the last by torch
+        torch.testing.assert_close(ours(given), network()(given), atol=1e-4, rtol=1e-4)
+
+
+def test_fewer_bits_say_almost_the_same() -> None:
+    windows = halves(24)
+    answer, reference = ShortTorch(network(), CPU)(windows), network()(windows)
+    assert answer.dtype == torch.float32
+    assert not torch.equal(answer, reference)
+    assert disagreement(answer, reference) is None
+
+
+def test_what_disagrees_is_not_taken_and_the_reason_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backends, "_multiplies_bfloat16", lambda: True)
+    with torch.inference_mode(False):
+        fine = Steps().eval()
+    windows = torch.full((1, 1, 24, 24, 24), 1000.0)
+    windows[..., 12:] = 1001.0  # the same number, in bfloat16
+    windows[..., :2] = -1000.0
+    backend, choice = choose(fine, CPU, windows, (fine(windows), 9.0), ways=["torch bfloat16"])
+    assert isinstance(backend, PlainTorch)
+    assert choice.backend == "torch"
+    assert choice.settled
+    assert any("bfloat16" in reason and "but its Dice" in reason for reason in choice.reasons)
+
+
+def test_what_cannot_run_falls_back() -> None:
+    class Stubborn(torch.nn.Module):
+        def forward(self, windows: torch.Tensor) -> torch.Tensor:
+            if type(windows) is torch.Tensor and not torch.is_inference_mode_enabled():
+                raise RuntimeError("not to be traced")
+            return torch.cat([windows, -windows], dim=1)
+
+    windows = halves(24)
+    plain = (torch.cat([windows, -windows], dim=1), 9.0)
+    _, choice = choose(Stubborn(), CPU, windows, plain, ways=["openvino"])
+    assert choice.backend == "torch"
+    assert any("cannot run" in reason for reason in choice.reasons)
+
+
+def test_nothing_is_settled_by_an_empty_window() -> None:
+    windows = torch.zeros(1, 1, 24, 24, 24)
+    empty = torch.cat([windows + 1, windows], dim=1)
+    _, choice = choose(network(), CPU, windows, (empty, 9.0))
+    assert choice.backend == "torch"
+    assert not choice.settled
+
+
+def test_one_class_that_differs_is_enough_to_disagree() -> None:
+    reference = torch.zeros(1, 3, 40, 40, 40)
+    reference[:, 0] = 1
+    reference[:, 1, :20] = 2
+    reference[:, 2, 30:] = 2
+    answer = reference.clone()
+    answer[:, 2, 30, :2] = 0.9
+    assert disagreement(reference, reference) is None
+    assert "differs" in str(disagreement(answer, reference))
+    answer = reference.clone()
+    near = reference.clone()
+    near[:, 2, 30] = 1.001
+    answer[:, 2, 30] = 0.999
+    assert "Dice" in str(disagreement(answer, near))
+
+
+def test_a_choice_is_kept_for_the_next_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "_WORTH_S", 0.0)
+    windows = halves()
+    first = Chosen(network(), CPU, key="a", folder=tmp_path)
+    said = first(windows)
+    assert first.choice is not None
+    (kept,) = tmp_path.iterdir()
+    monkeypatch.setattr(backends, "_KNOWN", {})
+    second = Chosen(network(), CPU, key="a", folder=tmp_path)
+    assert torch.equal(second(windows), said)
+    assert second.choice is not None
+    assert second.choice.backend == first.choice.backend
+    assert second.choice.reasons == first.choice.reasons
+    kept.write_text("{")  # half a file of a machine that went down
+    monkeypatch.setattr(backends, "_KNOWN", {})
+    third = Chosen(network(), CPU, key="a", folder=tmp_path)
+    assert disagreement(third(windows), said) is None
+    Chosen(network(), CPU, key="b", folder=tmp_path)(windows)
+    assert len(list(tmp_path.iterdir())) == 2
