@@ -31,6 +31,9 @@ DICE = 0.999
 _LARGEST_PART = 0.05  # of the range of the logits, that one of them may differ by
 _FEWEST_VOXELS = 2000  # of a class, for one voxel less not to decide
 _WORTH_S = 0.05  # a window that takes less is not worth the test
+# A window of more voxels is not run in other ways: what plain torch just managed might, twice as
+# large in another back-end, cost the whole prediction.
+_MOST_VOXELS = 5_000_000
 
 
 class Backend(Protocol):
@@ -247,6 +250,9 @@ def choose(
     best: Backend = PlainTorch(network)
     best_s = seconds
     reasons = [f"torch: {seconds:.3f} s"]
+    if windows.numel() // windows.shape[1] > _MOST_VOXELS:
+        reasons.append("the window is too large to be run in several ways")
+        return best, Choice(best.name, tuple(reasons), settled=True)
     if not _shows_enough(reference, overlapping):
         reasons.append("the window shows too little of any class to judge others by")
         return best, Choice(best.name, tuple(reasons), settled=False)

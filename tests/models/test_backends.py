@@ -152,3 +152,19 @@ def test_a_choice_is_kept_for_the_next_process(
     assert disagreement(third(windows), said) is None
     Chosen(network(), CPU, key="b", folder=tmp_path)(windows)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_window_that_is_very_large_is_run_plainly_and_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What plain torch just managed must not be lost to a test that takes twice the memory."""
+    made = network()
+    with torch.inference_mode():
+        plain = (made(halves()), 1.0)
+        _, tried = choose(made, CPU, halves(), plain)
+        assert len(tried.reasons) > 1
+        monkeypatch.setattr(backends, "_MOST_VOXELS", halves().numel() - 1)
+        chosen, choice = choose(made, CPU, halves(), plain)
+    assert isinstance(chosen, PlainTorch)
+    assert choice.settled
+    assert "too large" in choice.reasons[-1]
