@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache
@@ -127,28 +127,44 @@ class Identity:
     uids: Mapping[str, str]
     attributes: Mapping[str, object]
 
-    def merged(self, other: Identity) -> Identity:
-        """Return the identity of both; where instances differ in a detail, the first stands.
+    @classmethod
+    def of(cls, parts: Iterable[Identity]) -> Identity:
+        """Return the identity of all parts; where they differ in a detail, the first stands.
+
+        Parameters
+        ----------
+        parts : Iterable of Identity
+            Of one study's instances; at least one.
 
         Raises
         ------
         CannotDeidentify
-            When the two are of different studies or name different patients, or when one
-            pseudonym stands for two UIDs.
+            When parts are of different studies or name different patients, or when one pseudonym
+            stands for two UIDs.
+        ValueError
+            When there is no part.
         """
-        if self.study_pseudonym != other.study_pseudonym:
-            raise CannotDeidentify("two studies cannot share one identity")
-        for tag in ("00100020", "00100021"):
-            if self.attributes.get(tag) != other.attributes.get(tag):
-                raise CannotDeidentify("the study's instances name different patients")
-        for pseudonym in self.uids.keys() & other.uids.keys():
-            if self.uids[pseudonym] != other.uids[pseudonym]:
-                raise CannotDeidentify("one pseudonym stands for two UIDs")
-        return Identity(
-            self.study_pseudonym,
-            {**self.uids, **other.uids},
-            {**other.attributes, **self.attributes},
-        )
+        remaining = iter(parts)
+        first = next(remaining, None)
+        if first is None:
+            raise ValueError("an identity has at least one part")
+        uids, attributes = dict(first.uids), dict(first.attributes)
+        for part in remaining:
+            if part.study_pseudonym != first.study_pseudonym:
+                raise CannotDeidentify("two studies cannot share one identity")
+            for tag in ("00100020", "00100021"):
+                if part.attributes.get(tag) != first.attributes.get(tag):
+                    raise CannotDeidentify("the study's instances name different patients")
+            for pseudonym, original in part.uids.items():
+                if uids.setdefault(pseudonym, original) != original:
+                    raise CannotDeidentify("one pseudonym stands for two UIDs")
+            for tag, value in part.attributes.items():
+                attributes.setdefault(tag, value)
+        return cls(first.study_pseudonym, uids, attributes)
+
+    def merged(self, other: Identity) -> Identity:
+        """Return the identity of both, as :meth:`of` does."""
+        return Identity.of((self, other))
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,22 +164,27 @@ class Inference:
         """Take the identity off every instance, and seal it in the vault; fails closed."""
         with self._shown(job_id, "deidentify"):
             workspace = self._workspace(job_id)
-            cleaned = []
-            identity: Identity | None = None
-            for series_id, paths in workspace.sources().items():
-                instances = []
-                folder = workspace.clean_folder(series_id)
-                ready = self._house.groundwork.take(series_id, paths, folder)
-                for path in paths:
-                    if path in ready:
-                        instance, found = ready[path].instance, ready[path].identity
-                    else:
-                        instance, found = self._house.deidentifier.deidentify_file(path, folder)
-                    identity = found if identity is None else identity.merged(found)
-                    instances.append(instance)
-                cleaned.append(self._series(series_id, instances))
-            if identity is None:
+            sources = workspace.sources()
+            if not any(sources.values()):
                 raise NotAnImage("the study is empty")
+            cleaned: list[Series] = []
+
+            def taken() -> Iterator[Identity]:
+                """One at a time: a long study's identities are never held all at once."""
+                for series_id, paths in sources.items():
+                    instances = []
+                    folder = workspace.clean_folder(series_id)
+                    ready = self._house.groundwork.take(series_id, paths, folder)
+                    for path in paths:
+                        if path in ready:
+                            instance, found = ready[path].instance, ready[path].identity
+                        else:
+                            instance, found = self._house.deidentifier.deidentify_file(path, folder)
+                        yield found
+                        instances.append(instance)
+                    cleaned.append(self._series(series_id, instances))
+
+            identity = Identity.of(taken())
             self._house.vault.seal(identity)
             workspace.keep_study(Study(identity.study_pseudonym, tuple(cleaned)))
 

@@ -596,6 +596,27 @@ def test_identities_of_one_study_add_up_and_of_two_do_not(engine):
     for stranger in strangers:
         with pytest.raises(CannotDeidentify):
             one.merged(stranger)
+        with pytest.raises(CannotDeidentify):
+            Identity.of([one, two, stranger])
+
+
+def test_the_identity_of_many_instances_is_that_of_one_after_the_other(engine):
+    parts = [
+        engine.deidentify(slice_of_mr(SOPInstanceUID=f"1.2.826.77.1.{n}", PatientWeight=70 + n))[1]
+        for n in range(5)
+    ]
+    before = [(dict(part.uids), dict(part.attributes)) for part in parts]
+    whole = Identity.of(iter(parts))
+    assert whole.uids == {k: v for part in parts for k, v in part.uids.items()}
+    assert whole.attributes == parts[0].attributes
+    assert whole.attributes["00101030"] != parts[1].attributes["00101030"]
+    assert [(dict(part.uids), dict(part.attributes)) for part in parts] == before
+    last = parts[-1]
+    clash = Identity(last.study_pseudonym, dict.fromkeys(last.uids, "1.2"), last.attributes)
+    with pytest.raises(CannotDeidentify, match="two UIDs"):
+        Identity.of([*parts, clash])
+    with pytest.raises(ValueError, match="at least one"):
+        Identity.of([])
 
 
 uids = st.from_regex(r"1\.2\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})", fullmatch=True)
