@@ -18,7 +18,8 @@ _TYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float", "float16"
 NUMBER_TYPES = frozenset(
     f"{package}.{name}" for package in ("torch", "np", "numpy") for name in (*_TYPES, "float64")
 )
-_TENSORS: tuple[str, ...] = ("abs", "all", "any", "argmax", "cat", "clamp", "exp", "flip", "floor", "from_numpy")
+_TENSORS: tuple[str, ...] = ("abs", "all", "any", "argmax", "cat", "clamp", "exp", "flip", "floor")
+_TENSORS += ("from_numpy",)
 _TENSORS += ("isnan", "log", "logical_and", "logical_not", "logical_or", "max", "mean", "min")
 _TENSORS += ("nan_to_num", "ones_like", "permute", "round", "sigmoid", "softmax", "sqrt")
 _TENSORS += ("squeeze", "stack", "sum", "transpose", "unsqueeze", "where", "zeros_like")
