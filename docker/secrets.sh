@@ -17,6 +17,7 @@ keep RADLOOP_DATABASE__URL "postgresql://radloop:$(<"$folder/postgres_password")
 keep RADLOOP_ORTHANC__CLINICAL_PASSWORD "$(random)"
 keep RADLOOP_ORTHANC__RESEARCH_PASSWORD "$(random)"
 keep RADLOOP_WORKER__WAKE_TOKEN "$(random)"
+keep RADLOOP_AUDIT_KEY "$(random)"
 if [[ ! -e $folder/RADLOOP_ADMIN_PASSWORD ]]; then
     keep RADLOOP_ADMIN_PASSWORD "$(random)"
     printf 'first login: admin / %s\n' "$(<"$folder/RADLOOP_ADMIN_PASSWORD")"

@@ -41,7 +41,7 @@ def open_secrets(settings: Settings) -> Secrets:
         clinical_password=settings.orthanc.clinical_password or _kept(folder / "clinical"),
         research_password=settings.orthanc.research_password or _kept(folder / "research"),
         wake_token=settings.worker.wake_token or _kept(folder / "wake"),
-        audit_key=_kept(folder / "audit").encode(),
+        audit_key=(settings.audit_key or _kept(folder / "audit")).encode(),
     )
 
 

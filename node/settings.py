@@ -146,6 +146,9 @@ class Settings(BaseSettings):
 
     data: Path = Field(Path(".radloop"), description="everything that radloop keeps")
     admin_password: str = Field("", description="of the first admin; empty: made and printed once")
+    audit_key: str = Field(
+        "", description="of the audit trail's chain, one for all processes; empty: made once"
+    )
     front: FrontSettings = FrontSettings()
     dicom: DicomSettings = DicomSettings()
     orthanc: OrthancSettings = OrthancSettings()

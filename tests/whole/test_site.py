@@ -19,7 +19,7 @@ from dicom.dimse import Peer, send_folder
 from dicom.errors import PeerRefused
 from dicom.phantom import write_head_study
 from node.orthanc import orthanc_command, orthanc_environment
-from pipelines.store import Database, Jobs
+from pipelines.store import Database, Jobs, Trail
 from tests.orthanc.servers import free_port
 from tests.pipelines.postgres import create_database, running_postgres
 from tests.whole.nodes import ADMIN_PASSWORD, ROUTE, until
@@ -27,6 +27,8 @@ from tests.whole.nodes import ADMIN_PASSWORD, ROUTE, until
 pytestmark = [pytest.mark.orthanc, pytest.mark.postgres]
 
 PLUGINS = ("DicomWeb", "Gdcm", "Python")
+
+AUDIT_KEY = "a" * 32
 
 
 @contextmanager
@@ -82,6 +84,7 @@ def test_a_study_passes_a_site_of_separate_processes(tmp_path, bundles):
             "RADLOOP_ORTHANC__RESEARCH_PASSWORD": "r" * 32,
             "RADLOOP_WORKER__WAKE_TOKEN": "w" * 32,
             "RADLOOP_ADMIN_PASSWORD": ADMIN_PASSWORD,
+            "RADLOOP_AUDIT_KEY": AUDIT_KEY,
         }.items():
             (secrets / name).write_text(value + "\n")
         (tmp_path / "radloop.toml").write_text(
@@ -157,6 +160,11 @@ def test_a_study_passes_a_site_of_separate_processes(tmp_path, bundles):
             assert '"level"' in written
             assert name not in written
             assert sent.study_uid not in written
+
+        # Front and worker write one chain, though they share no folder.
+        trail = Trail(rows, AUDIT_KEY.encode())
+        assert {"login", "identity.unseal"} <= {event.action for event in trail.events()}
+        assert trail.verify().number >= 2
 
         # Nothing of the study stays where it was worked on, and no other key was made.
         assert not [path for path in (tmp_path / "node" / "work").rglob("*") if path.is_file()]
