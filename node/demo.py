@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesParser
 from pathlib import Path
@@ -34,28 +33,20 @@ from rich.progress import (
 from rich.table import Table
 
 from dicom import dimse
-from dicom.errors import NotAnImage, PeerUnreachable, ProgramFailed
+from dicom.errors import InvalidReport, NotAnImage, PeerUnreachable, ProgramFailed
 from dicom.folder import read_folder
 from dicom.phantom import write_head_study
+from dicom.sr import decode_report
 from dicom.study import Series, Study
 from node import wiring
 from node.auth import Auth
 from node.settings import Settings
-from pipelines.store import Access, Database, Jobs, JobView, Studies
+from pipelines.store import Access, Database, Jobs, JobView, ResultView, Studies
 
 _USER = "demo"
 _SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 _START_S = 120.0
 _JOB_S = 1800.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    """A Segmentation that was found in the archive, and what it says."""
-
-    segments: tuple[str, ...]
-    frames: int
-    kilobytes: int
 
 
 def run(
@@ -80,18 +71,19 @@ def run(
             console.print(f"[bold red]✗[/] {job.error_message} [dim]({job.error_code})[/]")
             return 1
         address = f"http://{settings.front.host}:{settings.front.port}"
-        results = [(result.id, result.series_uid) for result in job.results]
-        if not results:
+        if not job.results:
             console.print("[bold red]✗[/] no route wanted any series of this study")
             console.print("  why: radloop routes explain STUDY_UID")
             return 1
-        for result_id, series_uid in results:
-            found = _check(address, password, sent, series_uid, result_id)
-            console.print(
-                f"[green]✓[/] SEG stored, readable, and about the study that was sent: "
-                f"{', '.join(found.segments)}; {found.frames} frames, {found.kilobytes} KB",
-                highlight=False,
-            )
+        segmentations = {result.id for result in job.results if result.sop_class_uid == _SEG}
+        for result in job.results:
+            content = _fetch(address, password, sent, result)
+            if result.id in segmentations:
+                found = _check(content, sent)
+                told = f"SEG stored, readable, and about the study that was sent: {found}"
+            else:
+                told = f"report stored, readable: {_check_report(content, segmentations)}"
+            console.print(f"[green]✓[/] {told}", highlight=False)
         _show_way(address, sent, password, console)
         if not once:
             console.print("serving until Ctrl-C", style="dim")
@@ -225,15 +217,11 @@ def _show_step(bar: Progress, task: TaskID, job: JobView) -> None:
 # --- the check ----------------------------------------------------------------------------------
 
 
-def _check(
-    address: str, password: str, sent: tuple[Study, ...], series_uid: str, result_id: str
-) -> _Checked:
-    """Fetch the result over the front's DICOMweb as a viewer would, and judge it.
+def _fetch(address: str, password: str, sent: tuple[Study, ...], result: ResultView) -> bytes:
+    """Fetch a result over the front's DICOMweb as a viewer would.
 
     Raises
     ------
-    NotAnImage
-        When it is no Segmentation, or refers to something else than what was sent.
     PeerUnreachable
         When the archive does not show it.
     """
@@ -241,23 +229,49 @@ def _check(
         origin = {"Origin": address}
         front.post("/login", data={"name": _USER, "password": password}, headers=origin)
         path = f"/dicom-web/studies/{sent[0].study_uid}"
-        listed = front.get(f"{path}/series", params={"Modality": "SEG"}).raise_for_status().json()
-        if series_uid not in [entry["0020000E"]["Value"][0] for entry in listed]:
-            raise PeerUnreachable("the archive does not list the Segmentation")
+        modality = "SEG" if result.sop_class_uid == _SEG else "SR"
+        query = {"Modality": modality}
+        listed = front.get(f"{path}/series", params=query).raise_for_status().json()
+        if result.series_uid not in [entry["0020000E"]["Value"][0] for entry in listed]:
+            raise PeerUnreachable(f"the archive does not list the {modality}")
         answer = front.get(
-            f"{path}/series/{series_uid}/instances/{result_id}",
+            f"{path}/series/{result.series_uid}/instances/{result.id}",
             headers={"Accept": 'multipart/related; type="application/dicom"'},
         ).raise_for_status()
-    content = _first_part(answer)
+    return _first_part(answer)
+
+
+def _check(content: bytes, sent: tuple[Study, ...]) -> str:
+    """Judge a Segmentation, and say what is in it.
+
+    Raises
+    ------
+    NotAnImage
+        When it is none, or refers to something else than what was sent.
+    """
     ds = dcmread(io.BytesIO(content))
     if ds.SOPClassUID != _SEG:
         raise NotAnImage("what the archive returned is no Segmentation")
     _refers_to(ds, [series for study in sent for series in study.series])
-    return _Checked(
-        segments=tuple(str(item.SegmentLabel) for item in ds.SegmentSequence),
-        frames=int(ds.NumberOfFrames),
-        kilobytes=len(content) // 1024,
-    )
+    segments = ", ".join(str(item.SegmentLabel) for item in ds.SegmentSequence)
+    return f"{segments}; {int(ds.NumberOfFrames)} frames, {len(content) // 1024} KB"
+
+
+def _check_report(content: bytes, segmentations: set[str]) -> str:
+    """Judge a report, and say what was measured.
+
+    Raises
+    ------
+    InvalidReport
+        When it is none, or speaks of a segmentation that is not there.
+    """
+    told = []
+    for group in decode_report(dcmread(io.BytesIO(content))):
+        if group.segmentation_uid not in segmentations:
+            raise InvalidReport("the report speaks of a segmentation that is not there")
+        figures = [f"{figure.value:.4g} {figure.unit}" for figure in group.figures[:3]]
+        told.append(f"{group.tracking_id} {', '.join(figures)}")
+    return "; ".join(told)
 
 
 def _first_part(answer: httpx.Response) -> bytes:
