@@ -22,6 +22,8 @@ from monai.data.utils import compute_importance_map
 from monai.inferers.inferer import SlidingWindowInferer
 from torch.nn import functional
 
+from dicom.errors import UnsuitableSeries
+
 Finish = Literal["logits", "argmax"]
 Network = Callable[[torch.Tensor], Any]
 Skip = Callable[[torch.Tensor], bool]
@@ -360,7 +362,10 @@ class _Stitch:
         self._put(ready[:, :ended], x, y)
         later = self._widths[0] - ended
         if later:
-            self._waiting[:, :later, y : y + wide] = ready[:, ended:]
+            held = self._waiting[:, :later, y : y + wide]
+            held.copy_(ready[:, ended:])
+            if held.dtype is torch.float16 and not bool(torch.isfinite(held).all()):
+                raise UnsuitableSeries("the network's values are too large to be stitched")
         kept = self._widths[1] - wide
         if y == ys[-1] or not kept:
             return strip.zero_()

@@ -158,3 +158,17 @@ def test_another_grid_is_refused() -> None:
 def test_inferers_that_do_more_are_left_to_monai() -> None:
     assert Sliding.of(SlidingWindowInferer((8, 8), with_coord=True), 2) is None
     assert Sliding.of(SlidingWindowInferer((8, 8)), 3) is None
+
+
+def test_values_beyond_sixteen_bits_are_an_error_and_no_wrong_label(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from dicom.errors import UnsuitableSeries
+    from models import sliding
+
+    monkeypatch.setattr(sliding, "_HELD_BYTES", 0)
+    image = torch.randn(1, 3, 40, 40, 40, generator=torch.manual_seed(0))
+    plan = Sliding.of(SlidingWindowInferer((16, 16, 16), overlap=0.5), 3)
+    slide(image, lambda windows: windows * 10, plan, finish="argmax")
+    with pytest.raises(UnsuitableSeries):
+        slide(image, lambda windows: windows * 1e5, plan, finish="argmax")
