@@ -1,5 +1,6 @@
 """The schema: up, down and up again gives what `records` says, on both databases."""
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -124,6 +125,22 @@ def test_sqlite_waits_for_nothing_and_survives_a_power_cut(tmp_path: Path):
         assert connection.scalar(sa.text("PRAGMA synchronous")) == 2  # FULL
         assert connection.scalar(sa.text("PRAGMA foreign_keys")) == 1
     database.close()
+
+
+def test_a_new_database_that_another_process_writes_is_waited_for(tmp_path: Path):
+    path = tmp_path / "radloop.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")  # SQLite itself waits for every lock but this one
+    database = Database(f"sqlite:///{path}")
+    with ThreadPoolExecutor(1) as pool:
+        migrated = pool.submit(database.migrate)
+        with pytest.raises(TimeoutError):
+            migrated.result(timeout=0.3)
+        other.execute("COMMIT")
+        migrated.result(timeout=20)
+    assert database.differences() == []
+    database.close()
+    other.close()
 
 
 def test_a_database_that_cannot_be_opened_has_a_code(tmp_path: Path):
