@@ -2,12 +2,15 @@
 
 Every figure is one of the voxels' centres and sizes, so that another program that counts the same
 voxels gets the same number. What makes no sense is not given: no diameter without a distance
-between voxels, no volume of a single slice, no value in a unit that the image does not have.
+between voxels, no volume of a single slice, no area of several, no millimetre where the pixels'
+size is known at the detector or on the film only, no value in a unit that the image does not have.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +18,13 @@ from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
 
 from dicom.seg import Crop, Masks
-from dicom.volume import Volume
+from dicom.volume import Picture, Volume
 
-_FEW = 64  # points whose distances are all looked at: a hull costs more
-_DEGENERATE = 1e-6  # mm
+Floats = npt.NDArray[np.float64]
+
+_FEW: Final = 64  # points whose distances are all looked at: a hull costs more
+_DEGENERATE: Final = 1e-6  # mm
+_IN_THE_PATIENT: Final = ("PixelSpacing", "PhysicalDelta")  # not magnified, not of a film
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +40,16 @@ class Measured:
         Voxels times their size; None on a single slice.
     axial_diameter_mm : float or None
         The longest distance between two of its voxel centres in one plane of the grid, of those
-        planes that lie nearest to the patient's axial ones.
+        planes that lie nearest to the patient's axial ones; of a picture, in the picture.
     diameter_mm : float or None
         The longest distance between any two of its voxel centres; None on a single slice.
     mean, sd, minimum, maximum : float or None
         Of the values within, in `unit`; `sd` with the divisor n - 1, None of a single voxel.
     unit : str
         ``HU``, ``SUVbw``, PET's own such as ``BQML``, or empty where values have none (MR).
+    area_mm2 : float or None
+        Pixels times their size, on a single slice or picture; None on several, and where nothing
+        says how large a pixel is in the patient.
     """
 
     number: int
@@ -53,6 +62,19 @@ class Measured:
     minimum: float | None
     maximum: float | None
     unit: str
+    area_mm2: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Image:
+    """What is measured on: values, and the steps between voxels as columns, LPS or image, mm."""
+
+    values_kji: npt.NDArray[Any] | None  # None of colours
+    steps: Floats | None  # None where they are not known
+    unit: str
+    factor: float = 1.0
+    volumetric: bool = False  # several slices, which make a volume
+    flat: bool = False  # a single one
 
 
 def measure(segments: npt.NDArray[np.generic] | Masks, volume: Volume) -> tuple[Measured, ...]:
@@ -81,34 +103,87 @@ def measure(segments: npt.NDArray[np.generic] | Masks, volume: Volume) -> tuple[
         raise ValueError(f"segments of shape {masks.shape_kji}, volume of {volume.shape_kji}")
     factor = 1.0 if volume.suv_factor is None else volume.suv_factor
     unit = volume.unit if volume.suv_factor is None else "SUVbw"
-    return tuple(
-        _measured(number, crop, volume, factor, unit)
-        for number, crop in sorted(masks.crops.items())
+    image = _Image(
+        volume.voxels_kji,
+        volume.affine_lps[:3, :3],
+        unit,
+        factor,
+        volumetric=volume.shape_kji[0] > 1,
+        flat=volume.shape_kji[0] == 1,
     )
+    return tuple(_measured(number, crop, image) for number, crop in sorted(masks.crops.items()))
 
 
-def _measured(number: int, crop: Crop, volume: Volume, factor: float, unit: str) -> Measured:
+def measure_pictures(
+    segments: npt.NDArray[np.generic] | Masks, pictures: Sequence[Picture]
+) -> tuple[Measured, ...]:
+    """Measure every segment on images that have no place in a patient.
+
+    Parameters
+    ----------
+    segments : ndarray or Masks
+        Shape (pictures' frames, rows, columns), as :func:`measure` takes them.
+    pictures : sequence of Picture
+        Of one size, one behind the other. Colours are not measured; lengths and areas are given
+        where a pixel's size in the patient is known and is the same in all of them.
+
+    Raises
+    ------
+    ValueError
+        When the shapes differ: a bug, not bad input.
+    """
+    masks = segments if isinstance(segments, Masks) else masks_of(segments)
+    frames = sum(picture.shape_fji[0] for picture in pictures)
+    if masks.shape_kji != (frames, *pictures[0].shape_fji[1:]):
+        raise ValueError(f"segments of shape {masks.shape_kji}, {frames} pictures")
+    sizes = {
+        (each.row_mm, each.column_mm)
+        if each is not None and each.attribute in _IN_THE_PATIENT
+        else None
+        for each in (picture.spacing for picture in pictures)
+    }
+    known = len(sizes) == 1 and None not in sizes
+    grey = not any(picture.is_colour for picture in pictures)
+    image = _Image(
+        np.concatenate([picture.pixels_fji for picture in pictures]) if grey else None,
+        pictures[0].affine_image[:3, :3] if known else None,
+        "",
+        volumetric=False,
+        flat=frames == 1,
+    )
+    return tuple(_measured(number, crop, image) for number, crop in sorted(masks.crops.items()))
+
+
+def _measured(number: int, crop: Crop, image: _Image) -> Measured:
     fractional = crop.voxels_kji.dtype.kind == "f"
     mask_kji = np.asarray(crop.voxels_kji >= 0.5 if fractional else crop.voxels_kji, np.bool_)
     count = int(mask_kji.sum())
-    several = volume.shape_kji[0] > 1
-    voxel_ml = abs(float(np.linalg.det(volume.affine_lps[:3, :3]))) / 1000.0
-    if not count:
-        nothing = 0.0 if several else None
-        return Measured(number, 0, nothing, None, None, None, None, None, None, unit)
-    steps = volume.affine_lps[:3, :3]
-    values = volume.voxels_kji[crop.within()][mask_kji].astype(np.float64) * factor
+    steps = image.steps
+    values = np.zeros(0)
+    if count and image.values_kji is not None:
+        values = image.values_kji[crop.within()][mask_kji].astype(np.float64) * image.factor
+    volume_ml = area_mm2 = across_mm = diameter_mm = None
+    if steps is not None:
+        if image.volumetric:
+            volume_ml = count * abs(float(np.linalg.det(steps))) / 1000.0
+        if image.flat:
+            area_mm2 = count * float(np.linalg.norm(np.cross(steps[:, 1], steps[:, 2])))
+        if count:
+            across_mm = _longest_in_planes(mask_kji, steps)
+        if count and image.volumetric:
+            diameter_mm = _longest(_outermost(mask_kji), steps)
     return Measured(
         number=number,
         voxels=count,
-        volume_ml=count * voxel_ml if several else None,
-        axial_diameter_mm=_longest_in_planes(mask_kji, steps),
-        diameter_mm=_longest(_outermost(mask_kji), steps) if several else None,
-        mean=float(values.mean()),
-        sd=float(values.std(ddof=1)) if count > 1 else None,
-        minimum=float(values.min()),
-        maximum=float(values.max()),
-        unit=unit,
+        volume_ml=volume_ml,
+        axial_diameter_mm=across_mm,
+        diameter_mm=diameter_mm,
+        mean=float(values.mean()) if values.size else None,
+        sd=float(values.std(ddof=1)) if values.size > 1 else None,
+        minimum=float(values.min()) if values.size else None,
+        maximum=float(values.max()) if values.size else None,
+        unit=image.unit,
+        area_mm2=area_mm2,
     )
 
 
@@ -148,7 +223,7 @@ def masks_of(labels_kji: npt.NDArray[np.generic]) -> Masks:
 # --- diameters ------------------------------------------------------------------------------------
 
 
-def _longest_in_planes(mask_kji: npt.NDArray[np.bool_], steps: npt.NDArray[np.float64]) -> float:
+def _longest_in_planes(mask_kji: npt.NDArray[np.bool_], steps: Floats) -> float:
     """Return the longest distance within one of the planes that lie nearest to axial ones."""
     directions = steps / np.linalg.norm(steps, axis=0)
     axis = int(np.argmax(np.abs(directions[2])))  # the grid's axis that runs most head to foot
@@ -189,7 +264,7 @@ def _outermost(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
     return np.argwhere(corners)
 
 
-def _longest(index: npt.NDArray[np.intp], steps: npt.NDArray[np.float64]) -> float:
+def _longest(index: npt.NDArray[np.intp], steps: Floats) -> float:
     """Return the longest distance between points, mm."""
     points = index.astype(np.float64) @ steps.T
     if len(points) < 2:
@@ -199,7 +274,7 @@ def _longest(index: npt.NDArray[np.intp], steps: npt.NDArray[np.float64]) -> flo
     return float(pdist(points).max())
 
 
-def _hull(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _hull(points: Floats) -> Floats:
     """Return the corners of the points' convex hull, in as many dimensions as they span."""
     centred = points - points.mean(axis=0)
     _, sizes, directions = np.linalg.svd(centred, full_matrices=False)

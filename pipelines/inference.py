@@ -46,7 +46,7 @@ from pipelines.engine import Engine, Retries, Steps, WorkflowSpec
 from pipelines.groundwork import Groundwork
 from pipelines.identity import Vault
 from pipelines.outputs import Made, outputs_for
-from pipelines.results import check_result, encode_all, look_at, source_of
+from pipelines.results import check_results, encode_all, look_at, source_of
 from pipelines.routing import Route, match_routes
 from pipelines.store import Jobs, JobView, NewTask, Studies, TaskView
 from pipelines.workspace import Workspace, jobs_with_folders
@@ -310,7 +310,9 @@ class Inference:
                 progress=self._progress(task.id),
                 canceled=lambda: self._house.jobs.is_cancel_requested(task.job_id),
             )
-            workspace.keep_measured(task.id, look_at(bundle, prediction.answer, case.volume))
+            series = study.series_of(task.series_id)
+            measured = look_at(bundle, prediction.answer, case.volume, series)
+            workspace.keep_measured(task.id, measured)
             workspace.keep_answer(task.id, case.on_source(prediction.answer))
             self._house.jobs.keep_prediction(
                 task.id, forward_s=prediction.forward_s, device=prediction.device
@@ -328,21 +330,18 @@ class Inference:
         workspace = self._workspace(task.job_id)
         study = workspace.study()
         answer = workspace.answer(task.id)
-        source = source_of(study.series_of(task.series_id), bundle, answer)
+        made = Made(
+            answer=answer,
+            source=source_of(study.series_of(task.series_id), bundle, answer),
+            bundle=bundle,
+            key=task.id,
+            series_number=self._series_number(task),
+            created=task.created_at.astimezone(),  # DICOM times are local (PS3.3 C.12.1)
+            form=self._form(task.route),
+            measured=workspace.measured(task.id),
+        )
         with self._shown(task.job_id, "encode", task.id):
-            encoded = encode_all(
-                task.outputs or outputs_for(bundle),
-                Made(
-                    answer=answer,
-                    source=source,
-                    bundle=bundle,
-                    key=task.id,
-                    series_number=self._series_number(task),
-                    created=task.created_at.astimezone(),  # DICOM times are local (PS3.3 C.12.1)
-                    form=self._form(task.route),
-                    measured=workspace.measured(task.id),
-                ),
-            )
+            encoded = encode_all(task.outputs or outputs_for(bundle), made)
         with self._shown(task.job_id, "relink", task.id):
             identity = self._house.vault.unseal(
                 study.study_uid, actor="worker", reason=f"relink the result of task {task.id}"
@@ -356,10 +355,8 @@ class Inference:
                 result = relink(each.ds, identity, beside=beside)
                 result.save_as(workspace.result_path(task.id, name), enforce_file_format=True)
         with self._shown(task.job_id, "gate", task.id):
-            for name in encoded:
-                check_result(
-                    workspace.result_path(task.id, name), bundle, answer, source, identity.uids
-                )
+            paths = {name: workspace.result_path(task.id, name) for name in encoded}
+            check_results(paths, made, identity)
         for each in encoded.values():
             self._house.jobs.keep_result(
                 task.id,

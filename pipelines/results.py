@@ -8,44 +8,53 @@ from pathlib import Path
 
 import numpy as np
 
+from dicom.deid import Identity
 from dicom.errors import NoGeometry
 from dicom.gate import check_placed, check_sides
-from dicom.measure import Measured, masks_of, measure
-from dicom.seg import Masks
+from dicom.measure import Measured, masks_of, measure, measure_pictures
+from dicom.seg import Crop, Masks, Segment
+from dicom.seg.lattice import grid_of
 from dicom.study import Series
-from dicom.volume import Grid, SliceSource, Volume, read_grid
+from dicom.volume import Grid, SliceSource, Volume, read_grid, read_pictures
 from models.bundle import Bundle
 from models.prediction import Answer, Boxes, Classes
 from models.segments import as_segments
 from pipelines.outputs import Encoded, Made, get_output
 
 
-def look_at(bundle: Bundle, answer: Answer, volume: Volume | None) -> tuple[Measured, ...]:
+def look_at(
+    bundle: Bundle, answer: Answer, volume: Volume | None, series: Series
+) -> tuple[Measured, ...]:
     """Measure an answer's segments on the image that the model saw; see that sides are right.
 
     Parameters
     ----------
     volume : Volume or None
-        Of the first input; None where it has no place in a patient, and nothing is measured.
+        Of the first input; None where that has no place in a patient.
+    series : Series
+        The first input: where it makes no volume, its pictures are measured.
 
     Raises
     ------
     WrongGeometry
         When a left structure lies on the right.
     """
-    if volume is None or isinstance(answer, Classes | Boxes):
+    if isinstance(answer, Classes | Boxes):
         return ()
     voxels, segments = as_segments(bundle, answer)
     masks = voxels if isinstance(voxels, Masks) else masks_of(voxels)
+    every = _every_number(masks, segments)
+    if volume is None:
+        return measure_pictures(every, read_pictures(series))
     check_sides(masks, segments, volume.affine_lps, volume)
-    found = {one.number: one for one in measure(masks, volume)}
-    unit = volume.unit if volume.suv_factor is None else "SUVbw"
-    nothing = 0.0 if volume.shape_kji[0] > 1 else None
-    return tuple(
-        found.get(one.number)
-        or Measured(one.number, 0, nothing, None, None, None, None, None, None, unit)
-        for one in segments
-    )
+    return measure(every, volume)
+
+
+def _every_number(masks: Masks, segments: Sequence[Segment]) -> Masks:
+    """Return masks of all: a segment that was looked for and not found is measured as nothing."""
+    nothing = Crop((0, 0, 0), np.zeros((0, 0, 0), np.bool_))
+    crops = {one.number: masks.crops.get(one.number, nothing) for one in segments}
+    return Masks(masks.shape_kji, crops)
 
 
 def source_of(series: Series, bundle: Bundle, answer: Answer) -> Grid:
@@ -81,23 +90,22 @@ def encode_all(outputs: Sequence[str], made: Made) -> dict[str, Encoded]:
     return encoded
 
 
-def check_result(
-    path: Path, bundle: Bundle, answer: Answer, source: Grid, originals: Mapping[str, str]
-) -> None:
-    """See that a segmentation that is about to be stored lies where the model put it.
+def check_results(paths: Mapping[str, Path], made: Made, identity: Identity) -> None:
+    """See that what is about to be stored lies where the model put it.
 
     Parameters
     ----------
-    path : Path
-        The object, pointed back at its study; one that is no segmentation lies nowhere.
-    originals : Mapping
-        From pseudonyms to original UIDs.
+    paths : Mapping
+        Each output's object, pointed back at its study.
+    made : Made
+        What they were made of.
+    identity : Identity
+        Of the study.
 
     Raises
     ------
     WrongGeometry
     """
-    if path.stem != "seg":
-        return
-    voxels, _ = as_segments(bundle, answer)
-    check_placed(path, voxels, source, names=originals)
+    if "seg" in paths:
+        voxels, _ = as_segments(made.bundle, made.answer)
+        check_placed(paths["seg"], voxels, grid_of(made.source), names=identity.uids)

@@ -25,7 +25,8 @@ from tests.series import write_series
 
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
-    source = read_volume(write_series(tmp_path / "series", modality="MR"))
+    series = write_series(tmp_path / "series", modality="MR")
+    source = read_volume(series)
     labels_kji = (source.voxels_kji > 100).astype(np.uint8)
     bundle = read_bundle(write_threshold_bundle(tmp_path))
     answer = Labels(labels_kji)
@@ -36,7 +37,7 @@ def made(tmp_path: Path) -> Made:
         key="task",
         series_number=9001,
         created=NOON,
-        measured=look_at(bundle, answer, source),
+        measured=look_at(bundle, answer, source, series),
     )
 
 
