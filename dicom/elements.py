@@ -45,7 +45,7 @@ def text_of(ds: Dataset, tag: int) -> str:
     return values_of(element)[0]
 
 
-def is_parsable_sequence(ds: Dataset, tag: BaseTag) -> bool:
+def is_parsable_sequence(ds: Dataset, tag: int) -> bool:
     """Return whether the attribute can be read as a sequence; a UN value is parsed, too."""
     try:
         element = ds[tag]

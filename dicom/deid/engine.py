@@ -1,0 +1,199 @@
+"""The careful engine: one instance, read and written by pydicom.
+
+pydicom reads the header, :func:`dicom.deid.decision.decide` says what becomes of every attribute,
+and this module carries it through the data set. Pixel bytes are not decoded: a file's pixel element
+is copied as it stands, and whatever follows it is dropped unread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from pydicom import Dataset
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.sequence import Sequence
+
+from dicom.deid.decision import Fate, Place, Rules, decide
+from dicom.deid.declaration import declare, file_meta
+from dicom.deid.files import Cleaned, Quarantined, clean_file, clean_folder
+from dicom.deid.identity import Identity
+from dicom.deid.subject import Subject, names_the_subject, original_attributes
+from dicom.elements import Element, bytes_of, empty_like, is_parsable_sequence, made, text_of
+from dicom.errors import CannotDeidentify, NotDicom
+from dicom.part10 import UNDEFINED_LENGTH, quiet_pydicom
+from dicom.profile import Action, Profile, iod_of, is_public_scheme
+from dicom.refusal import refuse_what_no_rule_judges, transfer_syntax_of
+from dicom.study import Instance
+
+_PATIENT_NAME, _PATIENT_ID, _SOP_CLASS = 0x00100010, 0x00100020, 0x00080016
+_STUDY, _SCHEME_DESIGNATOR = 0x0020000D, 0x00080102
+
+DEEPEST: Final = 40
+"""Sequences in sequences; real objects stay under ten, a structured report may nest deeper."""
+
+
+class Deidentifier:
+    """Takes the identity off instances, the same way each time.
+
+    Parameters
+    ----------
+    profile : Profile
+        What to do with each attribute.
+    key : bytes
+        32 secret bytes: all pseudonyms and date shifts come from them.
+    """
+
+    def __init__(self, profile: Profile, key: bytes) -> None:
+        self._rules = Rules(profile, key)
+
+    @property
+    def rules(self) -> Rules:
+        """Profile and key, as decisions need them."""
+        return self._rules
+
+    def deidentify(self, ds: Dataset) -> tuple[Dataset, Identity]:
+        """Return the de-identified instance and what was taken from it.
+
+        Parameters
+        ----------
+        ds : Dataset
+            One SOP instance with its file meta information; it is left as it is.
+
+        Returns
+        -------
+        Dataset
+            A new data set in the same transfer syntax. Pixel data, geometry and acquisition
+            parameters are those of `ds`.
+        Identity
+            The originals.
+
+        Raises
+        ------
+        CannotDeidentify
+            When it holds something that no rule judges: burned-in annotation, documents, video,
+            waveforms, raw data, a private SOP class, pixels kept elsewhere.
+        NotDicom
+            When its bytes end too early or cannot be parsed.
+        UnsupportedTransferSyntax
+            When the transfer syntax is private or unknown.
+        """
+        uids: dict[str, str] = {}
+        with quiet_pydicom():
+            syntax = transfer_syntax_of(ds)
+            refuse_what_no_rule_judges(ds)
+            subject = Subject.of(ds, self._rules.key)
+            top = Place(subject, iod_of(text_of(ds, _SOP_CLASS)))
+            clean = self._cleaned(ds, top, uids, depth=0)
+            original = original_attributes(ds)
+        little = ds.original_encoding[1] is not False
+        pseudonym = subject.pseudonym.encode("ascii")
+        clean[_PATIENT_ID] = made(_PATIENT_ID, "LO", pseudonym, little=little)
+        clean[_PATIENT_NAME] = made(_PATIENT_NAME, "PN", pseudonym, little=little)
+        declare(clean, self._rules.profile, little=little)
+        clean.file_meta = file_meta(clean, syntax)
+        clean.preamble = b"\0" * 128
+        return clean, Identity(text_of(clean, _STUDY), uids, original)
+
+    def deidentify_file(self, source: Path, target_folder: Path) -> tuple[Instance, Identity]:
+        """Write the de-identified copy of a file, named by its pseudonym.
+
+        The file appears whole or not at all. Memory holds the header, not the pixels (a deflated
+        file is the exception).
+
+        Parameters
+        ----------
+        source : Path
+            A DICOM Part 10 file.
+        target_folder : Path
+            Made when absent; gets ``<pseudonymised SOP Instance UID>.dcm``.
+
+        Raises
+        ------
+        NotDicom, CannotDeidentify, UnsupportedTransferSyntax
+            As :meth:`deidentify`.
+        DiskFull
+            When the target folder has no room.
+        """
+        cleaned = clean_file(self.deidentify, source, target_folder)
+        return cleaned.instance, cleaned.identity
+
+    def deidentify_folder(
+        self, source: Path, target_folder: Path
+    ) -> Iterator[Cleaned | Quarantined]:
+        """De-identify a file, or every file below a folder, and yield what became of each.
+
+        Written to ``<patient>/<study>/<series>/<instance>.dcm`` below `target_folder`, each name a
+        pseudonym. A second file with the same SOP Instance UID is quarantined, not written over.
+
+        Parameters
+        ----------
+        source : Path
+            A file, or a folder that is searched to any depth, in order of names.
+        target_folder : Path
+            Made when absent; must not lie within `source`.
+
+        Raises
+        ------
+        ValueError
+            When `target_folder` lies within `source`.
+        DiskFull
+            When there is no room left.
+        """
+        return clean_folder(self.deidentify, source, target_folder)
+
+    # --- one data set ---------------------------------------------------------------------------
+
+    def _cleaned(self, ds: Dataset, at: Place, uids: dict[str, str], *, depth: int) -> Dataset:
+        """Return the data set, or the item of a sequence, without its identity."""
+        if depth > DEEPEST:
+            raise CannotDeidentify(f"sequences are nested more than {DEEPEST} deep")
+        clean = empty_like(ds)
+        little = ds.original_encoding[1] is not False
+        here = Place(
+            at.subject, at.iod, at.parent, is_public_scheme(text_of(ds, _SCHEME_DESIGNATOR))
+        )
+        for tag in sorted(ds.keys()):
+            element = ds.get_item(tag)
+            if not isinstance(element, RawDataElement | DataElement):
+                raise CannotDeidentify("an attribute could not be read")
+            action = self._rules.verdict(here, tag, element.VR or "").action
+            if action is Action.REMOVE:
+                continue
+            _refuse_short(element)
+            if action is Action.ITEMS:
+                clean[tag] = self._items(ds, tag, here, uids, depth=depth)
+                continue
+            decision = decide(self._rules, here, tag, element.VR or "", bytes_of(element))
+            uids.update(decision.uids)
+            if decision.fate is Fate.SAME:
+                clean[tag] = element
+            elif decision.fate is Fate.VALUE and decision.vr == "SQ":
+                clean[tag] = DataElement(tag, "SQ", Sequence())
+            elif decision.fate is Fate.VALUE:
+                clean[tag] = made(tag, decision.vr, decision.value, little=little)
+        return clean
+
+    def _items(
+        self, ds: Dataset, tag: int, at: Place, uids: dict[str, str], *, depth: int
+    ) -> DataElement:
+        if not is_parsable_sequence(ds, tag):
+            raise NotDicom("a sequence cannot be parsed")
+        within = Place(at.subject, at.iod, int(tag))
+        items = [
+            self._cleaned(item, within, uids, depth=depth + 1)
+            for item in ds[tag].value or ()
+            if not names_the_subject(item)
+        ]
+        return DataElement(tag, "SQ", Sequence(items))
+
+
+def _refuse_short(element: Element) -> None:
+    """Refuse a value that ends before its length says: the file was cut off."""
+    if (
+        isinstance(element, RawDataElement)
+        and element.length != UNDEFINED_LENGTH
+        and element.length != len(element.value or b"")
+    ):
+        raise NotDicom("the file ends within an attribute")
