@@ -1,0 +1,36 @@
+"""De-identification by PS3.15 Annex E; fails closed.
+
+===============  ================================================================================
+`decision`       what becomes of one attribute: a function of rules, place and bytes
+`subject`        what is known of whose instance it is: shift, words of the identity, originals
+`identity`       what was taken away: the way back
+`declaration`    what the result says of itself
+`engine`         one instance, by pydicom: the careful engine
+`files`          files and folders
+===============  ================================================================================
+
+What cannot be judged stops the instance with :class:`~dicom.errors.CannotDeidentify`, and nothing
+of it is written.
+"""
+
+from dicom.deid.decision import Decision, Fate, Place, Rules, decide
+from dicom.deid.declaration import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom.deid.engine import Deidentifier
+from dicom.deid.files import Cleaned, Quarantined
+from dicom.deid.identity import Identity
+from dicom.deid.subject import Subject
+
+__all__ = [
+    "IMPLEMENTATION_CLASS_UID",
+    "IMPLEMENTATION_VERSION_NAME",
+    "Cleaned",
+    "Decision",
+    "Deidentifier",
+    "Fate",
+    "Identity",
+    "Place",
+    "Quarantined",
+    "Rules",
+    "Subject",
+    "decide",
+]

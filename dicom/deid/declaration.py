@@ -1,0 +1,64 @@
+"""What a de-identified object says of itself (PS3.15 E.1.1, PS3.3 C.7.1.1, C.12.1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydicom import Dataset
+from pydicom.dataelem import DataElement
+from pydicom.dataset import FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import UID
+
+from dicom.elements import empty_like, made, text_of
+from dicom.profile import METHOD_CODES, Option, Profile
+
+IMPLEMENTATION_CLASS_UID: Final = "2.25.197311418519527153024104962915391836421"
+IMPLEMENTATION_VERSION_NAME: Final = "RADLOOP_1"
+
+_SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
+_CONTENT_SEQUENCE, _GRAPHIC_ANNOTATIONS = 0x0040A730, 0x00700001
+
+
+def declare(clean: Dataset, profile: Profile, *, little: bool) -> None:
+    """Write into `clean` what was done to it."""
+    options = sorted(profile.options, key=lambda option: METHOD_CODES[option][0])
+    if _CONTENT_SEQUENCE in clean:
+        options.append(Option.CLEAN_STRUCTURED_CONTENT)
+    if _GRAPHIC_ANNOTATIONS in clean:
+        options.append(Option.CLEAN_GRAPHICS)
+    codes = [METHOD_CODES[None], *(METHOD_CODES[option] for option in options)]
+    method = f"radloop\\PS3.15 {profile.edition} Basic Profile\\" + "\\".join(
+        value for value, _ in sorted(codes)
+    )
+
+    def put(tag: int, vr: str, text: str) -> None:
+        clean[tag] = made(tag, vr, text.encode("ascii"), little=little)
+
+    put(0x00120062, "CS", "YES")  # PatientIdentityRemoved
+    put(0x00120063, "LO", method)  # DeidentificationMethod
+    items = []
+    for value, meaning in sorted(codes):
+        item = empty_like(clean)
+        for tag, vr, text in (
+            (0x00080100, "SH", value),
+            (0x00080102, "SH", "DCM"),
+            (0x00080104, "LO", meaning),
+        ):
+            item[tag] = made(tag, vr, text.encode("ascii"), little=little)
+        items.append(item)
+    clean[0x00120064] = DataElement(0x00120064, "SQ", Sequence(items))
+    modified = Option.RETAIN_MODIFIED_DATES in profile.options
+    put(0x00280303, "CS", "MODIFIED" if modified else "REMOVED")
+
+
+def file_meta(clean: Dataset, syntax: str) -> FileMetaDataset:
+    """Return new file meta information: nothing of the source's goes in (PS3.10 7.1)."""
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = UID(text_of(clean, _SOP_CLASS))
+    meta.MediaStorageSOPInstanceUID = UID(text_of(clean, _SOP_INSTANCE))
+    meta.TransferSyntaxUID = UID(syntax)
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return meta
