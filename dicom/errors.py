@@ -424,6 +424,20 @@ class TooLarge(InvalidRequest):
     advice = "Send the study in several requests, or by C-STORE."
 
 
+class InvalidLabels(InvalidRequest):
+    """Labels that a viewer sent, and that do not hold what their head announces."""
+
+    code = "invalid_labels"
+    advice = "Nothing was stored; reload the viewer, and open the draft that it kept."
+
+
+class NotTakenIn(Conflict):
+    """A study of the archive that the node has not read yet."""
+
+    code = "not_taken_in"
+    advice = "The study has just arrived; wait some seconds, and try again. The draft is kept."
+
+
 class UnsafeSegmentation(Conflict):
     """A segmentation that the viewer exported by itself: it can hold other voxels than painted."""
 
