@@ -10,7 +10,7 @@ from dicom.seg.form import BY_CONTENT, Form, SegmentationType
 from dicom.seg.lattice import onto_grid
 from dicom.seg.masks import Crop, Masks
 from dicom.seg.read import DecodedSeg, check_seg, decode_seg
-from dicom.seg.segments import Algorithm, Origin, ResultUids, Segment
+from dicom.seg.segments import Algorithm, Edited, Origin, Predecessor, ResultUids, Segment
 from dicom.seg.write import encode_seg, write_seg
 
 __all__ = [
@@ -18,9 +18,11 @@ __all__ = [
     "Algorithm",
     "Crop",
     "DecodedSeg",
+    "Edited",
     "Form",
     "Masks",
     "Origin",
+    "Predecessor",
     "ResultUids",
     "Segment",
     "SegmentationType",

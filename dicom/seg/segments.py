@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import highdicom
@@ -106,27 +106,75 @@ class Origin:
     tracking_uid: str
 
 
-def describe(
-    segment: Segment, algorithm: Algorithm, tracking_uid: str
-) -> highdicom.seg.SegmentDescription:
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The Segmentation that another one came from (PS3.3 Table C.17-2)."""
+
+    study_uid: str
+    series_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """A person who drew or corrected the labels, and where each segment comes from.
+
+    Parameters
+    ----------
+    creator : str
+        Content Creator's Name.
+    origins : tuple of Origin
+        One a segment, in their order.
+    predecessor : Predecessor or None
+        What was corrected; None for what was drawn from scratch.
+    """
+
+    creator: str
+    origins: tuple[Origin, ...]
+    predecessor: Predecessor | None
+
+
+def origins_of(
+    made_by: Algorithm | Edited, segments: tuple[Segment, ...], uids: ResultUids
+) -> tuple[Origin, ...]:
+    """Return what made each segment, under the tracking UIDs that it is given.
+
+    Raises
+    ------
+    InvalidSegmentation
+        When a person's segments do not have one origin each.
+    """
+    if isinstance(made_by, Algorithm):
+        return tuple(
+            Origin("AUTOMATIC", made_by.name, made_by, segment.label, tracking_uid)
+            for segment, tracking_uid in zip(segments, uids.tracking, strict=True)
+        )
+    if len(made_by.origins) != len(segments):
+        raise InvalidSegmentation("each segment needs one origin")
+    return tuple(
+        replace(origin, tracking_uid=tracking_uid)
+        for origin, tracking_uid in zip(made_by.origins, uids.tracking, strict=True)
+    )
+
+
+def describe(segment: Segment, origin: Origin) -> highdicom.seg.SegmentDescription:
     """Return a segment as highdicom describes and checks it."""
     description = highdicom.seg.SegmentDescription(
         segment_number=segment.number,
         segment_label=segment.label,
         segmented_property_category=_concept(segment.category),
         segmented_property_type=_concept(segment.type),
-        algorithm_type="AUTOMATIC",
-        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-            name=algorithm.name,
-            version=algorithm.version,
-            family=_concept(algorithm.family),
-            source=algorithm.manufacturer,
-        ),
-        tracking_uid=tracking_uid,
-        tracking_id=segment.label,
+        algorithm_type="MANUAL",  # the only one that highdicom takes without an identification
+        algorithm_identification=_identification(origin.algorithm),
+        tracking_uid=origin.tracking_uid,
+        tracking_id=origin.tracking_id or segment.label,
         anatomic_regions=None if segment.region is None else [_concept(segment.region)],
         display_color=CIELabColor.from_rgb(*segment.rgb),
     )
+    description.SegmentAlgorithmType = origin.algorithm_type
+    if origin.algorithm_name:  # PS3.3 Table C.8.20-4: required unless MANUAL
+        description.SegmentAlgorithmName = origin.algorithm_name
     if segment.laterality is not None:
         side = [segment.laterality.to_dataset()]
         if segment.region is None:
@@ -135,6 +183,20 @@ def describe(
         else:
             description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = side
     return description
+
+
+def _identification(
+    algorithm: Algorithm | None,
+) -> highdicom.AlgorithmIdentificationSequence | None:
+    """Return the identification, where it is as whole as the standard wants (Table 10-19)."""
+    if algorithm is None or not (algorithm.name and algorithm.version):
+        return None
+    return highdicom.AlgorithmIdentificationSequence(
+        name=algorithm.name,
+        version=algorithm.version,
+        family=_concept(algorithm.family),
+        source=algorithm.manufacturer or None,
+    )
 
 
 def segment_of(item: Item, encodings: tuple[str, ...]) -> Segment:

@@ -23,7 +23,7 @@ from dicom.errors import InvalidSegmentation, NotDicom
 from dicom.part10 import PARSER_ERRORS, quiet_pydicom
 from dicom.seg.form import Form, Kind
 from dicom.seg.picture import MAXIMUM_FRACTION
-from dicom.seg.segments import Algorithm, ResultUids, Segment, describe
+from dicom.seg.segments import Algorithm, Edited, ResultUids, Segment, describe, origins_of
 from dicom.study import TYPE_2_KEYWORDS
 from dicom.uids import derived_uid
 from dicom.volume import Grid
@@ -100,7 +100,7 @@ def template_of(
     kind: Kind,
     form: Form,
     *,
-    algorithm: Algorithm,
+    algorithm: Algorithm | Edited,
     uids: ResultUids,
     texts: Texts,
 ) -> Template:
@@ -124,8 +124,10 @@ def template_of(
             pixel_array=pixel,
             segmentation_type=kind,
             segment_descriptions=[
-                describe(segment, algorithm, tracking_uid)
-                for segment, tracking_uid in zip(segments, uids.tracking, strict=True)
+                describe(segment, origin)
+                for segment, origin in zip(
+                    segments, origins_of(algorithm, segments, uids), strict=True
+                )
             ],
             series_instance_uid=uids.series_uid,
             series_number=texts.series_number,
@@ -133,7 +135,9 @@ def template_of(
             sop_instance_uid=uids.sop_instance_uid,
             instance_number=1,
             manufacturer="radloop",
-            manufacturer_model_name=algorithm.name,
+            manufacturer_model_name=algorithm.name
+            if isinstance(algorithm, Algorithm)
+            else "radloop",
             software_versions=f"radloop {version('radloop')}",
             device_serial_number="none",  # software has none, and PS3.3 C.7.5.2 wants a value
             fractional_type=form.fractional_type,
@@ -150,9 +154,27 @@ def template_of(
     except (ValueError, TypeError):
         raise InvalidSegmentation("the labels cannot be written with these texts") from None
     seg.PatientName = patient_name
+    if isinstance(algorithm, Edited):
+        _sign(seg, algorithm)
     if not source.frame_of_reference_uid:  # PS3.3 C.7.6.1: type 2C
         seg.PatientOrientation = stand_in.get("PatientOrientation")
     return _without_frames(seg, source, form.syntax_for(kind))
+
+
+def _sign(seg: Dataset, edited: Edited) -> None:
+    """Say whose work it is, and what it was made from."""
+    seg.ContentCreatorName = edited.creator
+    if edited.predecessor is None:
+        return
+    before = edited.predecessor
+    instance, series, study = Dataset(), Dataset(), Dataset()
+    instance.ReferencedSOPClassUID = before.sop_class_uid
+    instance.ReferencedSOPInstanceUID = before.sop_instance_uid
+    series.SeriesInstanceUID = before.series_uid
+    series.ReferencedSOPSequence = [instance]
+    study.StudyInstanceUID = before.study_uid
+    study.ReferencedSeriesSequence = [series]
+    seg.PredecessorDocumentsSequence = [study]
 
 
 def _stand_in(source: Grid) -> Dataset:

@@ -30,7 +30,7 @@ from dicom.seg.lattice import Source, grid_of
 from dicom.seg.masks import Labels, Masks
 from dicom.seg.picture import Picture, picture_of
 from dicom.seg.rle import encode_frame
-from dicom.seg.segments import Algorithm, ResultUids, Segment
+from dicom.seg.segments import Algorithm, Edited, ResultUids, Segment
 from dicom.seg.template import Texts, positions, source_images, template_of
 from dicom.volume import Grid
 
@@ -49,7 +49,7 @@ def encode_seg(
     source: Source,
     segments: tuple[Segment, ...],
     *,
-    algorithm: Algorithm,
+    algorithm: Algorithm | Edited,
     uids: ResultUids,
     series_number: int,
     series_description: str,
@@ -73,6 +73,8 @@ def encode_seg(
         mended, labels lie on the slices as they are in the archive: see ``Volume.to_source``.
     segments : tuple of Segment
         Numbered 1, 2, 3 ...; every label value is one of them.
+    algorithm : Algorithm or Edited
+        What made all of them; or who drew them, and where each comes from.
     content_label : str
         Up to 16 of A-Z, 0-9, space and underscore (CS).
     created : datetime
@@ -108,7 +110,7 @@ def write_seg(
     source: Source,
     segments: tuple[Segment, ...],
     *,
-    algorithm: Algorithm,
+    algorithm: Algorithm | Edited,
     uids: ResultUids,
     series_number: int,
     series_description: str,
@@ -140,7 +142,7 @@ def _write(
     labels: npt.NDArray[np.generic] | Masks,
     source: Grid,
     segments: tuple[Segment, ...],
-    algorithm: Algorithm,
+    algorithm: Algorithm | Edited,
     uids: ResultUids,
     texts: Texts,
     form: Form,
