@@ -192,13 +192,9 @@ class LabelsDocument(Generic[AnyHead]):
                 f"labels of {head.rows} x {head.columns} voxels a slice, "
                 f"a series of {rows} x {columns}"
             )
-        known = {
-            (source.instance.sop_instance_uid, source.frame_number): k
-            for k, source in enumerate(grid.sources)
-        }
         layers = []
         for layer in head.layers:
-            found = [_slice_of(name, known) for name in layer]
+            found = slices_of(layer, grid)
             missing = found.count(None)
             if missing:
                 raise ForeignSegmentation(f"{missing} slices of the labels are not the series'")
@@ -321,14 +317,16 @@ def name_of(grid: Grid, k: int) -> SliceName:
     return SliceName(sop_instance_uid=source.instance.sop_instance_uid, frame=source.frame_number)
 
 
-def _slice_of(name: SliceName, known: Mapping[tuple[str, int | None], int]) -> int | None:
-    """Return a slice; viewers count the one frame of a single image too."""
-    found = known.get((name.sop_instance_uid, name.frame))
-    if found is None and name.frame == 1:
-        found = known.get((name.sop_instance_uid, None))
-    if found is None and name.frame is None:
-        found = known.get((name.sop_instance_uid, 1))
-    return found
+def slices_of(names: Iterable[SliceName], grid: Grid) -> list[int | None]:
+    """Return the slice of the grid that each name means, None for those that are not its.
+
+    Viewers count the one frame of a single image too: no frame and frame 1 mean the same.
+    """
+    known = {
+        (source.instance.sop_instance_uid, source.frame_number or 1): k
+        for k, source in enumerate(grid.sources)
+    }
+    return [known.get((name.sop_instance_uid, name.frame or 1)) for name in names]
 
 
 def _renumber(plane_ji: Plane, table: Plane, out_ji: Plane) -> None:
