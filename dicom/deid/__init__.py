@@ -16,16 +16,19 @@ of it is written.
 from dicom.deid.decision import Decision, Fate, Place, Rules, decide
 from dicom.deid.declaration import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom.deid.engine import Deidentifier
-from dicom.deid.files import Cleaned, Quarantined
+from dicom.deid.files import Clean, Cleaned, Engine, EngineName, Quarantined
 from dicom.deid.identity import Identity
 from dicom.deid.subject import Subject
 
 __all__ = [
     "IMPLEMENTATION_CLASS_UID",
     "IMPLEMENTATION_VERSION_NAME",
+    "Clean",
     "Cleaned",
     "Decision",
     "Deidentifier",
+    "Engine",
+    "EngineName",
     "Fate",
     "Identity",
     "Place",

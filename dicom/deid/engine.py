@@ -7,9 +7,7 @@ is copied as it stands, and whatever follows it is dropped unread.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from pydicom import Dataset
 from pydicom.dataelem import DataElement, RawDataElement
@@ -17,25 +15,25 @@ from pydicom.sequence import Sequence
 
 from dicom.deid.decision import Fate, Place, Rules, decide
 from dicom.deid.declaration import declare, file_meta
-from dicom.deid.files import Cleaned, Quarantined, clean_file, clean_folder
+from dicom.deid.files import Clean, Engine
 from dicom.deid.identity import Identity
 from dicom.deid.subject import Subject, names_the_subject, original_attributes
 from dicom.elements import Element, bytes_of, empty_like, is_parsable_sequence, made, text_of
 from dicom.errors import CannotDeidentify, NotDicom
-from dicom.part10 import UNDEFINED_LENGTH, quiet_pydicom
+from dicom.part10 import UNDEFINED_LENGTH, encoded, quiet_pydicom, read_header
 from dicom.profile import Action, Profile, iod_of, is_public_scheme
 from dicom.refusal import refuse_what_no_rule_judges, transfer_syntax_of
-from dicom.study import Instance
 
 _PATIENT_NAME, _PATIENT_ID, _SOP_CLASS = 0x00100010, 0x00100020, 0x00080016
-_STUDY, _SCHEME_DESIGNATOR = 0x0020000D, 0x00080102
+_STUDY, _SERIES, _SOP_INSTANCE = 0x0020000D, 0x0020000E, 0x00080018
+_SCHEME_DESIGNATOR = 0x00080102
 
 DEEPEST: Final = 40
 """Sequences in sequences; real objects stay under ten, a structured report may nest deeper."""
 
 
-class Deidentifier:
-    """Takes the identity off instances, the same way each time.
+class Deidentifier(Engine):
+    """Takes the identity off instances, the same way each time; the careful engine.
 
     Parameters
     ----------
@@ -96,52 +94,21 @@ class Deidentifier:
         clean.preamble = b"\0" * 128
         return clean, Identity(text_of(clean, _STUDY), uids, original)
 
-    def deidentify_file(self, source: Path, target_folder: Path) -> tuple[Instance, Identity]:
-        """Write the de-identified copy of a file, named by its pseudonym.
-
-        The file appears whole or not at all. Memory holds the header, not the pixels (a deflated
-        file is the exception).
-
-        Parameters
-        ----------
-        source : Path
-            A DICOM Part 10 file.
-        target_folder : Path
-            Made when absent; gets ``<pseudonymised SOP Instance UID>.dcm``.
-
-        Raises
-        ------
-        NotDicom, CannotDeidentify, UnsupportedTransferSyntax
-            As :meth:`deidentify`.
-        DiskFull
-            When the target folder has no room.
-        """
-        cleaned = clean_file(self.deidentify, source, target_folder)
-        return cleaned.instance, cleaned.identity
-
-    def deidentify_folder(
-        self, source: Path, target_folder: Path
-    ) -> Iterator[Cleaned | Quarantined]:
-        """De-identify a file, or every file below a folder, and yield what became of each.
-
-        Written to ``<patient>/<study>/<series>/<instance>.dcm`` below `target_folder`, each name a
-        pseudonym. A second file with the same SOP Instance UID is quarantined, not written over.
-
-        Parameters
-        ----------
-        source : Path
-            A file, or a folder that is searched to any depth, in order of names.
-        target_folder : Path
-            Made when absent; must not lie within `source`.
-
-        Raises
-        ------
-        ValueError
-            When `target_folder` lies within `source`.
-        DiskFull
-            When there is no room left.
-        """
-        return clean_folder(self.deidentify, source, target_folder)
+    def clean(self, file: BinaryIO) -> Clean:
+        """Return a file's instance without its identity; nothing is written."""
+        ds, pixels = read_header(file)
+        clean, identity = self.deidentify(ds)
+        return Clean(
+            text_of(clean, _PATIENT_ID),
+            text_of(clean, _STUDY),
+            text_of(clean, _SERIES),
+            text_of(clean, _SOP_INSTANCE),
+            text_of(clean, _SOP_CLASS),
+            encoded(clean),
+            pixels,
+            identity,
+            "careful",
+        )
 
     # --- one data set ---------------------------------------------------------------------------
 
