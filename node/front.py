@@ -17,6 +17,7 @@ from node.parts import DicomAddress, FrontParts, WorkerBell
 from node.proxy import Upstream
 from node.settings import Settings
 from pipelines.store import Access, Database, Jobs, Studies, Trail
+from pipelines.warm import WarmImages
 
 
 def serve(settings: Settings) -> None:
@@ -38,6 +39,7 @@ def front_parts(settings: Settings) -> FrontParts:
     secrets = open_secrets(settings)
     database = Database(wiring.database_url(settings))
     access = Access(database)
+    clinical = wiring.clinical_archive(settings, secrets)
     return FrontParts(
         version=wiring.VERSION,
         auth=Auth(
@@ -50,7 +52,8 @@ def front_parts(settings: Settings) -> FrontParts:
         jobs=Jobs(database),
         access=access,
         trail=Trail(database, secrets.audit_key),
-        clinical=wiring.clinical_archive(settings, secrets),
+        clinical=clinical,
+        warm=WarmImages(clinical, most_bytes=settings.front.warm_mb << 20),
         clinical_web=Upstream(
             f"{wiring.clinical_root(settings, secrets)}/dicom-web",
             settings.orthanc.user,

@@ -16,6 +16,7 @@ from node.auth import Auth
 from node.proxy import Upstream
 from pipelines.routing import Route
 from pipelines.store import Access, Jobs, Studies, Trail
+from pipelines.warm import WarmImages
 
 _RING_TIMEOUT_S = 2.0
 
@@ -64,6 +65,8 @@ class FrontParts:
         The rows.
     clinical : Archive
         The clinical archive: names and original UIDs, asked for live and kept nowhere.
+    warm : WarmImages
+        The images that readers work on, kept in memory.
     clinical_web, research_web : Upstream
         The archives' DICOMweb, behind the proxies.
     registry : Registry
@@ -85,6 +88,7 @@ class FrontParts:
     access: Access
     trail: Trail
     clinical: Archive
+    warm: WarmImages
     clinical_web: Upstream
     research_web: Upstream
     registry: Registry

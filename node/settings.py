@@ -48,6 +48,9 @@ class FrontSettings(_Section):
     public_url: str = Field("", description="what browsers type, when a reverse proxy is in front")
     session_hours: float = Field(12, gt=0, description="a login ends after this time")
     idle_minutes: float = Field(60, gt=0, description="a login ends after this time unused")
+    warm_mb: int = Field(
+        1024, ge=0, description="memory for the images that readers prompt on, MiB"
+    )
     ohif: Path | None = Field(None, description="folder with OHIF's dist/; default: .ohif/dist")
 
 

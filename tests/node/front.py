@@ -21,6 +21,7 @@ from node.parts import DicomAddress, FrontParts, WorkerBell
 from node.proxy import Upstream
 from pipelines.routing import Route, When
 from pipelines.store import Access, ArchivedChange, Database, Jobs, NewTask, Role, Studies, Trail
+from pipelines.warm import WarmImages
 
 QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "correct horse battery"
@@ -97,6 +98,7 @@ def make_front(
         auth.add_user(name, role=role, password=PASSWORD)
     bundles = folder / "bundles"
     (bundles / "half_a_bundle").mkdir(parents=True)
+    clinical = clinical or Archive(NOBODY, "radloop", "secret", timeout_s=2)
     parts = FrontParts(
         version="0.0.test",
         auth=auth,
@@ -104,7 +106,8 @@ def make_front(
         jobs=Jobs(database),
         access=access,
         trail=Trail(database, b"audit key"),
-        clinical=clinical or Archive(NOBODY, "radloop", "secret", timeout_s=2),
+        clinical=clinical,
+        warm=WarmImages(clinical, most_bytes=64 << 20),
         clinical_web=Upstream(f"{NOBODY}/dicom-web", "radloop", "secret"),
         research_web=Upstream(f"{NOBODY}/dicom-web", "radloop", "secret"),
         registry=Registry((bundles,)),

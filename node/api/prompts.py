@@ -1,0 +1,58 @@
+"""Prompts: a reader's clicks on an image, computed here and shown at once in the viewer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from node.api.documents import REQUEST_BODY, LabelsBody, LabelsResponse
+from node.auth import ClinicalCaller
+from node.parts import parts_of
+from pipelines.labels import Uid, read_labels
+from pipelines.prompting import KINDS, PromptHead, answer
+
+router = APIRouter(prefix="/api/prompts", tags=["prompts"])
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPrompt:
+    """A kind of prompt, and in which dimensions it works."""
+
+    kind: str
+    dimensions: tuple[int, ...]
+
+
+class SeriesName(BaseModel):
+    """A series of the clinical archive."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    study_uid: Uid = Field(alias="StudyInstanceUID")
+    series_uid: Uid = Field(alias="SeriesInstanceUID")
+
+
+@router.get("")
+def kinds(_caller: ClinicalCaller) -> list[KnownPrompt]:
+    """List the prompts that can be asked for."""
+    return [KnownPrompt(kind, dimensions) for kind, dimensions in KINDS.items()]
+
+
+@router.post("/warm", status_code=204)
+def warm(series: SeriesName, request: Request, _caller: ClinicalCaller) -> None:
+    """Read a series, so that its first prompt does not wait for that."""
+    parts_of(request).warm.image(series.study_uid, series.series_uid)
+
+
+@router.post("", response_class=LabelsResponse, openapi_extra=REQUEST_BODY)
+def prompt(content: LabelsBody, request: Request, _caller: ClinicalCaller) -> LabelsResponse:
+    """Answer a prompt with the slices on which its segment changes.
+
+    The head of the labels document holds `prompt`; its slices are what the segment is so far, and
+    may be none. The answer's slices are those that differ, with the segment as it is then.
+    """
+    document = read_labels(content, PromptHead)
+    head = document.head
+    image = parts_of(request).warm.image(head.study_uid, head.series_uid, head.named)
+    return LabelsResponse(answer(document, image))
