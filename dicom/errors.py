@@ -203,6 +203,13 @@ class CannotDeidentify(InputError):
     advice = "The instance holds something that no rule judges; nothing of it was passed on."
 
 
+class ConflictingOptions(InputError):
+    """Two options of a de-identification profile exclude each other."""
+
+    code = "conflicting_options"
+    advice = "Choose one of the two options for this project."
+
+
 class IdentityLeft(InputError):
     """The second look found something of a patient in what was de-identified."""
 
@@ -450,6 +457,13 @@ class VaultLocked(InputError):
 
     code = "vault_locked"
     advice = "Put the key file that belongs to this database back into the secrets folder."
+
+
+class DrawerLocked(InputError):
+    """A draft or a comment was sealed with another key than the node has now."""
+
+    code = "drawer_locked"
+    advice = "The node's audit key was changed; put the old one back, or delete the draft."
 
 
 class AuditBroken(InputError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from functools import lru_cache
 from typing import Final
@@ -35,6 +36,8 @@ _NUMERALS: Final = {
     "IS": re.compile(r"[0-9+\-. ]{0,24}", re.A),
     "CS": re.compile(r"[A-Z0-9_ ]{0,32}", re.A),
 }
+_UID = re.compile(r"[0-9.]{0,64}", re.A)
+_NO_SHIFT: Final = timedelta()
 _OLDEST = 89  # HIPAA 45 CFR 164.514(b)(2)(i)(C): ages over 89 are one class
 
 _DUMMIES: Final[Mapping[str, bytes]] = {
@@ -45,8 +48,9 @@ _DUMMIES: Final[Mapping[str, bytes]] = {
     "DS": b"0",
     "IS": b"0",
     "UR": b"urn:removed",
-    "OB": b"\0\0",
-    "UN": b"\0\0",
+    **dict.fromkeys(("OB", "OW", "UN", "US", "SS"), bytes(2)),
+    **dict.fromkeys(("OF", "OL", "UL", "SL", "FL", "AT"), bytes(4)),
+    **dict.fromkeys(("OD", "OV", "UV", "SV", "FD"), bytes(8)),
 }
 _DUMMY_TEXT: Final = b"REMOVED"
 
@@ -102,12 +106,15 @@ class Place:
     public_code : bool
         Whether the data set or item around it holds a code of a published scheme
         (:func:`dicom.profile.is_public_scheme` of its Coding Scheme Designator).
+    creator : str
+        Of a private attribute: the creator of its block; of a creator element, its own value.
     """
 
     subject: Subject
     iod: str
     parent: int = 0
     public_code: bool = False
+    creator: str = ""
 
 
 class Rules:
@@ -131,14 +138,16 @@ class Rules:
             raise ValueError(f"a pseudonym key has {KEY_BYTES} bytes")
         self.profile = profile
         self.key = key
-        self._verdicts: dict[tuple[str, int, int, str], Verdict] = {}
+        self._verdicts: dict[tuple[str, int, int, str, str], Verdict] = {}
 
     def verdict(self, at: Place, tag: int, vr: str) -> Verdict:
         """Return what the profile says of an attribute at that place."""
-        place = (at.iod, at.parent, tag, vr)
+        place = (at.iod, at.parent, tag, vr, at.creator)
         verdict = self._verdicts.get(place)
         if verdict is None:
-            verdict = self.profile.verdict(tag, vr, iod=at.iod, parent=at.parent)
+            verdict = self.profile.verdict(
+                tag, vr, iod=at.iod, parent=at.parent, creator=at.creator
+            )
             self._verdicts[place] = verdict
         return verdict
 
@@ -273,6 +282,23 @@ def _numeral(one: _Attribute) -> Decision:
     return one.lost()
 
 
+def _retain(one: _Attribute) -> Decision:
+    """Keep what an option retains, as long as it is what its VR says, and names nobody."""
+    values, vr = one.values, one.verdict.vr
+    if vr == "UI":
+        if not all(_UID.fullmatch(uid) for uid in values):
+            return _pseudonym(one)
+        own = tuple((uid, uid) for uid in values if uid and not is_well_known(uid))
+        return Decision(Fate.SAME, uids=own)
+    if vr in ("DA", "TM", "DT"):
+        well_formed = all(shifted(value, vr, _NO_SHIFT) is not None for value in values)
+        return _SAME if well_formed else one.lost()
+    escaped = any("\x1b" in value for value in values)  # ISO 2022: bytes only look like ASCII
+    if escaped or not all(words_of(value).isdisjoint(one.words) for value in values):
+        return one.lost()
+    return _SAME
+
+
 def _age(one: _Attribute) -> Decision:
     found = _AGE.fullmatch("".join(one.values).strip())
     if found is None:
@@ -310,6 +336,7 @@ _ACTS: Final[Mapping[Action, Callable[[_Attribute], Decision]]] = {
     Action.TECHNICAL: _technical,
     Action.NUMERAL: _numeral,
     Action.AGE: _age,
+    Action.RETAIN: _retain,
     Action.CODE: _code,
     Action.ITEMS: _items,
 }

@@ -21,6 +21,7 @@ from dicom.deid.subject import Subject, names_the_subject, original_attributes
 from dicom.elements import Element, bytes_of, empty_like, is_parsable_sequence, made, text_of
 from dicom.errors import CannotDeidentify, NotDicom
 from dicom.part10 import UNDEFINED_LENGTH, encoded, quiet_pydicom, read_header
+from dicom.private import PrivateCreators
 from dicom.profile import Action, Profile, iod_of, is_public_scheme
 from dicom.refusal import refuse_what_no_rule_judges, transfer_syntax_of
 
@@ -118,18 +119,23 @@ class Deidentifier(Engine):
             raise CannotDeidentify(f"sequences are nested more than {DEEPEST} deep")
         clean = empty_like(ds)
         little = ds.original_encoding[1] is not False
-        here = Place(
-            at.subject, at.iod, at.parent, is_public_scheme(text_of(ds, _SCHEME_DESIGNATOR))
-        )
+        public_code = is_public_scheme(text_of(ds, _SCHEME_DESIGNATOR))
+        public = Place(at.subject, at.iod, at.parent, public_code)
+        creators = PrivateCreators(ds)
         for tag in sorted(ds.keys()):
             element = ds.get_item(tag)
             if not isinstance(element, RawDataElement | DataElement):
                 raise CannotDeidentify("an attribute could not be read")
+            here = public
+            if tag.is_private and self._rules.profile.keeps_private:
+                here = Place(at.subject, at.iod, at.parent, public_code, creators.of(tag))
             action = self._rules.verdict(here, tag, element.VR or "").action
             if action is Action.REMOVE:
                 continue
             _refuse_short(element)
             if action is Action.ITEMS:
+                if tag.is_private and not is_parsable_sequence(ds, tag):
+                    continue
                 clean[tag] = self._items(ds, tag, here, uids, depth=depth)
                 continue
             decision = decide(self._rules, here, tag, element.VR or "", bytes_of(element))

@@ -13,9 +13,10 @@ from pydicom._uid_dict import UID_dictionary
 
 from dicom.descriptors import clean_descriptor
 from dicom.errors import IdentityLeft
-from dicom.profile import METHOD_CODES, Action, Option, Profile, Verdict, iod_of
+from dicom.profile import METHOD_CODES, PIXEL_OPTIONS, Action, Option, Profile, Verdict, iod_of
 from dicom.verify.reading import (
     PIXELS,
+    Value,
     bodies_of,
     elements_of,
     pixel_span,
@@ -68,7 +69,7 @@ class SecondLook:
         self._profile = profile
         self._tokens = tokens
         self._needles = needles_of(tokens)
-        self._verdicts: dict[tuple[int, str, str, int], Verdict] = {}
+        self._verdicts: dict[tuple[int, str, str, int, str], Verdict] = {}
 
     def look(self, path: Path, before: Before | None = None) -> tuple[Finding, ...]:
         """Return what is wrong with a file; nothing is how it should be.
@@ -154,7 +155,7 @@ class SecondLook:
             tag = element.tag
             if tag >> 16 == 0x0002 or tag in PIXELS:
                 continue
-            action = self._verdict(tag, element.VR, iod, parent).action
+            action = self._verdict(element, iod, parent).action
             value = bytes(element.value or b"")
             if tag in _PSEUDONYMS and not parent:
                 if not _PSEUDONYM.fullmatch(value):
@@ -176,7 +177,7 @@ class SecondLook:
         harmless = []
         for _, element, parent in elements_of(ds):
             value = bytes(element.value or b"").lower()
-            verdict = self._verdict(element.tag, element.VR, iod, parent)
+            verdict = self._verdict(element, iod, parent)
             vr = verdict.vr or element.VR
             if vr in DATES:
                 dates |= {part.strip()[:8] for part in value.split(b"\\")}
@@ -185,10 +186,12 @@ class SecondLook:
                 harmless.append(value)
         return _Excuses(frozenset(dates), b"\0".join(harmless))
 
-    def _verdict(self, tag: int, vr: str, iod: str, parent: int) -> Verdict:
-        key = (tag, vr, iod, parent)
+    def _verdict(self, element: Value, iod: str, parent: int) -> Verdict:
+        key = (element.tag, element.VR, iod, parent, element.creator)
         if key not in self._verdicts:
-            self._verdicts[key] = self._profile.verdict(tag, vr, iod=iod, parent=parent)
+            self._verdicts[key] = self._profile.verdict(
+                element.tag, element.VR, iod=iod, parent=parent, creator=element.creator
+            )
         return self._verdicts[key]
 
     def _is_unchanged(self, value: bytes, before: bytes | None, action: Action) -> bool:
@@ -217,7 +220,8 @@ class SecondLook:
             str(item.get("CodeValue", ""))
             for item in ds.get("DeidentificationMethodCodeSequence", [])
         }
-        wanted = {METHOD_CODES[option][0] for option in (None, *self._profile.options)}
+        options = self._profile.options - PIXEL_OPTIONS
+        wanted = {METHOD_CODES[option][0] for option in (None, *options)}
         if not wanted <= codes:
             yield Finding("declaration", "(0012,0064)")
         meta = getattr(ds, "file_meta", Dataset())

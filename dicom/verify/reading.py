@@ -18,6 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom.errors import NotDicom
 from dicom.part10 import quiet_pydicom
+from dicom.private import PrivateCreators
 
 PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _DEEPEST: Final = 40
@@ -39,30 +40,32 @@ def read_file(path: Path) -> Dataset:
         raise NotDicom("the file cannot be parsed") from error
 
 
-class _Value(NamedTuple):
-    """An element as it stands in the file."""
+class Value(NamedTuple):
+    """An element as it stands in the file; of a private one, with the creator of its block."""
 
     tag: int
     VR: str
     value: bytes | None
+    creator: str = ""
 
 
 def elements_of(
     ds: Dataset, place: str = "", parent: int = 0, depth: int = 0
-) -> Iterator[tuple[str, _Value, int]]:
+) -> Iterator[tuple[str, Value, int]]:
     """Yield every element that is no sequence, with its path of tags and its parent sequence."""
     if depth > _DEEPEST:
         raise NotDicom("sequences nest without end")
+    creators = PrivateCreators(ds)
     for tag, raw in list(ds._dict.items()):  # raw: a value that is converted is another's work
         here = place + tag_text(int(tag))
         if isinstance(raw, RawDataElement) and raw.VR not in ("SQ", None):
-            yield here, _Value(int(tag), str(raw.VR), raw.value), parent
+            yield here, Value(int(tag), str(raw.VR), raw.value, creators.of(int(tag))), parent
             continue
         with quiet_pydicom():
             element = ds[tag]
         if element.VR != "SQ":
             if isinstance(raw, RawDataElement):
-                yield here, _Value(int(tag), element.VR, raw.value), parent
+                yield here, Value(int(tag), element.VR, raw.value, creators.of(int(tag))), parent
             continue
         for number, item in enumerate(element.value):
             yield from elements_of(item, f"{here}[{number}]", int(tag), depth + 1)

@@ -12,6 +12,7 @@ from dicom.descriptors import clean_descriptor
 from dicom.profile import Action, Profile, iod_of
 from dicom.verify.reading import (
     PIXELS,
+    Value,
     charsets_of,
     decoded,
     elements_of,
@@ -22,7 +23,10 @@ from dicom.verify.reading import (
 
 LOST: Final = frozenset({Action.REMOVE, Action.EMPTY, Action.DUMMY})
 KEPT: Final = frozenset(
-    {Action.KEEP, Action.TECHNICAL, Action.NUMERAL, Action.AGE, Action.CODE, Action.ITEMS}
+    {
+        *(Action.KEEP, Action.RETAIN, Action.TECHNICAL, Action.NUMERAL),
+        *(Action.AGE, Action.CODE, Action.ITEMS),
+    }
 )
 DATES: Final = frozenset({"DA", "DT"})
 _TEXTS: Final = frozenset({"LO", "SH", "LT", "ST", "UT", "UC", "UR", "AE", "UN", "PN"})
@@ -110,7 +114,7 @@ class Originals:
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
-        self._seen: set[tuple[int, str, int, str, bytes]] = set()
+        self._seen: set[tuple[int, str, int, str, str, bytes]] = set()
         self._words: set[str] = set()
         self._identifiers: set[str] = set()
         self._uids: set[str] = set()
@@ -143,17 +147,18 @@ class Originals:
                 continue
             value = bytes(element.value)
             values[place] = value
-            key = (element.tag, element.VR, parent, iod, value)
+            key = (element.tag, element.VR, parent, iod, element.creator, value)
             if key not in self._seen:  # most values are the same in every file of a series
                 self._seen.add(key)
-                self._gather(element.tag, element.VR, parent, iod, value, charsets)
+                self._gather(element, parent, iod, charsets)
         return values
 
-    def _gather(
-        self, tag: int, vr: str, parent: int, iod: str, value: bytes, charsets: list[str]
-    ) -> None:
-        verdict = self._profile.verdict(tag, vr, iod=iod, parent=parent)
-        vr = verdict.vr or vr
+    def _gather(self, element: Value, parent: int, iod: str, charsets: list[str]) -> None:
+        tag, value = element.tag, element.value or b""
+        verdict = self._profile.verdict(
+            tag, element.VR, iod=iod, parent=parent, creator=element.creator
+        )
+        vr = verdict.vr or element.VR
         kept = verdict.action in KEPT
         if vr == "UI":
             if not kept:

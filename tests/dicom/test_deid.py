@@ -631,13 +631,13 @@ def test_a_uid_has_one_pseudonym_wherever_it_stands(originals, key):
         reference = Dataset()
         reference.ReferencedSOPInstanceUID = uid
         ds.SourceImageSequence.append(reference)
-    add(ds, 0x00083012, "UI", originals)  # RadiopharmaceuticalAdministrationEventUID, many values
+    add(ds, 0x00083010, "UI", originals)  # IrradiationEventUID, many values
     clean, identity = Deidentifier(node_profile(), key).deidentify(ds)
     replaced = [item.ReferencedSOPInstanceUID for item in clean.SourceImageSequence]
     assert [identity.uids[uid] for uid in replaced] == originals
     assert clean.SOPInstanceUID == replaced[0]
     assert len(set(replaced)) == len(set(originals))
-    assert clean.get_item(0x00083012).value.rstrip(b"\0").decode().split("\\") == replaced
+    assert clean.get_item(0x00083010).value.rstrip(b"\0").decode().split("\\") == replaced
 
 
 def test_uids_of_the_standard_stay(engine):
@@ -685,10 +685,10 @@ def test_sequences_nested_without_end_are_refused(engine, tmp_path, depth):
     item = b""
     for _ in range(depth):
         head = struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item
-        item = struct.pack("<HH2sHL", 0x0008, 0x2218, b"SQ", 0, len(head)) + head
+        item = struct.pack("<HH2sHL", 0x0040, 0xA730, b"SQ", 0, len(head)) + head
     source = as_file(slice_of_mr(), tmp_path / "deep.dcm")
     content = source.read_bytes()
-    place = content.index(b"\x10\x00\x10\x00PN")  # before PatientName: group 0008 ends here
+    place = content.index(b"\xe0\x7f\x10\x00OW")  # before the pixels
     source.write_bytes(content[:place] + item + content[place:])
     with pytest.raises((CannotDeidentify, NotDicom)):
         clean_file(engine, source, tmp_path)

@@ -8,6 +8,7 @@ import pytest
 from pydicom.datadict import DicomDictionary, dictionary_VR, tag_for_keyword
 
 from dicom.descriptors import clean_descriptor, looks_technical, words_of
+from dicom.errors import ConflictingOptions
 from dicom.profile import (
     METHOD_CODES,
     Action,
@@ -92,9 +93,7 @@ def test_the_table_agrees_with_the_standard_as_published():
         ("Rows", Action.KEEP),
         ("PixelData", Action.KEEP),
         ("Manufacturer", Action.TECHNICAL),
-        ("SegmentLabel", Action.DESCRIPTOR),
         ("CodeMeaning", Action.CODE),
-        ("DateOfGainCalibration", Action.SHIFT),
         ("EvaluatorName", Action.REMOVE),
         ("RetrieveURL", Action.REMOVE),
         ("EncryptedContent", Action.REMOVE),
@@ -154,9 +153,10 @@ def test_patient_characteristics_stay_only_when_asked_for():
     assert action("PatientSex", profile=generous, iod=MR) is Action.NUMERAL
 
 
-def test_an_option_that_is_not_built_is_refused():
-    with pytest.raises(ValueError, match="retain_uids"):
-        Profile(frozenset({Option.RETAIN_UIDS}))
+@pytest.mark.parametrize("other", [Option.RETAIN_FULL_DATES, Option.RETAIN_UIDS])
+def test_options_that_exclude_each_other_are_refused_by_code(other):
+    with pytest.raises(ConflictingOptions, match=other.value):
+        Profile(frozenset({Option.RETAIN_MODIFIED_DATES, other}))
 
 
 def test_every_option_has_its_code():

@@ -239,8 +239,10 @@ class Lame(Profile):
 
     off: int = 0
 
-    def verdict(self, tag: int, vr: str, *, iod: str = "", parent: int = 0) -> Verdict:
-        right = Profile.verdict(self, tag, vr, iod=iod, parent=parent)
+    def verdict(
+        self, tag: int, vr: str, *, iod: str = "", parent: int = 0, creator: str = ""
+    ) -> Verdict:
+        right = Profile.verdict(self, tag, vr, iod=iod, parent=parent, creator=creator)
         if tag != self.off or parent:
             return right
         return Verdict(Action.KEEP, right.otherwise, right.vr or vr, "switched off")
