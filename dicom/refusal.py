@@ -1,7 +1,8 @@
 """What de-identification refuses: objects whose content no rule judges.
 
-Documents, video, waveforms and raw data may hold anything; text may be burned into pixels, or an
-overlay hidden in their unused bits. Such an object is stopped before any more of it is read.
+Documents, video, waveforms and raw data may hold anything (a project may take the first three all
+the same); text may be burned into pixels, or an overlay hidden in their unused bits. Such an object
+is stopped before any more of it is read.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from pydicom.uid import UID
 from dicom.elements import text_of
 from dicom.errors import CannotDeidentify, NotDicom, UnsupportedTransferSyntax
 from dicom.part10 import PARSER_ERRORS
-from dicom.profile import known_sop_classes
+from dicom.profile import ObjectType, known_sop_classes
 
-# Objects whose content no rule of this engine judges, by the beginning of their SOP Class UID.
-_UNJUDGED: Final[Mapping[str, str]] = {
-    "1.2.840.10008.5.1.4.1.1.104.": "an encapsulated document",
-    "1.2.840.10008.5.1.4.1.1.9.": "a waveform",
-    "1.2.840.10008.5.1.4.1.1.66": "raw data",
-    "1.2.840.10008.5.1.4.1.1.77.1.1.1": "a video",
-    "1.2.840.10008.5.1.4.1.1.77.1.2.1": "a video",
-    "1.2.840.10008.5.1.4.1.1.77.1.4.1": "a video",
+# Objects whose content no rule judges, by the beginning of their SOP Class UID.
+_UNJUDGED: Final[Mapping[str, tuple[str, ObjectType | None]]] = {
+    "1.2.840.10008.5.1.4.1.1.104.": ("an encapsulated document", ObjectType.DOCUMENT),
+    "1.2.840.10008.5.1.4.1.1.9.": ("a waveform", ObjectType.WAVEFORM),
+    "1.2.840.10008.5.1.4.1.1.66": ("raw data", None),
+    "1.2.840.10008.5.1.4.1.1.77.1.1.1": ("a video", ObjectType.VIDEO),
+    "1.2.840.10008.5.1.4.1.1.77.1.2.1": ("a video", ObjectType.VIDEO),
+    "1.2.840.10008.5.1.4.1.1.77.1.4.1": ("a video", ObjectType.VIDEO),
 }
 _JUDGED_WITHIN: Final = ("1.2.840.10008.5.1.4.1.1.66.",)  # registration, SEG ... beside raw data
 _VIDEO_SYNTAXES: Final = tuple(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))
@@ -33,8 +34,22 @@ _SOP_CLASS: Final = 0x00080016
 _NEEDED: Final = (0x00080018, 0x0020000D, 0x0020000E)  # SOP Instance, Study, Series Instance UID
 
 
-def refuse_what_no_rule_judges(ds: Dataset) -> None:
+def refuse_what_no_rule_judges(
+    ds: Dataset,
+    *,
+    allowed: frozenset[ObjectType] = frozenset(),
+    masked: bool = False,
+) -> None:
     """Refuse an object that must not be passed on whatever is done to its header.
+
+    Parameters
+    ----------
+    ds : Dataset
+        The original.
+    allowed : frozenset of ObjectType
+        Objects that a project takes although nobody looks into them.
+    masked : bool
+        Whether text in the pixels has been masked.
 
     Raises
     ------
@@ -46,21 +61,21 @@ def refuse_what_no_rule_judges(ds: Dataset) -> None:
     if not sop_class:
         raise CannotDeidentify("the object does not say what it is (no SOP Class UID)")
     if not sop_class.startswith(_JUDGED_WITHIN):
-        for beginning, what in _UNJUDGED.items():
-            if sop_class.startswith(beginning):
+        for beginning, (what, kind) in _UNJUDGED.items():
+            if sop_class.startswith(beginning) and kind not in allowed:
                 raise CannotDeidentify(f"the object is {what}")
     if sop_class not in known_sop_classes():
         raise CannotDeidentify("the object's SOP class is private, retired or not of a study")
     for tag in _NEEDED:
         if not text_of(ds, tag):
             raise CannotDeidentify("the object lacks an instance, series or study UID")
-    if text_of(ds, 0x00280301) == "YES":
+    if text_of(ds, 0x00280301) == "YES" and not masked:
         raise CannotDeidentify("text is burned into the pixels (BurnedInAnnotation is YES)")
     if 0x00287FE0 in ds:
         raise CannotDeidentify("the pixels are kept elsewhere (Pixel Data Provider URL)")
-    if 0x00420011 in ds:
+    if 0x00420011 in ds and ObjectType.DOCUMENT not in allowed:
         raise CannotDeidentify("the object holds an encapsulated document")
-    if 0x54000100 in ds:
+    if 0x54000100 in ds and ObjectType.WAVEFORM not in allowed:
         raise CannotDeidentify("the object holds a waveform")
     _refuse_overlay_in_pixels(ds)
 
@@ -78,7 +93,7 @@ def _refuse_overlay_in_pixels(ds: Dataset) -> None:
                 raise CannotDeidentify("an overlay is hidden in the bits of the pixels")
 
 
-def transfer_syntax_of(ds: Dataset) -> str:
+def transfer_syntax_of(ds: Dataset, *, allowed: frozenset[ObjectType] = frozenset()) -> str:
     """Return the transfer syntax of a readable object.
 
     Raises
@@ -89,7 +104,7 @@ def transfer_syntax_of(ds: Dataset) -> str:
     syntax = str(getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID", "")).strip("\0 ")
     if not syntax:
         raise NotDicom("the file does not name its transfer syntax")
-    if syntax in _VIDEO_SYNTAXES:
+    if syntax in _VIDEO_SYNTAXES and ObjectType.VIDEO not in allowed:
         raise CannotDeidentify("the object is a video")
     if syntax in _PIXELS_ELSEWHERE:
         raise CannotDeidentify("the pixels are kept elsewhere (JPIP)")

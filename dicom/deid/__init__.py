@@ -5,6 +5,7 @@
 `subject`        what is known of whose instance it is: shift, words of the identity, originals
 `identity`       what was taken away: the way back
 `declaration`    what the result says of itself
+`pixels`         passes over the pixels, and which series may show a face
 `engine`         one instance, by pydicom: the careful engine
 `files`          files and folders
 ===============  ================================================================================
@@ -18,6 +19,7 @@ from dicom.deid.declaration import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERS
 from dicom.deid.engine import Deidentifier
 from dicom.deid.files import Clean, Cleaned, Engine, EngineName, Quarantined
 from dicom.deid.identity import Identity
+from dicom.deid.pixels import Heads, Passes, PixelPass
 from dicom.deid.subject import Subject
 
 __all__ = [
@@ -30,7 +32,10 @@ __all__ = [
     "Engine",
     "EngineName",
     "Fate",
+    "Heads",
     "Identity",
+    "Passes",
+    "PixelPass",
     "Place",
     "Quarantined",
     "Rules",

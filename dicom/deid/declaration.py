@@ -11,7 +11,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
 from dicom.elements import empty_like, made, text_of
-from dicom.profile import METHOD_CODES, Option, Profile
+from dicom.profile import METHOD_CODES, PIXEL_OPTIONS, Option, Profile
 
 IMPLEMENTATION_CLASS_UID: Final = "2.25.197311418519527153024104962915391836421"
 IMPLEMENTATION_VERSION_NAME: Final = "RADLOOP_1"
@@ -20,13 +20,31 @@ _SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
 _CONTENT_SEQUENCE, _GRAPHIC_ANNOTATIONS = 0x0040A730, 0x00700001
 
 
-def declare(clean: Dataset, profile: Profile, *, little: bool) -> None:
-    """Write into `clean` what was done to it."""
-    options = sorted(profile.options, key=lambda option: METHOD_CODES[option][0])
+def declare(
+    clean: Dataset,
+    profile: Profile,
+    *,
+    little: bool,
+    done: frozenset[Option] = frozenset(),
+) -> None:
+    """Write into `clean` what was done to it.
+
+    Parameters
+    ----------
+    clean : Dataset
+        The de-identified instance; it is changed.
+    profile : Profile
+        By which it was done.
+    little : bool
+        The byte order of `clean`.
+    done : frozenset of Option
+        Those of :data:`dicom.profile.PIXEL_OPTIONS` whose pass this instance went through.
+    """
+    options = (profile.options - PIXEL_OPTIONS) | done
     if _CONTENT_SEQUENCE in clean:
-        options.append(Option.CLEAN_STRUCTURED_CONTENT)
+        options |= {Option.CLEAN_STRUCTURED_CONTENT}
     if _GRAPHIC_ANNOTATIONS in clean:
-        options.append(Option.CLEAN_GRAPHICS)
+        options |= {Option.CLEAN_GRAPHICS}
     codes = [METHOD_CODES[None], *(METHOD_CODES[option] for option in options)]
     method = f"radloop\\PS3.15 {profile.edition} Basic Profile\\" + "\\".join(
         value for value, _ in sorted(codes)
@@ -48,8 +66,17 @@ def declare(clean: Dataset, profile: Profile, *, little: bool) -> None:
             item[tag] = made(tag, vr, text.encode("ascii"), little=little)
         items.append(item)
     clean[0x00120064] = DataElement(0x00120064, "SQ", Sequence(items))
-    modified = Option.RETAIN_MODIFIED_DATES in profile.options
-    put(0x00280303, "CS", "MODIFIED" if modified else "REMOVED")
+    put(0x00280303, "CS", _temporal(profile))  # LongitudinalTemporalInformationModified
+    if Option.CLEAN_PIXEL_DATA in done:
+        put(0x00280301, "CS", "NO")  # BurnedInAnnotation: nobody else's word is taken for it
+    if Option.CLEAN_RECOGNIZABLE_VISUAL_FEATURES in done:
+        put(0x00280302, "CS", "NO")  # RecognizableVisualFeatures
+
+
+def _temporal(profile: Profile) -> str:
+    if Option.RETAIN_FULL_DATES in profile.options:
+        return "UNMODIFIED"
+    return "MODIFIED" if Option.RETAIN_MODIFIED_DATES in profile.options else "REMOVED"
 
 
 def file_meta(clean: Dataset, syntax: str) -> FileMetaDataset:

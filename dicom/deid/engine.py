@@ -7,9 +7,10 @@ is copied as it stands, and whatever follows it is dropped unread.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import BinaryIO, Final
 
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.sequence import Sequence
 
@@ -17,18 +18,27 @@ from dicom.deid.decision import Fate, Place, Rules, decide
 from dicom.deid.declaration import declare, file_meta
 from dicom.deid.files import Clean, Engine
 from dicom.deid.identity import Identity
+from dicom.deid.pixels import Heads, Passes, has_pixels, may_show_a_face
 from dicom.deid.subject import Subject, names_the_subject, original_attributes
 from dicom.elements import Element, bytes_of, empty_like, is_parsable_sequence, made, text_of
-from dicom.errors import CannotDeidentify, NotDicom
-from dicom.part10 import UNDEFINED_LENGTH, encoded, quiet_pydicom, read_header
+from dicom.errors import CannotDeidentify, HeadNotDefaced, NotDicom
+from dicom.part10 import (
+    PARSER_ERRORS,
+    UNDEFINED_LENGTH,
+    Extent,
+    encoded,
+    quiet_pydicom,
+    read_header,
+)
 from dicom.private import PrivateCreators
-from dicom.profile import Action, Profile, iod_of, is_public_scheme
+from dicom.profile import PIXEL_OPTIONS, Action, Option, Profile, iod_of, is_public_scheme
 from dicom.refusal import refuse_what_no_rule_judges, transfer_syntax_of
 
 _PATIENT_NAME, _PATIENT_ID, _SOP_CLASS = 0x00100010, 0x00100020, 0x00080016
 _STUDY, _SERIES, _SOP_INSTANCE = 0x0020000D, 0x0020000E, 0x00080018
 _SCHEME_DESIGNATOR = 0x00080102
 
+_PASS_ORDER: Final = (Option.CLEAN_RECOGNIZABLE_VISUAL_FEATURES, Option.CLEAN_PIXEL_DATA)
 DEEPEST: Final = 40
 """Sequences in sequences; real objects stay under ten, a structured report may nest deeper."""
 
@@ -42,23 +52,54 @@ class Deidentifier(Engine):
         What to do with each attribute.
     key : bytes
         32 secret bytes: all pseudonyms and date shifts come from them.
+    passes : Mapping of Option to PixelPass
+        One for each of the profile's options that look at pixels.
+    heads : Heads
+        What becomes of volumes that may show a face; with DEFACE, one that no pass has defaced is
+        refused.
+
+    Raises
+    ------
+    ValueError
+        When the profile has an option whose pass is not given, or the key another length.
     """
 
-    def __init__(self, profile: Profile, key: bytes) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        key: bytes,
+        *,
+        passes: Passes = MappingProxyType({}),
+        heads: Heads = Heads.KEEP,
+    ) -> None:
+        lacking = profile.options & PIXEL_OPTIONS - set(passes)
+        if lacking:
+            raise ValueError(f"no pass over the pixels is given for {len(lacking)} option(s)")
         self._rules = Rules(profile, key)
+        self._passes = [(one, passes[one]) for one in _PASS_ORDER if one in profile.options]
+        self._heads = heads
 
     @property
     def rules(self) -> Rules:
         """Profile and key, as decisions need them."""
         return self._rules
 
-    def deidentify(self, ds: Dataset) -> tuple[Dataset, Identity]:
+    @property
+    def looks_at_pixels(self) -> bool:
+        """Whether what becomes of an object depends on more than its header."""
+        return bool(self._passes)
+
+    def deidentify(
+        self, ds: Dataset, *, done: frozenset[Option] = frozenset()
+    ) -> tuple[Dataset, Identity]:
         """Return the de-identified instance and what was taken from it.
 
         Parameters
         ----------
         ds : Dataset
             One SOP instance with its file meta information; it is left as it is.
+        done : frozenset of Option
+            The passes over its pixels that it has been through.
 
         Returns
         -------
@@ -73,15 +114,22 @@ class Deidentifier(Engine):
         CannotDeidentify
             When it holds something that no rule judges: burned-in annotation, documents, video,
             waveforms, raw data, a private SOP class, pixels kept elsewhere.
+        HeadNotDefaced
+            When it may show a face, and faces are not kept.
         NotDicom
             When its bytes end too early or cannot be parsed.
         UnsupportedTransferSyntax
             When the transfer syntax is private or unknown.
         """
         uids: dict[str, str] = {}
+        profile = self._rules.profile
         with quiet_pydicom():
-            syntax = transfer_syntax_of(ds)
-            refuse_what_no_rule_judges(ds)
+            syntax = transfer_syntax_of(ds, allowed=profile.allowed)
+            refuse_what_no_rule_judges(
+                ds, allowed=profile.allowed, masked=Option.CLEAN_PIXEL_DATA in done
+            )
+            if Option.CLEAN_RECOGNIZABLE_VISUAL_FEATURES not in done:
+                self._refuse_face(ds)
             subject = Subject.of(ds, self._rules.key)
             top = Place(subject, iod_of(text_of(ds, _SOP_CLASS)))
             clean = self._cleaned(ds, top, uids, depth=0)
@@ -90,7 +138,7 @@ class Deidentifier(Engine):
         pseudonym = subject.pseudonym.encode("ascii")
         clean[_PATIENT_ID] = made(_PATIENT_ID, "LO", pseudonym, little=little)
         clean[_PATIENT_NAME] = made(_PATIENT_NAME, "PN", pseudonym, little=little)
-        declare(clean, self._rules.profile, little=little)
+        declare(clean, profile, little=little, done=done)
         clean.file_meta = file_meta(clean, syntax)
         clean.preamble = b"\0" * 128
         return clean, Identity(text_of(clean, _STUDY), uids, original)
@@ -98,7 +146,12 @@ class Deidentifier(Engine):
     def clean(self, file: BinaryIO) -> Clean:
         """Return a file's instance without its identity; nothing is written."""
         ds, pixels = read_header(file)
-        clean, identity = self.deidentify(ds)
+        done: frozenset[Option] = frozenset()
+        if self._passes and (pixels.start < pixels.end or has_pixels(ds)):
+            painted, done = self._through_passes(file)
+            if painted is not None:
+                ds, pixels = painted, Extent(0, 0)
+        clean, identity = self.deidentify(ds, done=done)
         return Clean(
             text_of(clean, _PATIENT_ID),
             text_of(clean, _STUDY),
@@ -110,6 +163,28 @@ class Deidentifier(Engine):
             identity,
             "careful",
         )
+
+    # --- pixels ---------------------------------------------------------------------------------
+
+    def _refuse_face(self, ds: Dataset) -> None:
+        if self._heads is not Heads.KEEP and may_show_a_face(ds):
+            raise HeadNotDefaced("the series may show a face, and the project takes none")
+
+    def _through_passes(self, file: BinaryIO) -> tuple[Dataset | None, frozenset[Option]]:
+        """Return the whole object where a pass has painted on it, and which passes were done."""
+        file.seek(0)
+        with quiet_pydicom():
+            try:
+                whole = dcmread(file)
+            except PARSER_ERRORS:
+                raise NotDicom("the pixels cannot be read") from None
+            now, done = whole, set()
+            for option, look in self._passes:
+                seen = look(now)
+                if seen is not None:
+                    now = seen
+                    done.add(option)
+        return (None if now is whole else now), frozenset(done)
 
     # --- one data set ---------------------------------------------------------------------------
 
