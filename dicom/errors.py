@@ -63,6 +63,13 @@ class NotDicom(InputError):
     advice = "The file is broken or is no DICOM file; send it again from its source."
 
 
+class NeedsCarefulReading(InputError):
+    """The fast engine does not read such a file with certainty; the careful one may."""
+
+    code = "needs_careful_reading"
+    advice = "De-identify it with the careful engine, or leave the choice to radloop (auto)."
+
+
 class NotAnImage(InputError):
     """The series holds no image that a model could read (SR, RTSTRUCT, PR, SEG ...)."""
 

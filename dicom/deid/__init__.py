@@ -2,6 +2,7 @@
 
 ===============  ================================================================================
 `decision`       what becomes of one attribute: a function of rules, place and bytes
+`facts`          what is known of an instance before any attribute is decided on
 `subject`        what is known of whose instance it is: shift, words of the identity, originals
 `identity`       what was taken away: the way back
 `declaration`    what the result says of itself
@@ -17,6 +18,7 @@ of it is written.
 from dicom.deid.decision import Decision, Fate, Place, Rules, decide
 from dicom.deid.declaration import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom.deid.engine import Deidentifier
+from dicom.deid.facts import Facts
 from dicom.deid.files import Clean, Cleaned, Engine, EngineName, Quarantined
 from dicom.deid.identity import Identity
 from dicom.deid.pixels import Heads, Passes, PixelPass
@@ -31,6 +33,7 @@ __all__ = [
     "Deidentifier",
     "Engine",
     "EngineName",
+    "Facts",
     "Fate",
     "Heads",
     "Identity",

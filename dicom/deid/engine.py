@@ -16,6 +16,7 @@ from pydicom.sequence import Sequence
 
 from dicom.deid.decision import Fate, Place, Rules, decide
 from dicom.deid.declaration import declare, file_meta
+from dicom.deid.facts import Facts
 from dicom.deid.files import Clean, Engine
 from dicom.deid.identity import Identity
 from dicom.deid.pixels import Heads, Passes, has_pixels, may_show_a_face
@@ -122,26 +123,44 @@ class Deidentifier(Engine):
             When the transfer syntax is private or unknown.
         """
         uids: dict[str, str] = {}
-        profile = self._rules.profile
         with quiet_pydicom():
-            syntax = transfer_syntax_of(ds, allowed=profile.allowed)
-            refuse_what_no_rule_judges(
-                ds, allowed=profile.allowed, masked=Option.CLEAN_PIXEL_DATA in done
-            )
-            if Option.CLEAN_RECOGNIZABLE_VISUAL_FEATURES not in done:
-                self._refuse_face(ds)
-            subject = Subject.of(ds, self._rules.key)
-            top = Place(subject, iod_of(text_of(ds, _SOP_CLASS)))
-            clean = self._cleaned(ds, top, uids, depth=0)
-            original = original_attributes(ds)
-        little = ds.original_encoding[1] is not False
-        pseudonym = subject.pseudonym.encode("ascii")
+            facts = self.facts_of(ds, done=done)
+            clean = self._cleaned(ds, Place(facts.subject, facts.iod), uids, depth=0)
+        self.declare(clean, facts, done=done)
+        clean.file_meta = file_meta(clean, facts.syntax)
+        clean.preamble = b"\0" * 128
+        return clean, Identity(text_of(clean, _STUDY), uids, facts.original)
+
+    def facts_of(self, ds: Dataset, *, done: frozenset[Option] = frozenset()) -> Facts:
+        """Return what is known of an instance before its attributes are decided on, or refuse it.
+
+        Of the SOP Instance UID it matters only that there is one.
+
+        Raises
+        ------
+        CannotDeidentify, HeadNotDefaced, NotDicom, UnsupportedTransferSyntax
+            As :meth:`deidentify`.
+        """
+        allowed = self._rules.profile.allowed
+        syntax = transfer_syntax_of(ds, allowed=allowed)
+        refuse_what_no_rule_judges(ds, allowed=allowed, masked=Option.CLEAN_PIXEL_DATA in done)
+        if Option.CLEAN_RECOGNIZABLE_VISUAL_FEATURES not in done:
+            self._refuse_face(ds)
+        subject = Subject.of(ds, self._rules.key)
+        return Facts(syntax, iod_of(text_of(ds, _SOP_CLASS)), subject, original_attributes(ds))
+
+    def declare(
+        self, clean: Dataset, facts: Facts, *, done: frozenset[Option] = frozenset()
+    ) -> None:
+        """Write into `clean` whose it is now, and what was done to it.
+
+        Of `clean` it matters only which attributes it has, not their values.
+        """
+        little = clean.original_encoding[1] is not False
+        pseudonym = facts.subject.pseudonym.encode("ascii")
         clean[_PATIENT_ID] = made(_PATIENT_ID, "LO", pseudonym, little=little)
         clean[_PATIENT_NAME] = made(_PATIENT_NAME, "PN", pseudonym, little=little)
-        declare(clean, profile, little=little, done=done)
-        clean.file_meta = file_meta(clean, syntax)
-        clean.preamble = b"\0" * 128
-        return clean, Identity(text_of(clean, _STUDY), uids, original)
+        declare(clean, self._rules.profile, little=little, done=done)
 
     def clean(self, file: BinaryIO) -> Clean:
         """Return a file's instance without its identity; nothing is written."""
@@ -175,10 +194,11 @@ class Deidentifier(Engine):
         file.seek(0)
         with quiet_pydicom():
             try:
-                whole = dcmread(file)
+                whole: Dataset = dcmread(file)
             except PARSER_ERRORS:
                 raise NotDicom("the pixels cannot be read") from None
-            now, done = whole, set()
+            now = whole
+            done: set[Option] = set()
             for option, look in self._passes:
                 seen = look(now)
                 if seen is not None:

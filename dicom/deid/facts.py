@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydicom import Dataset
-
-from dicom.deid.decision import Rules
-from dicom.deid.subject import Subject, original_attributes
-from dicom.elements import text_of
-from dicom.profile import iod_of
-from dicom.refusal import refuse_what_no_rule_judges, transfer_syntax_of
-
-_SOP_CLASS = 0x00080016
+from dicom.deid.subject import Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +27,3 @@ class Facts:
     iod: str
     subject: Subject
     original: dict[str, object]
-
-    @classmethod
-    def of(cls, ds: Dataset, rules: Rules) -> Facts:
-        """Return what is known of an instance, or refuse it.
-
-        Raises
-        ------
-        CannotDeidentify, NotDicom, UnsupportedTransferSyntax
-            See :meth:`dicom.deid.Deidentifier.deidentify`.
-        """
-        syntax = transfer_syntax_of(ds)
-        refuse_what_no_rule_judges(ds)
-        subject = Subject.of(ds, rules.key)
-        return cls(syntax, iod_of(text_of(ds, _SOP_CLASS)), subject, original_attributes(ds))
