@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.dataelem import DataElement, RawDataElement
 
 from dicom.descriptors import words_of
-from dicom.elements import bytes_of, is_parsable_sequence, text_of
+from dicom.elements import bytes_of, empty_like, is_parsable_sequence, text_of
 from dicom.part10 import PARSER_ERRORS
 from dicom.profile import identity_tags
 from dicom.uids import date_shift_days, patient_pseudonym
@@ -126,11 +126,14 @@ def original_attributes(ds: Dataset) -> dict[str, object]:
     An attribute whose value breaks its VR (a weight in words) has no JSON and is left out.
     """
     attributes: dict[str, object] = {}
+    parsed = empty_like(ds)  # apart, so that what stays in `ds` is copied as it stands
     for tag in identity_tags():
-        if tag not in ds:
+        element = ds.get_item(tag) if tag in ds else None
+        if not isinstance(element, RawDataElement | DataElement):
             continue
         try:
-            attributes[f"{tag:08X}"] = ds[tag].to_json_dict(None, 0)
+            parsed[tag] = element
+            attributes[f"{tag:08X}"] = parsed[tag].to_json_dict(None, 0)
         except PARSER_ERRORS:
             continue
     return attributes
