@@ -45,7 +45,7 @@ class _Part(BaseModel):
 
 
 class Box(_Part):
-    """A thing in a case: its class, and the voxels from `first` to `last`, both within (k, j, i)."""
+    """A thing in a case: its class, and its first and last voxel (k, j, i), both within."""
 
     label: int = Field(ge=1)
     first: tuple[int, int, int]

@@ -1,0 +1,380 @@
+"""Carrying a graph out: which samples come of which case, and the arrays of each.
+
+First the graph is unrolled without a voxel being read: every sample that will come out is a
+:class:`Recipe`, a case and the nodes that it passes. Then each recipe is followed by itself, with
+draws from its own seed, so that samples can be made in any order, by any process, and again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.transforms.intensity.array import GaussianSmooth
+from monai.transforms.spatial.array import Affine, Resize
+
+from dicom.errors import InvalidGraph
+from models.learning.cases import Case, DatasetFolder
+from models.learning.graph import (
+    AXES,
+    Blur,
+    Classes,
+    Crop,
+    Filter,
+    Flip,
+    Graph,
+    Intensity,
+    Multiply,
+    Node,
+    Noise,
+    Resample,
+    Rotate,
+    Sink,
+    Source,
+    SplitNode,
+    Tag,
+)
+
+Image = npt.NDArray[np.float32]
+Labels = npt.NDArray[Any]
+Spacing = tuple[float, float, float]
+
+_MOST_RECIPES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One image with its labels, on its way through a graph.
+
+    Attributes
+    ----------
+    image : ndarray, float32, shape (channels, slices, rows, columns)
+    label : ndarray or None
+        Shape (slices, rows, columns), uint8; or (labels, slices, rows, columns), bool.
+    spacing_kji : tuple of float
+        mm; ones where the case does not say it.
+    case : Case
+        What it was made of.
+    """
+
+    image: Image
+    label: Labels | None
+    spacing_kji: Spacing
+    case: Case
+
+    @property
+    def shape_kji(self) -> tuple[int, int, int]:
+        """Slices, rows, columns."""
+        slices, rows, columns = self.image.shape[1:]
+        return slices, rows, columns
+
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """Return the voxels that have a label, shape (slices, rows, columns)."""
+        if self.label is None:
+            return np.zeros(self.shape_kji, np.bool_)
+        found: npt.NDArray[np.bool_] = self.label != 0
+        return np.asarray(found.any(axis=0)) if found.ndim == 4 else found
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A sample that will come out: its case, the nodes that it passes, and which copy it is."""
+
+    case: Case
+    steps: tuple[Node, ...]
+    copies: tuple[int, ...] = ()
+    tags: frozenset[str] = field(default_factory=frozenset)
+
+
+def unroll(graph: Graph, folder: DatasetFolder) -> dict[str, tuple[Recipe, ...]]:
+    """Return the recipes of each sink.
+
+    Their number is that of the samples, except where a `filter` looks at labels: that is known only
+    when the labels are.
+
+    Raises
+    ------
+    InvalidGraph
+        When more samples would come out than any training can use.
+    """
+    flows: dict[str, list[Recipe]] = {}
+    for node in graph.in_order():
+        given = [recipe for reference in node.inputs for recipe in flows[reference]]
+        count = len(given) * (node.times if isinstance(node, Multiply) else 1)
+        if count > _MOST_RECIPES:
+            raise InvalidGraph(f"node {node.name}: makes {count} samples")
+        flows.update(_through(node, given, graph, folder))
+    return {node.name: tuple(flows[node.name]) for node in graph.node if isinstance(node, Sink)}
+
+
+def follow(recipe: Recipe, folder: DatasetFolder, *, seed: int, epoch: int = 0) -> Sample | None:
+    """Return the sample that a recipe makes; None where a filter ends it.
+
+    Parameters
+    ----------
+    seed, epoch : int
+        The same ones draw the same; another epoch draws anew.
+    """
+    case = recipe.case
+    sample = Sample(
+        np.array(folder.image(case), np.float32),  # a copy: PyTorch takes what can be written to
+        np.array(folder.label(case)) if case.label_sha256 else None,
+        case.spacing_kji or (1.0, 1.0, 1.0),
+        case,
+    )
+    for at, node in enumerate(recipe.steps):
+        draw = _draws(seed, epoch, recipe, at)
+        if isinstance(node, Filter):
+            if not _passes(node, sample):
+                return None
+        elif draw.random() < getattr(node, "probability", 1.0):
+            sample = _STEPS[type(node)](node, sample, draw)
+    return sample
+
+
+def _through(
+    node: Node, given: list[Recipe], graph: Graph, folder: DatasetFolder
+) -> dict[str, list[Recipe]]:
+    if isinstance(node, Source):
+        cases = [
+            case
+            for case in folder.dataset.of(node.split)
+            if all(case.tags.get(key) == value for key, value in node.tags.items())
+        ]
+        return {node.name: [Recipe(case, ()) for case in cases]}
+    if isinstance(node, Multiply):
+        return {
+            node.name: [
+                replace(recipe, copies=(*recipe.copies, copy))
+                for recipe in given
+                for copy in range(node.times)
+            ]
+        }
+    if isinstance(node, SplitNode):
+        return {
+            f"{node.name}:{port}": [one for one in given if _port_of(node, graph, one) == port]
+            for port in node.into
+        }
+    if isinstance(node, Tag):
+        return {node.name: [replace(one, tags=one.tags | {node.tag}) for one in given]}
+    if isinstance(node, Sink):
+        return {node.name: given}
+    if isinstance(node, Filter) and node.tag is not None:
+        given = [recipe for recipe in given if node.tag in recipe.tags]
+    return {node.name: [replace(one, steps=(*one.steps, node)) for one in given]}
+
+
+def _port_of(node: SplitNode, graph: Graph, recipe: Recipe) -> str:
+    """Return where a patient goes: by a hash, so that another patient more moves nobody."""
+    key = f"{graph.seed}/{node.name}/{recipe.case.patient}".encode()
+    at = int.from_bytes(hashlib.sha256(key).digest()[:8], "big") / 2**64
+    edge = 0.0
+    for port, share in node.into.items():
+        edge += share
+        if at < edge:
+            return port
+    return port
+
+
+def _draws(seed: int, epoch: int, recipe: Recipe, at: int) -> np.random.Generator:
+    # By the path, not by an order of work: processes and pages draw the same.
+    path = "/".join(node.name for node in recipe.steps[: at + 1])
+    key = f"{seed}/{epoch}/{recipe.case.id}/{recipe.copies}/{path}".encode()
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()[:16], "big"))
+
+
+def _passes(node: Filter, sample: Sample) -> bool:
+    if node.classes:
+        held = _classes_in(sample.label)
+        if not held & set(node.classes):
+            return False
+    low, high = node.label_share
+    if (low, high) == (0.0, 1.0):
+        return True
+    return bool(low <= sample.labelled().mean() <= high)
+
+
+def _classes_in(label: Labels | None) -> set[int]:
+    if label is None:
+        return set()
+    if label.ndim == 4:
+        return {1 + int(at) for at in np.flatnonzero(label.any(axis=(1, 2, 3)))}
+    return set(np.unique(label).tolist()) - {0}
+
+
+# --- steps ----------------------------------------------------------------------------------------
+
+
+def _flip(node: Flip, sample: Sample, draw: np.random.Generator) -> Sample:
+    axes = tuple(AXES.index(axis) - 3 for axis in node.axes)
+    return replace(
+        sample,
+        image=np.ascontiguousarray(np.flip(sample.image, axes)),
+        label=None if sample.label is None else np.ascontiguousarray(np.flip(sample.label, axes)),
+    )
+
+
+def _rotate(node: Rotate, sample: Sample, draw: np.random.Generator) -> Sample:
+    angle = np.deg2rad(draw.uniform(*node.degrees))
+    turning = [axis for axis in range(3) if axis != AXES.index(node.about)]
+    if any(sample.shape_kji[axis] == 1 for axis in turning):
+        return sample  # a single slice has no other side
+    turn = np.eye(4)
+    one, other = turning
+    turn[one, one] = turn[other, other] = np.cos(angle)
+    turn[one, other], turn[other, one] = -np.sin(angle), np.sin(angle)
+    to_mm = np.diag([*sample.spacing_kji, 1.0])
+    matrix = np.linalg.inv(to_mm) @ turn @ to_mm
+    return _warped(sample, matrix)
+
+
+def _warped(sample: Sample, matrix: npt.NDArray[np.float64]) -> Sample:
+    flat = sample.shape_kji[0] == 1
+    kept = np.ix_([1, 2, 3], [1, 2, 3]) if flat else np.ix_(range(4), range(4))
+
+    def moved(array: npt.NDArray[Any], mode: str, edge: str) -> npt.NDArray[Any]:
+        channels = torch.from_numpy(np.ascontiguousarray(array[:, 0] if flat else array))
+        warp = Affine(affine=matrix[kept], mode=mode, padding_mode=edge, image_only=True)
+        found: npt.NDArray[Any] = np.asarray(warp(channels))
+        return found[:, None] if flat else found
+
+    image = moved(sample.image, "bilinear", "border").astype(np.float32)
+    return replace(
+        sample,
+        image=image,
+        label=_as_label(sample.label, lambda label: moved(label, "nearest", "zeros")),
+    )
+
+
+def _crop(node: Crop, sample: Sample, draw: np.random.Generator) -> Sample:
+    shape = sample.shape_kji
+    if node.size is not None:
+        size = [min(wanted, there) for wanted, there in zip(node.size, shape, strict=True)]
+    else:
+        assert node.share is not None  # one of both is given
+        share = draw.uniform(*node.share)
+        size = [max(1, round(there * share)) if there > 1 else 1 for there in shape]
+    low = [0, 0, 0]
+    high = [there - wanted for there, wanted in zip(shape, size, strict=True)]
+    if draw.random() < node.label:
+        places = np.argwhere(sample.labelled())
+        if places.size:
+            place = places[draw.integers(len(places))]
+            low = [max(0, int(at) - wanted + 1) for at, wanted in zip(place, size, strict=True)]
+            high = [min(most, int(at)) for at, most in zip(place, high, strict=True)]
+    first = [int(draw.integers(a, b + 1)) for a, b in zip(low, high, strict=True)]
+    k, j, i = (slice(a, a + wanted) for a, wanted in zip(first, size, strict=True))
+    label = sample.label
+    return replace(
+        sample,
+        image=np.ascontiguousarray(sample.image[..., k, j, i]),
+        label=None if label is None else np.ascontiguousarray(label[..., k, j, i]),
+    )
+
+
+def _classes(node: Classes, sample: Sample, draw: np.random.Generator) -> Sample:
+    if sample.label is None:
+        return sample
+    if sample.label.ndim == 4:
+        moved = np.zeros_like(sample.label)
+        for at, mask in enumerate(sample.label):
+            number = node.mapping.get(at + 1, at + 1)
+            if 1 <= number <= len(moved):
+                moved[number - 1] |= mask
+        return replace(sample, label=moved)
+    table = np.arange(256, dtype=np.uint8)
+    for number, becomes in node.mapping.items():
+        table[number] = becomes
+    return replace(sample, label=table[sample.label])
+
+
+def _intensity(node: Intensity, sample: Sample, draw: np.random.Generator) -> Sample:
+    image = sample.image
+    scale, shift = draw.uniform(*node.scale), draw.uniform(*node.shift)
+    gamma = draw.uniform(*node.gamma)
+    image = image * np.float32(scale) + np.float32(shift * float(image.std()))
+    if gamma != 1.0:
+        low, high = float(image.min()), float(image.max())
+        if high > low:  # of a constant image every power is the same
+            image = ((image - low) / (high - low)) ** np.float32(gamma) * (high - low) + low
+    return replace(sample, image=image.astype(np.float32))
+
+
+def _blur(node: Blur, sample: Sample, draw: np.random.Generator) -> Sample:
+    sigma = draw.uniform(*node.sigma)
+    flat = sample.shape_kji[0] == 1
+    channels = torch.from_numpy(sample.image[:, 0] if flat else sample.image)
+    smoothed = np.asarray(GaussianSmooth(sigma=sigma)(channels), np.float32)
+    return replace(sample, image=smoothed[:, None] if flat else smoothed)
+
+
+def _noise(node: Noise, sample: Sample, draw: np.random.Generator) -> Sample:
+    spread = draw.uniform(*node.share) * float(sample.image.std())
+    noise = draw.standard_normal(sample.image.shape, np.float32) * np.float32(spread)
+    return replace(sample, image=sample.image + noise)
+
+
+def _resample(node: Resample, sample: Sample, draw: np.random.Generator) -> Sample:
+    shape = sample.shape_kji
+    if node.size is not None:
+        size = node.size
+    else:
+        assert node.spacing_mm is not None  # one of both is given
+        k, j, i = (
+            max(1, round(there * step / wanted))
+            for there, step, wanted in zip(shape, sample.spacing_kji, node.spacing_mm, strict=True)
+        )
+        size = (k, j, i)
+    spacing = tuple(
+        step * there / wanted
+        for step, there, wanted in zip(sample.spacing_kji, shape, size, strict=True)
+    )
+    k_mm, j_mm, i_mm = spacing
+    to_linear = Resize(size, mode="trilinear", align_corners=False, anti_aliasing=False)
+    to_nearest = Resize(size, mode="nearest-exact")
+    return replace(
+        sample,
+        image=np.asarray(to_linear(torch.from_numpy(sample.image)), np.float32),
+        label=_as_label(
+            sample.label, lambda label: np.asarray(to_nearest(torch.from_numpy(label)))
+        ),
+        spacing_kji=(k_mm, j_mm, i_mm),
+    )
+
+
+def _as_label(
+    label: Labels | None, change: Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]
+) -> Labels | None:
+    """Return a changed label map in its own type and shape; `change` takes channels first."""
+    if label is None:
+        return None
+    channels = (label if label.ndim == 4 else label[None]).astype(np.float32)
+    changed: Labels = np.rint(change(channels)).astype(label.dtype)
+    return changed if label.ndim == 4 else changed[0]
+
+
+_STEPS: Mapping[type, Callable[[Any, Sample, np.random.Generator], Sample]] = {
+    Flip: _flip,
+    Rotate: _rotate,
+    Crop: _crop,
+    Classes: _classes,
+    Intensity: _intensity,
+    Blur: _blur,
+    Noise: _noise,
+    Resample: _resample,
+}
+
+
+def samples(
+    recipes: Iterable[Recipe], folder: DatasetFolder, *, seed: int, epoch: int = 0
+) -> Iterable[Sample]:
+    """Yield the sample of each recipe that is not filtered out."""
+    for recipe in recipes:
+        sample = follow(recipe, folder, seed=seed, epoch=epoch)
+        if sample is not None:
+            yield sample
