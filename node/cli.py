@@ -29,7 +29,9 @@ from node.commands.common import (
 )
 from node.commands.export import export
 from node.commands.predict import predict
+from node.commands.profile import profile
 from node.commands.verify import verify
+from node.settings import load_settings
 
 app = typer.Typer(
     help="radloop: an AI node beside a hospital's PACS.",
@@ -270,16 +272,23 @@ def deid(
         Path | None,
         typer.Option(help="Key file (made when absent), for the same pseudonyms another time."),
     ] = None,
+    project: Annotated[
+        str, typer.Option(help="By the profile of this [[project]]; its pseudonyms are its own.")
+    ] = "node",
+    config: Config = None,
 ) -> None:
     """De-identify a file or folder, without any server; exit code 3: some were held back."""
     from dicom.deid import Quarantined
     from node.offline import deidentify
+    from pipelines.projects import project_called
+
+    chosen = project_called(project, load_settings(config).project)
 
     done = 0
     held: Counter[tuple[str, str]] = Counter()
     with progress_bar("{task.completed} files") as bar:
         task = bar.add_task("de-identifying", total=None)
-        for each in deidentify(source, target, key_file=key):
+        for each in deidentify(source, target, project=chosen, key_file=key):
             bar.advance(task)
             if isinstance(each, Quarantined):
                 held[each.error.code, each.error.message] += 1
@@ -292,6 +301,7 @@ def deid(
 
 
 app.command()(predict)
+app.command()(profile)
 app.command()(verify)
 app.command()(export)
 

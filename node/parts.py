@@ -14,6 +14,7 @@ from models.registry import Registry
 from node.audit import Audit
 from node.auth import Auth
 from node.proxy import Upstream
+from pipelines.projects import Project
 from pipelines.routing import Route
 from pipelines.store import Access, Jobs, Studies, Trail
 from pipelines.warm import WarmImages
@@ -79,6 +80,8 @@ class FrontParts:
         The worker's.
     ohif_dist, ohif_config : Path
         OHIF's files, and our configuration of it.
+    projects : tuple of Project
+        For whom data is de-identified, besides the node itself.
     """
 
     version: str
@@ -97,6 +100,7 @@ class FrontParts:
     bell: WorkerBell
     ohif_dist: Path
     ohif_config: Path
+    projects: tuple[Project, ...] = ()
 
     @property
     def audit(self) -> Audit:

@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 
 from dicom.errors import InvalidSettings
+from pipelines.projects import NODE, Project
 from pipelines.routing import Route, When
 
 Port = int
@@ -161,26 +162,44 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     log: LogSettings = LogSettings()
     peer: tuple[PeerSettings, ...] = ()
+    project: tuple[Project, ...] = ()
     route: tuple[Route, ...] = ()
 
     @model_validator(mode="after")
     def _names_fit(self) -> Settings:
         peers = [peer.name for peer in self.peer]
         routes = [route.name for route in self.route]
-        for kind, names in (("peer", peers), ("route", routes)):
+        projects = [project.name for project in self.project]
+        for kind, names in (("peer", peers), ("project", projects), ("route", routes)):
             doubled = {name for name in names if names.count(name) > 1}
             if doubled:
                 raise ValueError(f"{kind} {sorted(doubled)[0]!r} is there twice")
         reserved = _RESERVED.intersection(peers)
         if reserved:
             raise ValueError(f"a peer cannot be called {sorted(reserved)[0]!r}: the node itself is")
+        if NODE.name in projects:
+            raise ValueError(f"a project cannot be called {NODE.name!r}: the node's own is")
         for route in self.route:
+            self._project_fits(route)
             for destination in route.destinations:
                 if destination not in peers:
                     raise ValueError(
                         f"route {route.name!r} sends to {destination!r}, which is no [[peer]]"
                     )
         return self
+
+    def _project_fits(self, route: Route) -> None:
+        if not route.project:
+            return
+        named = next((one for one in self.project if one.name == route.project), None)
+        if named is None:
+            raise ValueError(
+                f"route {route.name!r} names {route.project!r}, which is no [[project]]"
+            )
+        if not named.collect and not route.collect:
+            raise ValueError(
+                f"route {route.name!r} names project {route.project!r}, and neither collects"
+            )
 
 
 def load_settings(config: Path | None = None, *, data: Path | None = None) -> Settings:
@@ -281,6 +300,6 @@ def _every_key() -> set[str]:
     models: list[type[BaseModel]] = [Settings, *_Section.__subclasses__()]
     for model in models:
         keys |= set(model.model_fields)
-    for owned in (Route, When):
+    for owned in (Project, Route, When):
         keys |= {field.name for field in dataclasses.fields(owned)}
     return keys

@@ -88,6 +88,8 @@ class Route:
         STAT goes before all that waits.
     collect : bool
         Whether the de-identified series also goes to the research archive.
+    project : str
+        The `[[project]]` by whose profile and pseudonyms it goes there; empty: the node's own.
     """
 
     name: str
@@ -98,9 +100,10 @@ class Route:
     segmentation_type: SegmentationType = "auto"
     priority: Priority = "routine"
     collect: bool = False
+    project: str = ""
 
     def __post_init__(self) -> None:
-        if not self.bundle and not self.collect:
+        if not self.bundle and not self.collect and not self.project:
             raise InvalidSettings(f"route {self.name!r} neither runs a bundle nor collects")
 
 

@@ -13,16 +13,17 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydicom.datadict import dictionary_VR
 
 from dicom.errors import InputError, PeerError, RadloopError, ResourceError, every_error
-from dicom.profile import METHOD_CODES, node_profile, table_rules
+from dicom.profile import METHOD_CODES, lines_of, node_profile
 from node.settings import PeerSettings, Settings
+from pipelines.projects import Project
 from pipelines.routing import Route, When
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -42,6 +43,12 @@ folder of secrets; the later wins. An unknown key, variable or secret is an erro
   `RADLOOP_SECRETS` names.
 - `--data DIR` on the command line wins over `data`.
 - Changes count after a restart.
+"""
+PROJECTS = """## [[project]]
+
+For whom data is de-identified, and how far: `radloop deid --project NAME`, and routes that name it.
+Each has pseudonyms and keys of its own; the node itself works by a project `node` that is built in.
+`radloop profile --project NAME` lists what happens to every attribute, and why.
 """
 ROUTES = """## [[route]]
 
@@ -66,8 +73,9 @@ What stands under *basic* and *options* is the table's: X removed, Z emptied, D 
 a new UID, K kept, C cleaned. What the node does follows from it for an attribute that the
 object's IOD does not require; where it is required, an attribute that should go is emptied or
 gets a dummy, so that the object stays valid. *else* is what happens to a value that the first
-action cannot judge. Curves, overlays, private attributes and group lengths are removed as a
-whole. Attributes outside the table are judged by their value representation: see
+action cannot judge. `radloop profile --project NAME` and the page `/profiles` say the same of any
+project, and of the attributes of one kind of object. Group lengths are removed. Attributes
+outside the table are judged by their value representation: see
 [de-identification](deidentification.md).
 """
 PERFORMANCE = """# Performance
@@ -86,7 +94,7 @@ def settings_page() -> str:
     """Return docs/settings.md."""
     parts = [BY, SETTINGS]
     single = {n: f for n, f in Settings.model_fields.items() if _section(f) is None}
-    tables = {"peer", "route"}
+    tables = {"peer", "project", "route"}
     parts.append(_table({n: f for n, f in single.items() if n not in tables}, ""))
     for name, field in Settings.model_fields.items():
         section = _section(field)
@@ -99,6 +107,7 @@ def settings_page() -> str:
         f"## [[peer]]\n\n{_first_line(PeerSettings)}\n",
         _table(PeerSettings.model_fields, ""),
     ]
+    parts += [PROJECTS, _owned_table(Project)]
     parts += [ROUTES, _owned_table(Route, leave_out={"when"}), WHEN, _owned_table(When)]
     return "\n".join(parts)
 
@@ -147,31 +156,13 @@ def profile_page() -> str:
     """Return docs/profile.md: what happens to every attribute of the table, and why."""
     profile = node_profile()
     chosen = ", ".join(sorted(METHOD_CODES[option][1] for option in (None, *profile.options)))
-    rows = []
-    for tag, rule in sorted(table_rules().items()):
-        verdict = profile.verdict(tag, _vr(tag), iod="")
-        options = ", ".join(f"{option.value}: {act}" for option, act in rule.options.items())
-        lost = "" if verdict.otherwise is verdict.action else f"; else {verdict.otherwise.value}"
-        rows.append(
-            (
-                f"({tag >> 16:04X},{tag & 0xFFFF:04X})",
-                rule.name,
-                rule.basic,
-                options or "-",
-                f"{verdict.action.value}{lost}",
-            )
-        )
+    rows = [
+        (one.tag, one.name, one.basic, one.options or "-", one.happens) for one in lines_of(profile)
+    ]
     head = ("tag", "attribute", "basic", "options", "what the node does")
     return "\n".join(
         [BY, PROFILE.format(edition=profile.edition, chosen=chosen), _markdown(head, rows)]
     )
-
-
-def _vr(tag: int) -> str:
-    try:
-        return dictionary_VR(tag)
-    except KeyError:  # newer than the dictionary
-        return "LO"
 
 
 PAGES = {
@@ -230,6 +221,8 @@ def _kind(annotation: Any) -> str:  # noqa: ANN401 - any type
         return f"list of: {_kind(arguments[0])}"
     if origin is Union or type(annotation).__name__ == "UnionType":
         return _kind(next(kind for kind in arguments if kind is not type(None)))
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return " or ".join(f"`{each.value}`" for each in annotation)
     names = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
     return names[annotation]
 
@@ -241,7 +234,9 @@ def _value(value: Any) -> str:  # noqa: ANN401 - any default
         case bool():
             return f"`{str(value).lower()}`"
         case tuple():
-            return ", ".join(f"`{each}`" for each in value)
+            return ", ".join(_value(each) for each in value)
+        case Enum():
+            return f"`{value.value}`"
         case _:
             return f"`{value}`"
 

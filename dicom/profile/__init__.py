@@ -5,13 +5,15 @@
 `table`         Table E.1-1, the safe private attributes, and what may stay besides
 `iods`          which attributes an IOD has and requires (PS3.3)
 `verdict`       what can happen to an attribute
+`listing`       a profile attribute by attribute, for people
 `profile`       :class:`Profile`: table, options, IOD and VR made into a verdict
 ==============  =================================================================================
 
 It touches no data set; :mod:`dicom.deid` carries the verdicts out.
 """
 
-from dicom.profile.iods import iod_of, known_sop_classes
+from dicom.profile.iods import iod_of, known_iods, known_sop_classes
+from dicom.profile.listing import Line, lines_of
 from dicom.profile.options import (
     METHOD_CODES,
     NODE_OPTIONS,
@@ -37,6 +39,7 @@ __all__ = [
     "PIXEL_OPTIONS",
     "STRING_VRS",
     "Action",
+    "Line",
     "ObjectType",
     "Option",
     "Profile",
@@ -47,7 +50,9 @@ __all__ = [
     "iod_of",
     "is_public_scheme",
     "is_safe_creator",
+    "known_iods",
     "known_sop_classes",
+    "lines_of",
     "node_profile",
     "safe_private",
     "table_rules",

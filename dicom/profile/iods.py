@@ -98,3 +98,13 @@ def belongs(iod: str, parent: int, tag: int) -> bool:
         return children is None or tag in children
     known = _top_level(iod)
     return not known or tag in known
+
+
+def attributes_of(iod: str) -> frozenset[int]:
+    """Return the tags of an IOD's attributes at the top level; nothing where none is known."""
+    return _top_level(iod)
+
+
+def known_iods() -> tuple[str, ...]:
+    """Return the names of all IODs whose attributes are known."""
+    return tuple(sorted(_members().iods))

@@ -34,7 +34,7 @@ _CHARACTER_SET: Final = 0x00080005
 _OVERLAYS_AND_CURVES = frozenset(range(0x5000, 0x5100)) | frozenset(range(0x6000, 0x6100))
 
 
-def _dictionary_vr(tag: int) -> str:
+def dictionary_vr(tag: int) -> str:
     """Return the dictionary's VR, or an empty text for a tag that the dictionary lacks."""
     try:
         return dictionary_VR(tag)
@@ -123,7 +123,7 @@ class Profile:
             return Verdict(Action.NUMERAL, Action.REMOVE, "CS", "character set; never a dummy")
         rule = table().rules.get(tag)
         kind = type_in(iod, parent, tag)
-        known = _dictionary_vr(tag)
+        known = dictionary_vr(tag)
         if _CONTENT.get(tag) in self.allowed:
             return Verdict(Action.KEEP, Action.REMOVE, known, "the project allows such objects")
         if rule is not None:

@@ -1,5 +1,12 @@
 """The node's own pages, rendered here; `ROUTERS` is all of them."""
 
-from node.pages import account, apidocs, jobs, login, studies
+from node.pages import account, apidocs, jobs, login, profiles, studies
 
-ROUTERS = (login.router, studies.router, jobs.router, account.router, apidocs.router)
+ROUTERS = (
+    login.router,
+    studies.router,
+    jobs.router,
+    profiles.router,
+    account.router,
+    apidocs.router,
+)
