@@ -16,7 +16,7 @@ import torch
 from monai.bundle.config_parser import ConfigParser
 from monai.inferers.inferer import Inferer as MonaiInferer
 from monai.transforms.compose import Compose
-from monai.transforms.post.dictionary import Activationsd, AsDiscreted
+from monai.transforms.post.dictionary import AsDiscreted
 from monai.transforms.spatial.array import Spacing
 from monai.transforms.spatial.dictionary import Spacingd
 from monai.utils.module import OptionalImportError
@@ -35,6 +35,8 @@ from models.discrete import quicken
 from models.expressions import FEATURE_EXTRACTOR
 from models.memory import is_memory_error
 from models.networks.onnx import OnnxNetwork
+from models.passage import Passage, WayHome, is_argmax, is_softmax
+from models.tasks import Segmentation
 
 Data: TypeAlias = dict[str, Any]
 Transform: TypeAlias = Callable[[Data], Data]
@@ -60,6 +62,10 @@ class Parts:
     threshold : float or None
         What the postprocessing ended with, and the predictor does instead: from there on, a voxel
         is in the segment. It saves two copies of the whole source grid in float32.
+    passage : Passage or None
+        The preprocessing in one pass, where it begins as most do.
+    home, home_of_map : WayHome or None
+        Postprocessing and `after_argmax` in one pass, where they lead home as most do.
     inferer : callable, or None
         Lays the network over an image; None for a detection with a `detector`.
     detector : Module, or None
@@ -74,6 +80,9 @@ class Parts:
     postprocess: Transform | None
     after_argmax: Transform | None
     threshold: float | None
+    passage: Passage | None
+    home: WayHome | None
+    home_of_map: WayHome | None
     inferer: Inferer | None
     detector: torch.nn.Module | None
     network: torch.nn.Module
@@ -97,12 +106,24 @@ def build(bundle: Bundle, device: torch.device) -> Parts:
         parser = _parser(bundle, device)
         network = _network(bundle, parser, device)
         detector = _detector(bundle, parser, device) if "detector" in parser else None
+        preprocess = cast(Transform, _part(bundle, parser, "preprocessing"))
         postprocess, threshold = _postprocess(bundle, parser)
+        after_argmax = _after_argmax(bundle, postprocess)
+        passage = Passage.of(preprocess) if bundle.dimensions == "3d" else None
+        homes = [
+            WayHome.of(passage, preprocess, way, bundle.output_name, threshold)
+            if isinstance(bundle.task, Segmentation)
+            else None
+            for way in (postprocess, after_argmax)
+        ]
         return Parts(
-            preprocess=cast(Transform, _part(bundle, parser, "preprocessing")),
+            preprocess=preprocess,
             postprocess=postprocess,
-            after_argmax=_after_argmax(bundle, postprocess),
+            after_argmax=after_argmax,
             threshold=threshold,
+            passage=passage,
+            home=homes[0],
+            home_of_map=homes[1],
             inferer=cast(Inferer, _part(bundle, parser, "inferer"))
             if "inferer" in parser
             else None,
@@ -130,20 +151,11 @@ def _postprocess(bundle: Bundle, parser: ConfigParser) -> tuple[Transform | None
 def _after_argmax(bundle: Bundle, postprocess: Transform | None) -> Transform | None:
     """Return what a postprocessing that begins with an argmax of the answer does after it."""
     steps = list(postprocess.transforms) if isinstance(postprocess, Compose) else []
-    name = (bundle.output_name,)
-    softmax = steps[0] if steps else None
-    if isinstance(softmax, Activationsd) and tuple(softmax.keys) == name:
-        others = (*softmax.sigmoid, *softmax.other)
-        steps = steps[1:] if all(softmax.softmax) and not any(others) else steps
-    first = steps[0] if steps else None
-    if not isinstance(first, AsDiscreted) or tuple(first.keys) != name:
+    if steps and is_softmax(steps[0], bundle.output_name):
+        steps = steps[1:]
+    if not steps or not is_argmax(steps[0], bundle.output_name):
         return None
-    others = (*first.to_onehot, *first.rounding)
-    if not all(first.argmax) or any(others) or first.threshold[0] is not None:
-        return None
-    options = first.converter.kwargs
-    plainly = options.get("dim", 0) == 0 and options.get("keepdim", True)
-    return cast(Transform, Compose(steps[1:])) if plainly else None
+    return cast(Transform, Compose(steps[1:]))
 
 
 def device_of(wish: str) -> torch.device:

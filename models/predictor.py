@@ -47,11 +47,13 @@ from models.tensors import (
     on_source_grid,
     plain,
     slice_tensor,
+    stand_in,
     volume_tensor,
     with_place,
     world_lps,
 )
 
+_AT_HOME = "radloop_at_home"  # says of what is left that the threshold was applied
 _SLICES_AT_ONCE = 8
 _FIRST_SHARE = 0.3  # of the progress, that a cascade's first model is told as
 
@@ -234,11 +236,25 @@ class Predictor:
     # --- whole volumes --------------------------------------------------------------------------
 
     def _look_at_volume(self, images: dict[str, Image], watch: Watch) -> Answer:
-        data = self._data(lambda group, colour: volume_tensor(group, colour=colour), images)
-        source = next(iter(data.values()))
-        (left,) = self._run([data], watch)
+        passed = self._passed(images)
+        if passed is None:
+            data = self._data(lambda group, colour: volume_tensor(group, colour=colour), images)
+            source, ready = next(iter(data.values())), self._preprocessed(data)
+        else:
+            source, ready = passed
+        (left,) = self._run([ready], [source], watch)
         shape_kji = next(iter(images.values())).shape_kji
         return self._meaning(left, source, shape_kji[::-1])
+
+    def _passed(self, images: dict[str, Image]) -> tuple[MetaTensor, Data] | None:
+        """Return where the images lie, and what the preprocessing gives, made in one pass."""
+        passage, inputs = self._parts.passage, self.bundle.inputs
+        plainly = len({each.key for each in inputs}) == len(inputs)
+        if passage is None or not plainly or any(each.colour for each in inputs):
+            return None
+        given = {each.key: (images[each.name], stand_in(images[each.name])) for each in inputs}
+        ready = passage.forth(given, torch.get_num_threads())
+        return None if ready is None else (given[inputs[0].key][1], ready)
 
     # --- slice by slice -------------------------------------------------------------------------
 
@@ -255,7 +271,9 @@ class Predictor:
             )
             each = [self._slice_data(images, k) for k in chosen]
             sources = [next(iter(data.values())) for data in each]
-            for k, left, source in zip(chosen, self._run(each, watch), sources, strict=True):
+            ready = [self._preprocessed(data) for data in each]
+            each_left = self._run(ready, sources, watch)
+            for k, left, source in zip(chosen, each_left, sources, strict=True):
                 found.append(self._meaning(left, source, (columns, rows), reference, k))
             watch.tell(1.0)
         return answers.stacked(self.bundle.task, found)
@@ -283,14 +301,15 @@ class Predictor:
     def _key_order(self, key: str) -> int:
         return [each.key for each in self.bundle.inputs].index(key)
 
-    def _run(self, each: Sequence[Data], watch: Watch) -> list[Data]:
-        """Return what the bundle leaves of each image: preprocessed, looked at, postprocessed."""
-        ready = [self._preprocessed(data) for data in each]
+    def _run(
+        self, ready: Sequence[Data], sources: Sequence[MetaTensor], watch: Watch
+    ) -> list[Data]:
+        """Return what the bundle leaves of each preprocessed image: looked at, postprocessed."""
         images = [self._network_image(data) for data in ready]
         raw, mapped = self._looked_at(images, watch)
         return [
-            self._postprocessed(data, image, one, mapped)
-            for data, image, one in zip(ready, images, raw, strict=True)
+            self._postprocessed(data, image, one, mapped, source)
+            for data, image, one, source in zip(ready, images, raw, sources, strict=True)
         ]
 
     def _preprocessed(self, data: Data) -> Data:
@@ -335,7 +354,8 @@ class Predictor:
         mapped = False
         for batch in batches:
             network.expect_windows(inferer, batch[0], len(batch))
-            stack = torch.stack([plain(image) for image in batch])
+            plain_ones = [plain(image) for image in batch]
+            stack = torch.stack(plain_ones) if len(batch) > 1 else plain_ones[0][None]
             answer = self._slid(stack, network) if plainly else None
             mapped = answer is not None and self._parts.after_argmax is not None
             if answer is None:
@@ -378,7 +398,7 @@ class Predictor:
             return {name: self._one(part, n) for name, part in answer.items()}
         if isinstance(answer, list | tuple):
             return answer[n] if isinstance(answer[n], Mapping) else self._one(answer[0], n)
-        if not bool(torch.isfinite(answer).all()):
+        if not _is_finite(answer):
             raise UnsuitableSeries("the network answers with values that are no numbers")
         return answer[n]
 
@@ -396,6 +416,7 @@ class Predictor:
         image: torch.Tensor,
         raw: Any,  # noqa: ANN401
         mapped: bool,
+        source: MetaTensor,
     ) -> Data:
         """Return what the bundle's postprocessing leaves; a detection's is ours, not its."""
         task, name = self.bundle.task, self.bundle.output_name
@@ -404,6 +425,10 @@ class Predictor:
         if not isinstance(task, Classification):
             raw = self._in_place(raw, image)
         left = {**data, name: raw}
+        home = self._parts.home_of_map if mapped else self._parts.home
+        found = home.back(left, source, torch.get_num_threads()) if home is not None else None
+        if found is not None:
+            return {**found, _AT_HOME: True}
         if mapped and self._parts.after_argmax is not None:
             return self._parts.after_argmax({**left, name: raw.float()})  # as AsDiscreted gives it
         ours = isinstance(task, Classification) and task.activation != "none"
@@ -448,7 +473,7 @@ class Predictor:
                     _volume(map_on_source_grid(left[kinds], source, spatial)) if kinds else None,
                 )
             answer = _volume(on_source_grid(left[self.bundle.output_name], source, spatial))
-            if self._parts.threshold is not None:
+            if self._parts.threshold is not None and not left.get(_AT_HOME):
                 answer = (answer >= self._parts.threshold).view(torch.uint8)
             return answers.segmented(task, answer)
         except KeyError as error:
@@ -527,6 +552,11 @@ def _number_of_region(bundle: Bundle, first: Predictor | None) -> int:
         f"bundle {bundle.identity}: radloop.after.segment: {bundle.after.bundle} has no "
         f"{bundle.after.segment!r}"
     )
+
+
+def _is_finite(values: torch.Tensor) -> bool:
+    """Return whether all values are numbers: their sum says so in one pass, or is in doubt."""
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 
 def _volume(answer: torch.Tensor) -> torch.Tensor:

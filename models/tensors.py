@@ -38,6 +38,12 @@ def volume_tensor(images: Sequence[Image], *, colour: bool = False) -> MetaTenso
     return _tensor(turned, affine_ras, colour=colour)
 
 
+def stand_in(image: Image) -> MetaTensor:
+    """Return what :func:`volume_tensor` would of a grey image, with no voxels to look at."""
+    affine_ras = torch.from_numpy(LPS_TO_RAS @ image.affine_lps[:, [2, 1, 0, 3]])
+    return _tensor([torch.zeros(1).expand(image.shape_kji[::-1])], affine_ras, colour=False)
+
+
 def slice_tensor(
     images: Sequence[Image], k: int, *, neighbours: int = 0, colour: bool = False
 ) -> MetaTensor:
