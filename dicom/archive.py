@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +77,16 @@ class ArchivedInstance:
     sop_class_uid: str
     file_uuid: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedName:
+    """What an instance is called by those who open it in a viewer."""
+
+    orthanc_id: str = field(repr=False)
+    series_uid: str = field(repr=False)
+    sop_instance_uid: str = field(repr=False)
+    series_description: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +294,38 @@ class Archive:
     def holds(self, sop_instance_uid: str) -> bool:
         """Return whether an instance of that UID is stored."""
         return bool(self.lookup("instances", sop_instance_uid))
+
+    def series_uids(self, study_orthanc_id: str) -> dict[str, str]:
+        """Return the UIDs of a study's series, by their Orthanc ids."""
+        query = {"Resources": [study_orthanc_id], "Level": "Series", "Short": True}
+        found = self._post("/tools/bulk-content", json=query).json()
+        return {entry["ID"]: entry["MainDicomTags"]["0020,000e"] for entry in found}
+
+    def names(self, instance_ids: Sequence[str]) -> dict[str, ArchivedName]:
+        """Return what instances are called, by their Orthanc ids; those that are gone are left out.
+
+        Two questions, however many there are.
+        """
+        if not instance_ids:
+            return {}
+        query = {"Resources": list(instance_ids), "Level": "Instance", "Short": True}
+        found = self._post("/tools/bulk-content", json=query).json()
+        parents = {entry["ParentSeries"] for entry in found}
+        query = {"Resources": sorted(parents), "Level": "Series", "Short": True}
+        series = {
+            entry["ID"]: entry["MainDicomTags"]
+            for entry in (self._post("/tools/bulk-content", json=query).json() if parents else ())
+        }
+        return {
+            entry["ID"]: ArchivedName(
+                orthanc_id=entry["ID"],
+                series_uid=series[entry["ParentSeries"]]["0020,000e"],
+                sop_instance_uid=entry["MainDicomTags"]["0008,0018"],
+                series_description=series[entry["ParentSeries"]].get("0008,103e", ""),
+            )
+            for entry in found
+            if entry["ParentSeries"] in series
+        }
 
     def statistics(self) -> Statistics:
         """Return how much is stored."""

@@ -17,6 +17,7 @@ from node.pages.patients import Patients
 from node.pages.render import STATIC
 from node.parts import FrontParts
 from node.proxy import dicomweb_router
+from pipelines.reported import Reported
 
 
 def create_app(parts: FrontParts) -> FastAPI:
@@ -29,6 +30,7 @@ def create_app(parts: FrontParts) -> FastAPI:
     """
     feed = Feed(parts.jobs, parts.studies)
     patients = Patients(parts.clinical)
+    reported = Reported(parts.clinical)
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:
@@ -50,6 +52,7 @@ def create_app(parts: FrontParts) -> FastAPI:
     app.state.parts = parts
     app.state.feed = feed
     app.state.patients = patients
+    app.state.reported = reported
     install_handlers(app)
     for router in (*api.ROUTERS, *pages.ROUTERS):
         app.include_router(router)

@@ -14,9 +14,10 @@ from models.registry import Registry
 from node.audit import Audit
 from node.auth import Auth
 from node.proxy import Upstream
+from pipelines.corrections import Desk
 from pipelines.projects import Project
 from pipelines.routing import Route
-from pipelines.store import Access, Jobs, Studies, Trail
+from pipelines.store import Access, Corrections, Jobs, Studies, Trail
 from pipelines.warm import WarmImages
 
 _RING_TIMEOUT_S = 2.0
@@ -66,6 +67,10 @@ class FrontParts:
         The rows.
     clinical : Archive
         The clinical archive: names and original UIDs, asked for live and kept nowhere.
+    corrections : Corrections
+        The rows of what people drew, and said of results.
+    desk : Desk
+        Keeps drafts, stores corrections, hears what people say of results.
     warm : WarmImages
         The images that readers work on, kept in memory.
     clinical_web, research_web : Upstream
@@ -91,6 +96,8 @@ class FrontParts:
     access: Access
     trail: Trail
     clinical: Archive
+    corrections: Corrections
+    desk: Desk
     warm: WarmImages
     clinical_web: Upstream
     research_web: Upstream

@@ -115,6 +115,18 @@ class PredictorSettings(_Section):
     warm_models: int = Field(2, ge=1, description="models kept in memory")
 
 
+class CorrectionSettings(_Section):
+    """What people draw in the viewer."""
+
+    segmentation_type: Literal["auto", "binary", "labelmap"] = Field(
+        "auto",
+        description="how it is stored; auto: binary for few segments. Overlaps are always binary",
+    )
+    tolerance_mm: float = Field(
+        1.0, gt=0, description="how near surfaces of model and correction count as the same"
+    )
+
+
 class ModelSettings(_Section):
     """Where bundles are."""
 
@@ -160,6 +172,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     predictor: PredictorSettings = PredictorSettings()
     models: ModelSettings = ModelSettings()
+    corrections: CorrectionSettings = CorrectionSettings()
     log: LogSettings = LogSettings()
     peer: tuple[PeerSettings, ...] = ()
     project: tuple[Project, ...] = ()

@@ -9,13 +9,16 @@ from pathlib import Path
 from dicom.archive import Archive
 from dicom.dimse import DicomTls, Peer
 from dicom.errors import InvalidSettings
+from dicom.seg import Form
 from dicom.uids import pseudonym_uid
 from models.registry import SHIPPED
 from node.keys import Secrets, open_secrets
 from node.orthanc import Bell, DicomListener, KnownPeer, OrthancConfig, Permission
 from node.settings import Settings
+from pipelines.corrections import Desk
+from pipelines.drawer import Drawer
 from pipelines.keyring import KeyRing
-from pipelines.store import Database, SealedIdentities
+from pipelines.store import Corrections, Database, Drafts, SealedIdentities, Studies
 
 VERSION = version("radloop")
 
@@ -175,6 +178,23 @@ def _tls(settings: Settings) -> DicomTls | None:
     if certificate is None or key is None or trusted is None:
         raise InvalidSettings("dicom.tls_certificate, tls_key and tls_trusted go together")
     return DicomTls(certificate=certificate, key=key, trusted=trusted)
+
+
+# --- corrections --------------------------------------------------------------------------------
+
+
+def correction_desk(
+    settings: Settings, secrets: Secrets, database: Database, clinical: Archive
+) -> Desk:
+    """Return the desk that keeps drafts and stores corrections."""
+    return Desk(
+        clinical,
+        Studies(database),
+        Corrections(database),
+        Drafts(database),
+        Drawer(secrets.audit_key),
+        form=Form(settings.corrections.segmentation_type),
+    )
 
 
 # --- identity -----------------------------------------------------------------------------------

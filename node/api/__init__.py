@@ -3,6 +3,8 @@
 from node.api import (
     audit,
     bundles,
+    corrections,
+    drafts,
     events,
     health,
     jobs,
@@ -14,6 +16,7 @@ from node.api import (
     studies,
     tokens,
     users,
+    viewer,
 )
 
 ROUTERS = (
@@ -22,6 +25,9 @@ ROUTERS = (
     studies.router,
     jobs.router,
     results.router,
+    viewer.router,
+    corrections.router,
+    drafts.router,
     prompts.router,
     events.router,
     bundles.router,

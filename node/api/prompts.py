@@ -46,7 +46,7 @@ def warm(series: SeriesName, request: Request, _caller: ClinicalCaller) -> None:
 
 
 @router.post("", response_class=LabelsResponse, openapi_extra=REQUEST_BODY)
-def prompt(content: LabelsBody, request: Request, _caller: ClinicalCaller) -> LabelsResponse:
+def prompt(_caller: ClinicalCaller, content: LabelsBody, request: Request) -> LabelsResponse:
     """Answer a prompt with the slices on which its segment changes.
 
     The head of the labels document holds `prompt`; its slices are what the segment is so far, and

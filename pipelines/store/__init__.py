@@ -1,7 +1,19 @@
 """Every query, as a named function: the only room besides `records` that speaks SQL."""
 
 from pipelines.store.access import Access, Role, Token, User
+from pipelines.store.corrections import (
+    AssessmentView,
+    Corrections,
+    CorrectionSource,
+    CorrectionView,
+    Difference,
+    Effort,
+    Judged,
+    NewCorrection,
+    Verdict,
+)
 from pipelines.store.database import Database
+from pipelines.store.drafts import DraftKeys, Drafts, DraftView
 from pipelines.store.job_views import (
     DeliveryView,
     JobSeries,
@@ -20,12 +32,23 @@ from pipelines.store.trail import AuditEvent, Seal, Trail
 __all__ = [
     "Access",
     "ArchivedChange",
+    "AssessmentView",
     "AuditEvent",
+    "CorrectionSource",
+    "CorrectionView",
+    "Corrections",
     "Database",
     "DeliveryView",
+    "Difference",
+    "DraftKeys",
+    "DraftView",
+    "Drafts",
+    "Effort",
     "JobSeries",
     "JobView",
     "Jobs",
+    "Judged",
+    "NewCorrection",
     "NewTask",
     "ResultView",
     "Role",
@@ -41,4 +64,5 @@ __all__ = [
     "Token",
     "Trail",
     "User",
+    "Verdict",
 ]

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from dicom.errors import NotFound, RadloopError
 from pipelines.records import (
+    CorrectionRow,
     DeliveryRow,
     JobRow,
     JobSeriesRow,
@@ -317,11 +318,11 @@ class Jobs:
                     )
 
     def is_ours(self, series_uid: str) -> bool:
-        """Whether this node made the objects of that series."""
+        """Whether this node stored the objects of that series: results, and corrections."""
         with self._database.read() as session:
-            return bool(
-                session.scalar(sa.select(sa.exists().where(ResultRow.series_uid == series_uid)))
-            )
+            made = sa.exists().where(ResultRow.series_uid == series_uid)
+            drawn = sa.exists().where(CorrectionRow.series_uid == series_uid)
+            return bool(session.scalar(sa.select(sa.or_(made, drawn))))
 
     def note_delivery(
         self, result_id: str, destination: str, error: RadloopError | None = None

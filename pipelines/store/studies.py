@@ -126,6 +126,18 @@ class Studies:
                 raise NotFound("no such study")
             return _study_view(row)
 
+    def study_in_archive(self, orthanc_id: str) -> StudyView | None:
+        """Return the study that the archive knows by that id; None when it was not read yet."""
+        with self._database.read() as session:
+            row = session.scalar(sa.select(StudyRow).where(StudyRow.orthanc_id == orthanc_id))
+            return _study_view(row) if row else None
+
+    def series_in_archive(self, orthanc_id: str) -> SeriesView | None:
+        """Return the series that the archive knows by that id; None when it was not read yet."""
+        with self._database.read() as session:
+            row = session.scalar(sa.select(SeriesRow).where(SeriesRow.orthanc_id == orthanc_id))
+            return _series_view(row) if row else None
+
     def studies(
         self, *, standing: Standing | None = None, limit: int = 100, offset: int = 0
     ) -> list[StudyView]:

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from dicom.codes import ARTIFICIAL_INTELLIGENCE, STRUCTURES
 from dicom.phantom import WrittenHead, write_head_study
-from dicom.seg import Algorithm, ResultUids, Segment, encode_seg
+from dicom.seg import BY_CONTENT, Algorithm, ResultUids, Segment, encode_seg
 from dicom.uids import derived_uid
 from dicom.volume import read_grid
 from models.registry import Registry
@@ -20,7 +20,11 @@ from node.app import create_app
 from node.auth import Auth
 from node.parts import DicomAddress, FrontParts, WorkerBell
 from node.proxy import Upstream
-from pipelines.store import Access, Database, Jobs, Studies, Trail
+from pipelines.corrections import Desk
+from pipelines.drawer import Drawer
+from pipelines.intake import Intake
+from pipelines.store import Access, Corrections, Database, Drafts, Jobs, Studies, Trail
+from pipelines.warm import WarmImages
 from tests.node.serving import serving
 from tests.orthanc import servers
 
@@ -124,6 +128,10 @@ def _parts(folder: Path, pair: servers.OrthancPair) -> FrontParts:
     auth.add_user("rolf", role="researcher", password=PASSWORD)
     listener = pair.clinical.config.listener
     assert listener is not None
+    clinical = pair.clinical.archive()
+    # As the worker does: the rows of what lies in the archive.
+    studies, jobs = Studies(database), Jobs(database)
+    Intake(clinical, studies, jobs, pseudonym=lambda uid: derived_uid("p", uid), quiet_s=1).look()
     return FrontParts(
         version="test",
         auth=auth,
@@ -131,7 +139,17 @@ def _parts(folder: Path, pair: servers.OrthancPair) -> FrontParts:
         jobs=Jobs(database),
         access=access,
         trail=Trail(database, b"audit key"),
-        clinical=pair.clinical.archive(),
+        clinical=clinical,
+        corrections=Corrections(database),
+        desk=Desk(
+            clinical,
+            Studies(database),
+            Corrections(database),
+            Drafts(database),
+            Drawer(b"audit key"),
+            form=BY_CONTENT,
+        ),
+        warm=WarmImages(clinical, most_bytes=256 << 20),
         clinical_web=_upstream(pair.clinical),
         research_web=_upstream(pair.research),
         registry=Registry(()),

@@ -13,14 +13,28 @@ from fastapi.testclient import TestClient
 
 from dicom.archive import Archive
 from dicom.errors import RadloopError
+from dicom.seg import BY_CONTENT
 from dicom.volume import SeriesFacts
 from models.registry import Registry
 from node.app import create_app
 from node.auth import Auth
 from node.parts import DicomAddress, FrontParts, WorkerBell
 from node.proxy import Upstream
+from pipelines.corrections import Desk
+from pipelines.drawer import Drawer
 from pipelines.routing import Route, When
-from pipelines.store import Access, ArchivedChange, Database, Jobs, NewTask, Role, Studies, Trail
+from pipelines.store import (
+    Access,
+    ArchivedChange,
+    Corrections,
+    Database,
+    Drafts,
+    Jobs,
+    NewTask,
+    Role,
+    Studies,
+    Trail,
+)
 from pipelines.warm import WarmImages
 
 QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -89,9 +103,10 @@ def make_front(
     lifetime: timedelta = timedelta(hours=1),
     idle: timedelta = timedelta(minutes=10),
     public_url: str = "",
+    database: Database | None = None,
 ) -> Front:
     """Return a front with one user of each role; without `clinical` the archive is down."""
-    database = migrated_database(folder / "radloop.db")
+    database = database or migrated_database(folder / "radloop.db")
     access = Access(database)
     auth = Auth(access, lifetime=lifetime, idle=idle, public_url=public_url, hasher=QUICK_HASHER)
     for role, name in USERS.items():
@@ -107,6 +122,15 @@ def make_front(
         access=access,
         trail=Trail(database, b"audit key"),
         clinical=clinical,
+        corrections=Corrections(database),
+        desk=Desk(
+            clinical,
+            Studies(database),
+            Corrections(database),
+            Drafts(database),
+            Drawer(b"audit key"),
+            form=BY_CONTENT,
+        ),
         warm=WarmImages(clinical, most_bytes=64 << 20),
         clinical_web=Upstream(f"{NOBODY}/dicom-web", "radloop", "secret"),
         research_web=Upstream(f"{NOBODY}/dicom-web", "radloop", "secret"),

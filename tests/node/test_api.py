@@ -85,6 +85,14 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("POST", "/api/tokens", ADMIN),
     ("DELETE", "/api/tokens/nothing", ADMIN),
     ("GET", "/api/audit", ADMIN),
+    ("POST", "/api/viewer/study", CLINICAL),
+    ("POST", "/api/corrections", CLINICAL),
+    ("PUT", "/api/drafts", CLINICAL),
+    ("POST", "/api/drafts/nothing/open", CLINICAL),
+    ("DELETE", "/api/drafts/nothing", CLINICAL),
+    ("GET", "/api/prompts", CLINICAL),
+    ("POST", "/api/prompts", CLINICAL),
+    ("POST", "/api/prompts/warm", CLINICAL),
     ("GET", "/dicom-web/studies", CLINICAL),
     ("POST", "/dicom-web/studies", CLINICAL),
     ("GET", "/research/dicom-web/studies", ALL),
@@ -151,7 +159,7 @@ def test_the_table_of_reach_has_every_api_route(front: Front) -> None:
             continue
         if path == "/api/me/password":  # shown in test_auth
             continue
-        values = {"study": STUDY, "job": JOB, "name": "nobody"}
+        values = {"study": STUDY, "job": JOB, "name": "nobody", "draft": "nothing"}
         assert {path.format(**values), path.format(**values | {"name": "nothing"})} & asked, path
 
 

@@ -1,0 +1,69 @@
+"""Corrections: what was drawn in the viewer, stored as DICOM SEG on its study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from fastapi import APIRouter, Request
+
+from node.api.documents import REQUEST_BODY, LabelsBody
+from node.auth import ClinicalCaller
+from node.parts import FrontParts, parts_of
+from pipelines.store import CorrectionView
+
+router = APIRouter(prefix="/api/corrections", tags=["corrections"])
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A correction in the archive; its segments are numbered from 1 in the document's order.
+
+    `stale` when somebody stored another correction of the same result before: both are kept, and
+    `message` says whose it is.
+    """
+
+    id: str
+    SeriesInstanceUID: str
+    SOPInstanceUID: str
+    SeriesDescription: str
+    stored_at: datetime
+    stale: bool
+    message: str | None
+
+
+@router.post("", status_code=201, openapi_extra=REQUEST_BODY)
+def save(caller: ClinicalCaller, content: LabelsBody, request: Request) -> Saved:
+    """Store a labels document as a DICOM SEG of its study, with the history of what it came from.
+
+    The head of the document holds, besides, `effort` (`active_s`, `idle_s`, `strokes`), `comment`
+    and `draft`, which ends. When the archive is away the work is kept as a draft.
+    """
+    parts = parts_of(request)
+    stored = parts.desk.save(content, author=caller.name)
+    parts.audit.note("correction_saved", actor=caller.name, object=stored.id)
+    return Saved(
+        id=stored.id,
+        SeriesInstanceUID=stored.series_uid,
+        SOPInstanceUID=stored.id,
+        SeriesDescription=stored.title,
+        stored_at=stored.stored_at or stored.created_at,
+        stale=stored.stale,
+        message=_other_words(parts, stored) if stored.stale else None,
+    )
+
+
+def _other_words(parts: FrontParts, stored: CorrectionView) -> str:
+    """Return who else corrected the same result, for the one who was second."""
+    if stored.predecessor_id is None:
+        return ""
+    others = [
+        one
+        for one in parts.corrections.of_predecessor(stored.predecessor_id)
+        if one.id != stored.id
+    ]
+    names = sorted({"you" if one.author == stored.author else one.author for one in others})
+    return (
+        f"In the meantime {' and '.join(names) or 'somebody'} saved a correction of the same "
+        "segmentation. Both are kept; compare them, and reject one."
+    )

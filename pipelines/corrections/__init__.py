@@ -1,0 +1,18 @@
+"""What people draw: from a viewer's labels to a DICOM SEG with its history, and what it cost.
+
+`head` is what a viewer says beside the voxels, `source` the series that they lie on, `lineage` what
+each segment was and becomes, `desk` keeps drafts and saves.
+"""
+
+from pipelines.corrections.desk import Desk, OpenDraft
+from pipelines.corrections.head import CorrectionHead, EditingEffort
+from pipelines.corrections.source import SourceGrids, SourceSeries
+
+__all__ = [
+    "CorrectionHead",
+    "Desk",
+    "EditingEffort",
+    "OpenDraft",
+    "SourceGrids",
+    "SourceSeries",
+]

@@ -1,0 +1,143 @@
+"""What the viewer's panel asks the front, on a real archive."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from pipelines.labels import MEDIA_TYPE
+from tests.node.front import Front, make_front
+from tests.orthanc import servers
+from tests.orthanc.drawing import Room, blobs, reading_room
+from tests.orthanc.test_corrections import ORIGINS
+
+pytestmark = pytest.mark.orthanc
+
+LABELS = {"Content-Type": MEDIA_TYPE}
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.RunningOrthanc]:
+    config = servers.clinical_config(tmp_path_factory.mktemp("orthanc"))
+    with servers.running(config) as (running,):
+        yield running
+
+
+@pytest.fixture
+def room(request, tmp_path: Path, orthanc: servers.RunningOrthanc) -> Iterator[Room]:
+    with reading_room(tmp_path, orthanc, name=re.sub(r"\W", " ", request.node.name)) as room:
+        yield room
+
+
+@pytest.fixture
+def front(room: Room, tmp_path: Path) -> Front:
+    return make_front(tmp_path, clinical=room.archive, database=room.database)
+
+
+def seen(client: TestClient, room: Room) -> dict:
+    answer = client.post("/api/viewer/study", json={"StudyInstanceUID": room.study_uid})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_result_is_seen_corrected_and_seen_again(front, room, tmp_path):
+    rita = front.client("radiologist")
+    labels_kji = blobs(room.grid, count=2)
+    before = room.result(labels_kji, "liver", "spleen")
+    (result,) = seen(rita, room)["results"]
+    assert (result["id"], result["kind"], result["state"]) == (before, "ai", "ready")
+    assert (result["bundle"], result["version"]) == ("organs", "1.2.0")
+    assert result["image_SeriesInstanceUID"] == room.series.series_uid
+    assert [s["label"] for s in result["segments"]] == ["liver", "spleen"]
+    labels_kji[0] = 1
+    answer = rita.post(
+        "/api/corrections",
+        content=room.document(labels_kji, segments=ORIGINS, before=before),
+        headers=LABELS,
+    )
+    assert answer.status_code == 201, answer.text
+    saved = answer.json()
+    assert saved["SeriesDescription"] == "Corrected by rita: organs 1.2.0"
+    assert (saved["stale"], saved["message"]) == (False, None)
+    assert np.array_equal(room.masks(saved["SOPInstanceUID"], tmp_path)[0], labels_kji == 1)
+    correction, result = seen(rita, room)["results"]
+    assert (correction["id"], correction["kind"]) == (saved["id"], "correction")
+    assert (correction["predecessor"], correction["author"]) == (before, "rita")
+    assert (correction["state"], result["state"]) == ("ready", "modified")
+    assert correction["segments"][0]["volume_ml"] > result["segments"][0]["volume_ml"] * 0
+    actions = [event.action for event in front.parts.trail.events()]
+    assert "correction_saved" in actions
+    admin = front.client("admin")
+    second = admin.post(
+        "/api/corrections",
+        content=room.document(labels_kji, segments=ORIGINS, before=before),
+        headers=LABELS,
+    ).json()
+    assert second["stale"] and "rita" in second["message"]
+
+
+def test_a_draft_is_offered_again_to_its_author_alone(front, room):
+    rita = front.client("radiologist")
+    content = room.document(blobs(room.grid, count=1), segments=[{"label": "cyst"}])
+    kept = rita.put("/api/drafts", content=content, headers=LABELS)
+    assert kept.status_code == 200, kept.text
+    (draft,) = seen(rita, room)["drafts"]
+    assert (draft["id"], draft["segments"]) == (kept.json()["id"], ["cyst"])
+    assert draft["SeriesInstanceUID"] == room.series.series_uid
+    again = rita.put("/api/drafts", content=content, headers=LABELS).json()
+    assert again["id"] == draft["id"]
+    opened = rita.post(f"/api/drafts/{draft['id']}/open")
+    assert opened.content == content and opened.headers["content-type"] == MEDIA_TYPE
+    admin = front.client("admin")
+    assert seen(admin, room)["drafts"] == []
+    assert admin.post(f"/api/drafts/{draft['id']}/open").status_code == 404
+    assert admin.delete(f"/api/drafts/{draft['id']}").status_code == 204
+    assert len(seen(rita, room)["drafts"]) == 1
+    assert rita.delete(f"/api/drafts/{draft['id']}").status_code == 204
+    assert seen(rita, room)["drafts"] == []
+
+
+def test_a_draft_holds_nothing_that_its_rows_tell(front, room):
+    rita = front.client("radiologist")
+    content = room.document(blobs(room.grid, count=1), segments=[{}], comment="Frau Muster")
+    rita.put("/api/drafts", content=content, headers=LABELS)
+    with room.database.read() as session:
+        rows = session.connection().exec_driver_sql("SELECT * FROM draft").all()
+    told = repr(rows)
+    for secret in (room.study_uid, room.series.series_uid, "Muster", "segment 1"):
+        assert secret not in told
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/viewer/study"),
+        ("POST", "/api/corrections"),
+        ("PUT", "/api/drafts"),
+        ("POST", "/api/drafts/1/open"),
+        ("DELETE", "/api/drafts/1"),
+    ],
+)
+def test_who_may_not_see_patients_gets_nowhere(front, method, path):
+    assert front.client("researcher").request(method, path, json={}).status_code == 403
+    assert front.client().request(method, path, json={}).status_code == 401
+    rita = front.client("radiologist")
+    elsewhere = {"Origin": "https://elsewhere.example"}
+    assert rita.request(method, path, json={}, headers=elsewhere).status_code == 403
+
+
+def test_a_wrong_document_is_refused_in_plain_words(front, room):
+    rita = front.client("radiologist")
+    labels_kji = blobs(room.grid)
+    content = room.document(labels_kji, segments=[{}, {}, {}], rows=21)
+    answer = rita.post("/api/corrections", content=content, headers=LABELS)
+    assert (answer.status_code, answer.json()["code"]) == (400, "other_grid")
+    answer = rita.post("/api/corrections", content=b"nonsense", headers=LABELS)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_labels")
+    answer = rita.post("/api/corrections", json={})
+    assert answer.status_code == 422
+    unknown = rita.post("/api/viewer/study", json={"StudyInstanceUID": "1.2.3"})
+    assert unknown.json()["study"] is None
