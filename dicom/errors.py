@@ -245,6 +245,13 @@ class WrongGeometry(InputError):
     advice = "The result was held back: look at the bundle's orientation and the series' geometry."
 
 
+class WrongLabels(InputError):
+    """A result calls its segments something else than what the model found."""
+
+    code = "wrong_labels"
+    advice = "The result was held back: its descriptions were exchanged; report it to its makers."
+
+
 class SourceMismatch(InputError):
     """A result and the study that it shall be pointed back at do not belong together."""
 

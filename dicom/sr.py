@@ -344,6 +344,7 @@ def _figures_of(
     mm = codes.UCUM.Millimeter
     rows: list[tuple[PydicomCode, PydicomCode | None, float | None, PydicomCode]] = [
         (codes.SCT.Volume, None, measured.volume_ml, _ML),
+        (codes.SCT.Area, None, measured.area_mm2, codes.UCUM.SquareMillimeter),
         (codes.SCT.LongAxis, None, measured.axial_diameter_mm, mm),
         (codes.SCT.Diameter, codes.SCT.Maximum, measured.diameter_mm, mm),
         (quantity, codes.SCT.Mean, measured.mean, unit),

@@ -10,7 +10,15 @@ import numpy as np
 
 from dicom.deid import Identity
 from dicom.errors import NoGeometry
-from dicom.gate import check_placed, check_sides
+from dicom.gate import (
+    check_belongs,
+    check_described,
+    check_figures,
+    check_findings,
+    check_placed,
+    check_sides,
+    names_of,
+)
 from dicom.measure import Measured, masks_of, measure, measure_pictures
 from dicom.seg import Crop, Masks, Segment
 from dicom.seg.lattice import grid_of
@@ -19,7 +27,8 @@ from dicom.volume import Grid, SliceSource, Volume, read_grid, read_pictures
 from models.bundle import Bundle
 from models.prediction import Answer, Boxes, Classes
 from models.segments import as_segments
-from pipelines.outputs import Encoded, Made, get_output
+from pipelines.outputs import BUILT_IN, Encoded, Made, get_output
+from pipelines.outputs.sr import findings_of
 
 
 def look_at(
@@ -91,7 +100,10 @@ def encode_all(outputs: Sequence[str], made: Made) -> dict[str, Encoded]:
 
 
 def check_results(paths: Mapping[str, Path], made: Made, identity: Identity) -> None:
-    """See that what is about to be stored lies where the model put it.
+    """See that what is about to be stored lies where the model put it, and says what it found.
+
+    Every object has to belong to its study. The node's own segmentation and report are compared
+    with the prediction; of a segmentation of another origin frames and references are looked at.
 
     Parameters
     ----------
@@ -104,8 +116,29 @@ def check_results(paths: Mapping[str, Path], made: Made, identity: Identity) -> 
 
     Raises
     ------
+    SourceMismatch
+        When an object names another patient or study, or refers to what was not in it.
     WrongGeometry
+        When a segmentation lies elsewhere, or holds something else.
+    WrongLabels
+        When it calls its segments something else.
+    InvalidReport
+        When the report does not say what was measured, or speaks of something else.
     """
+    source, names = grid_of(made.source), identity.uids
+    kinds = {name: names_of(path) for name, path in paths.items()}
+    beside = {uid for kind in kinds.values() for uid in (kind.sop_instance_uid, kind.series_uid)}
+    for name, path in paths.items():
+        check_belongs(path, identity, beside=beside)
+        if name not in BUILT_IN and kinds[name].is_segmentation:
+            check_placed(path, None, source, names=names)
+    if isinstance(made.answer, Classes | Boxes):
+        if "sr" in paths:
+            check_findings(paths["sr"], findings_of(made), source, names=names)
+        return
     if "seg" in paths:
-        voxels, _ = as_segments(made.bundle, made.answer)
-        check_placed(paths["seg"], voxels, grid_of(made.source), names=identity.uids)
+        voxels, segments = as_segments(made.bundle, made.answer)
+        check_described(paths["seg"], segments)
+        placed = check_placed(paths["seg"], voxels, source, names=names)
+        if "sr" in paths:
+            check_figures(paths["sr"], paths["seg"], placed, made.measured, names=names)

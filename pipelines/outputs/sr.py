@@ -34,7 +34,7 @@ def encode(made: Made) -> Encoded:
     bundle = made.bundle
     match made.answer:
         case Classes() | Boxes():
-            groups: tuple[SegmentFigures | FindingFigures, ...] = tuple(_findings(made))
+            groups: tuple[SegmentFigures | FindingFigures, ...] = findings_of(made)
             segmentation = None
         case _:
             segmentation = made.earlier.get("seg")
@@ -70,6 +70,11 @@ def _figures(made: Made) -> Iterator[SegmentFigures]:
     }
     for measured in made.measured:
         yield SegmentFigures(described[measured.number], measured, tracking[measured.number])
+
+
+def findings_of(made: Made) -> tuple[FindingFigures, ...]:
+    """Return what a classification or a detection found, as the report says it, in its order."""
+    return tuple(_findings(made))
 
 
 def _findings(made: Made) -> Iterator[FindingFigures]:

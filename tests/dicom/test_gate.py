@@ -125,14 +125,22 @@ def test_the_names_of_the_archive_are_followed(tmp_path: Path) -> None:
     labels_kji = labels_of(volume)
     path = written(labels_kji, volume, tmp_path / "s.dcm")
     ds = dcmread(path)
-    names = {i.sop_instance_uid: f"1.2.3.{n}" for n, i in enumerate(volume.instances)}
-    for group in ds.PerFrameFunctionalGroupsSequence:
-        image = group.DerivationImageSequence[0].SourceImageSequence[0]
-        image.ReferencedSOPInstanceUID = names[image.ReferencedSOPInstanceUID]
+    first = dcmread(volume.instances[0].path)
+    old = {str(i.sop_instance_uid) for i in volume.instances} | {
+        str(first[keyword].value)
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+    }
+    names = {uid: f"1.2.3.{n}" for n, uid in enumerate(sorted(old))}
+    for element in ds.iterall():
+        if element.VR == "UI" and element.value in names:
+            element.value = names[element.value]
     ds.save_as(path)
     check_placed(path, labels_kji, grid_of(volume), names=names)
     with pytest.raises(WrongGeometry):
         check_placed(path, labels_kji, grid_of(volume))
+    for uid in old:
+        with pytest.raises(WrongGeometry):
+            check_placed(path, labels_kji, grid_of(volume), names={**names, uid: "1.2.3.99"})
 
 
 # --- what lies wrong ------------------------------------------------------------------------------
