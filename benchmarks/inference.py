@@ -137,11 +137,12 @@ def _stitch_alone() -> tuple[float, float]:
     torch.set_num_threads(THREADS)
     image = torch.zeros((1, 1, *LARGE))
     weights = torch.linspace(-1, 1, CLASSES)[None, :, None, None, None]
+    answer = torch.empty((1, CLASSES, 96, 96, 96))
     with torch.inference_mode():
         took, _ = _timed(
             lambda: slide(
                 image,
-                lambda windows: windows * weights,
+                lambda windows: torch.mul(windows, weights, out=answer),
                 Sliding((96, 96, 96), (0.25, 0.25, 0.25), "gaussian"),
                 finish="argmax",
             )

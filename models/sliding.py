@@ -2,16 +2,15 @@
 
 Windows lie where MONAI's ``SlidingWindowInferer`` lays them, and weigh what they weigh there; the
 sums are the same up to rounding. What differs is what is held: MONAI keeps every class of the
-whole image, and a count beside it, until the last window. Here windows come strip by strip, and a
-voxel is finished as soon as no later window reaches it; of an image whose classes are wanted as
-one map, all classes exist at once only where windows overlap.
+whole image, and a count beside it, until the last window. Here a voxel is finished as soon as no
+later window reaches it; of an image whose classes are wanted as one map, all classes exist at once
+only where windows overlap.
 
 Axes in names: ``b`` batch, ``c`` channel, ``xyz`` the spatial axes as they are scanned.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,19 +21,14 @@ from monai.data.utils import compute_importance_map
 from monai.inferers.inferer import SlidingWindowInferer
 from torch.nn import functional
 
-from dicom.errors import UnsuitableSeries
+from models.stitching import Finish, Stitch
 
-Finish = Literal["logits", "argmax"]
 Network = Callable[[torch.Tensor], Any]
 Skip = Callable[[torch.Tensor], bool]
 
 
 class NotOneMap(ValueError):
     """The network does not answer with one map on the grid of a window."""
-
-
-_HELD_BYTES = 1 << 30
-"""What may wait for the next row of windows in float32; more waits in float16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,18 +169,8 @@ def _one(
     if flat:  # a picture is a volume whose slowest axis has one voxel
         image, weights = image[:, :, None], weights[None]
         starts, widths = [[0], *starts], (1, *widths)
-    order = _order(tuple(image.shape[2:]), widths, starts)
     run = _Windows(image, network, skip, to, flat, sliding.batch)
-    stitch = _Stitch(
-        tuple(image.shape[2:][n] for n in order),
-        tuple(widths[n] for n in order),
-        [starts[n] for n in order],
-        weights.permute(order),
-        finish,
-    )
-    made = stitch.over(run, order)
-    back = [0, *(order.index(n) + 1 for n in range(3))]
-    made = made.permute(back)[None]
+    made = Stitch(tuple(image.shape[2:]), widths, starts, weights, finish).over(run)[None]
     made = made[:, :, 0] if flat else made
     for axis, (b, n) in enumerate(zip(before, size, strict=True)):
         made = made.narrow(axis + 2, b, n)
@@ -198,22 +182,6 @@ def _starts(length: int, width: int, share: float) -> list[int]:
     step = width if width == length else max(int(width * (1 - share)), 1)
     count = math.ceil((length - width) / step) + 1
     return [min(n * step, length - width) for n in range(count)]
-
-
-def _order(
-    size: tuple[int, ...], widths: tuple[int, ...], starts: Sequence[Sequence[int]]
-) -> list[int]:
-    """Return the axes, slowest first, so that least has to wait for the next row of windows."""
-
-    def waiting(axis: int) -> int:
-        shared = max((a + widths[axis] - b for a, b in itertools.pairwise(starts[axis])), default=0)
-        return max(shared, 0) * math.prod(n for k, n in enumerate(size) if k != axis)
-
-    slowest = min(range(3), key=lambda n: (waiting(n), n))
-    left = [n for n in range(3) if n != slowest]
-    # a strip is as wide as a window along x and y, and as long as the image along z
-    middle = min(left, key=lambda n: (widths[n] * math.prod(size[k] for k in left if k != n), n))
-    return [slowest, middle, ({0, 1, 2} - {slowest, middle}).pop()]
 
 
 def _weights(sliding: Sliding, widths: tuple[int, ...], device: torch.device) -> torch.Tensor:
@@ -267,119 +235,3 @@ class _Windows:
             for n, one in zip(wanted, answer, strict=True):
                 found[n] = one[:, None] if self._flat else one
         return found
-
-
-class _Stitch:
-    """Sums of weighted answers, finished strip by strip.
-
-    Windows of one row begin at the same x, of one strip at the same x and y. A strip's sums are
-    handed to the next strip where the two overlap; what a row shares with the next waits for it.
-    """
-
-    def __init__(
-        self,
-        size: tuple[int, ...],
-        widths: tuple[int, ...],
-        starts: Sequence[list[int]],
-        weights_xyz: torch.Tensor,
-        finish: Finish,
-    ) -> None:
-        self._size, self._widths, self._starts = size, widths, starts
-        self._weights_xyz, self._finish = weights_xyz, finish
-        self._classes = 0
-        self._made = torch.empty(0)
-        self._waiting = torch.empty(0)  # (c + 1, x shared with the next row, y, z)
-        self._at = -1  # where the waiting begins along x
-
-    def over(self, run: _Windows, order: Sequence[int]) -> torch.Tensor:
-        """Return what all windows make, shape (c, x, y, z)."""
-        xs, ys, zs = self._starts
-        places = list(itertools.product(xs, ys, zs))
-        widths = tuple(self._widths[order.index(n)] for n in range(3))
-        strip = torch.empty(0)
-        unanswered = []  # begun before the number of classes was known
-        for first in range(0, len(places), run.batch):
-            chosen = places[first : first + run.batch]
-            natural = [tuple(place[order.index(n)] for n in range(3)) for place in chosen]
-            for place, answer in zip(chosen, run.answers(natural, widths), strict=True):
-                if not self._classes:
-                    if answer is None:
-                        unanswered.append(place)
-                        continue
-                    strip = self._begin(answer)
-                    for earlier in unanswered:
-                        strip = self._take(strip, earlier, None)
-                turned = None if answer is None else answer.permute(0, *(n + 1 for n in order))
-                strip = self._take(strip, place, turned)
-        if not self._classes:  # all were skipped; how many classes there are, one of them tells
-            (answer,) = run.answers([(0, 0, 0)], widths, all_of_them=True)
-            if answer is not None:
-                self._begin(answer)
-            self._made.zero_()
-        return self._made
-
-    def _begin(self, answer: torch.Tensor) -> torch.Tensor:
-        """Make room for the answers, whose classes are known by the first of them."""
-        self._classes = len(answer)
-        xs = self._starts[0]
-        device = self._weights_xyz.device
-        if self._finish == "argmax":
-            kind = torch.uint8 if self._classes <= 256 else torch.int16
-            self._made = torch.empty((1, *self._size), dtype=kind, device=device)
-        else:
-            self._made = torch.empty((self._classes, *self._size), device=device)
-        shared = max((a + self._widths[0] - b for a, b in itertools.pairwise(xs)), default=0)
-        room = (self._classes + 1, max(shared, 0), *self._size[1:])
-        kind = torch.float32 if math.prod(room) * 4 <= _HELD_BYTES else torch.float16
-        self._waiting = torch.zeros(room, dtype=kind, device=device)
-        return self._empty_strip(device)
-
-    def _empty_strip(self, device: torch.device) -> torch.Tensor:
-        wide = (self._classes + 1, *self._widths[:2], self._size[2])
-        return torch.zeros(wide, device=device)
-
-    def _take(
-        self, strip: torch.Tensor, place: tuple[int, ...], answer_cxyz: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Add one window's answer to its strip, finished by the last of them; return the next."""
-        x, y, z = place
-        into = strip.narrow(3, z, self._widths[2])
-        if answer_cxyz is not None:
-            into[:-1].addcmul_(answer_cxyz.to(strip.dtype), self._weights_xyz)
-        into[-1].add_(self._weights_xyz)  # the last channel is what they weigh together
-        return self._ended(strip, x, y) if z == self._starts[2][-1] else strip
-
-    def _ended(self, strip: torch.Tensor, x: int, y: int) -> torch.Tensor:
-        """Finish what no later window reaches; return the strip that comes next."""
-        ys, xs = self._starts[1], self._starts[0]
-        next_y = ys[ys.index(y) + 1] if y != ys[-1] else self._size[1]
-        next_x = xs[xs.index(x) + 1] if x != xs[-1] else self._size[0]
-        wide, ended = min(next_y - y, self._widths[1]), min(next_x - x, self._widths[0])
-        ready = strip[:, :, :wide]
-        earlier = xs[xs.index(x) - 1] + self._widths[0] - x if x != xs[0] else 0
-        if earlier > 0:
-            ready[:, :earlier] += self._waiting[:, :earlier, y : y + wide]
-        self._put(ready[:, :ended], x, y)
-        later = self._widths[0] - ended
-        if later:
-            held = self._waiting[:, :later, y : y + wide]
-            held.copy_(ready[:, ended:])
-            if held.dtype is torch.float16 and not bool(torch.isfinite(held).all()):
-                raise UnsuitableSeries("the network's values are too large to be stitched")
-        kept = self._widths[1] - wide
-        if y == ys[-1] or not kept:
-            return strip.zero_()
-        for n in range(strip.shape[1]):  # plane by plane: source and target overlap
-            strip[:, n, :kept] = strip[:, n, wide:].clone()
-        strip[:, :, kept:] = 0
-        return strip
-
-    def _put(self, sums_cxyz: torch.Tensor, x: int, y: int) -> None:
-        into = self._made[:, x : x + sums_cxyz.shape[1], y : y + sums_cxyz.shape[2]]
-        if self._finish == "logits":
-            torch.div(sums_cxyz[:-1], sums_cxyz[-1:], out=into)
-            return
-        from models.discrete import largest_channel
-
-        for n in range(sums_cxyz.shape[1]):  # what is compared is not divided: all by the same
-            into[:, n] = largest_channel(sums_cxyz[:-1, n])

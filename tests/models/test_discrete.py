@@ -12,7 +12,11 @@ from models.discrete import QuickDiscrete, largest_channel, quicken
 
 @pytest.mark.parametrize("channels", [2, 3, 7, 300])
 @pytest.mark.parametrize("order", list(permutations((1, 2, 3))))
-def test_it_is_torchs_argmax_ties_included(channels: int, order: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("at_once", [1, 70, 1 << 21])
+def test_it_is_torchs_argmax_ties_included(
+    channels: int, order: tuple[int, ...], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.discrete._AT_ONCE", at_once)
     drawn = torch.randint(0, 5, (channels, 4, 5, 6), generator=torch.manual_seed(channels)).float()
     values = drawn.permute(0, *order)
     assert torch.equal(largest_channel(values).long(), values.argmax(dim=0, keepdim=True))

@@ -93,7 +93,7 @@ def test_an_argmax_holds_no_class_at_full_size() -> None:
             slide(image, lambda windows: windows * weights, sliding, finish=finish)  # type: ignore[arg-type]
         sizes[finish] = seen.voxels
     assert sizes["logits"] >= 30 * image.numel()
-    assert sizes["argmax"] <= 31 * image.numel() / 2
+    assert sizes["argmax"] <= 30 * image.numel() / 20
 
 
 def test_a_large_overlap_waits_in_half_the_bytes_and_says_the_same(
@@ -103,7 +103,7 @@ def test_a_large_overlap_waits_in_half_the_bytes_and_says_the_same(
     network = torch.nn.Conv3d(1, 4, 3, padding=1)
     sliding = Sliding((8, 9, 10), (0.5, 0.5, 0.5), "gaussian")
     exact = slide(image, network, sliding)
-    monkeypatch.setattr("models.sliding._HELD_BYTES", 0)
+    monkeypatch.setattr("models.stitching._HELD_BYTES", 0)
     short = slide(image, network, sliding)
     assert not torch.equal(short, exact)
     torch.testing.assert_close(short, exact, atol=5e-3, rtol=5e-3)
@@ -164,9 +164,9 @@ def test_values_beyond_sixteen_bits_are_an_error_and_no_wrong_label(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from dicom.errors import UnsuitableSeries
-    from models import sliding
+    from models import stitching
 
-    monkeypatch.setattr(sliding, "_HELD_BYTES", 0)
+    monkeypatch.setattr(stitching, "_HELD_BYTES", 0)
     image = torch.randn(1, 3, 40, 40, 40, generator=torch.manual_seed(0))
     plan = Sliding.of(SlidingWindowInferer((16, 16, 16), overlap=0.5), 3)
     slide(image, lambda windows: windows * 10, plan, finish="argmax")
