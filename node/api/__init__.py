@@ -1,6 +1,7 @@
 """The HTTP API, one file a noun; `ROUTERS` is all of them."""
 
 from node.api import (
+    assessments,
     audit,
     bundles,
     corrections,
@@ -17,6 +18,7 @@ from node.api import (
     tokens,
     users,
     viewer,
+    vocabulary,
 )
 
 ROUTERS = (
@@ -27,6 +29,8 @@ ROUTERS = (
     results.router,
     viewer.router,
     corrections.router,
+    assessments.router,
+    vocabulary.router,
     drafts.router,
     prompts.router,
     events.router,

@@ -51,6 +51,7 @@ from dicom.volume import Grid
 from pipelines.corrections.head import CorrectionHead
 from pipelines.corrections.lineage import Before, Lineage, lineage
 from pipelines.corrections.source import SourceGrids
+from pipelines.corrections.verdicts import Verdicts
 from pipelines.drawer import Drawer
 from pipelines.labels import Head, LabelsDocument, Referenced, read_labels
 from pipelines.store import (
@@ -130,6 +131,7 @@ class Desk:
         self._drawer = drawer
         self._form = form
         self.grids = SourceGrids(archive)
+        self.verdicts = Verdicts(archive, corrections, drawer)
 
     # --- drafts ---------------------------------------------------------------------------------
 
@@ -261,8 +263,9 @@ class Desk:
         """Return what was corrected: its name, its voxels where they can be read, its row."""
         if named is None:
             return None, None, None
-        instances = self._archive.lookup("instances", named.sop_instance_uid)
-        if not instances:  # deleted meanwhile: what was drawn stands by itself
+        if not self._archive.holds(
+            named.sop_instance_uid
+        ):  # deleted meanwhile: what was drawn stands by itself
             log.warning("predecessor_gone", series=archived.modality)
             return None, None, None
         content = self._archive.instance_bytes(named.sop_instance_uid)
@@ -277,14 +280,11 @@ class Desk:
             except InputError as error:  # another program's: it is named, and nothing is kept of it
                 log.info("predecessor_not_read", code=error.code)
                 before = None
-        return about, before, self._judged(named.sop_instance_uid, instances[0])
-
-    def _judged(self, sop_instance_uid: str, orthanc_id: str) -> Judged | None:
         try:
-            return self._corrections.judged(sop_instance_uid)
-        except NotFound:
-            drawn = self._corrections.by_orthanc_id(orthanc_id)
-            return self._corrections.judged(drawn.id) if drawn else None
+            judged = self.verdicts.judged(named.sop_instance_uid)
+        except NotFound:  # another system's, which nobody has matched yet
+            judged = None
+        return about, before, judged
 
     def _store(self, work: _Work, draft_id: str) -> CorrectionView:
         key = _digest(work)

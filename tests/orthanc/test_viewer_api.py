@@ -141,3 +141,43 @@ def test_a_wrong_document_is_refused_in_plain_words(front, room):
     assert answer.status_code == 422
     unknown = rita.post("/api/viewer/study", json={"StudyInstanceUID": "1.2.3"})
     assert unknown.json()["study"] is None
+
+
+def test_the_last_word_on_a_result_is_its_state(front, room):
+    rita = front.client("radiologist")
+    before = room.result(blobs(room.grid, count=2), "liver", "spleen")
+    for verdict, reason in (("accepted", None), ("rejected", "wrong_side")):
+        new = {"result": before, "verdict": verdict, "reason": reason, "comment": "Frau Muster"}
+        answer = rita.post("/api/assessments", json=new)
+        assert answer.status_code == 201, answer.text
+        assert seen(rita, room)["results"][0]["state"] == verdict
+    study = seen(rita, room)["study"]
+    said = rita.get("/api/assessments", params={"study": study}).json()
+    assert [one["verdict"] for one in said] == ["rejected", "accepted"]
+    assert said[0]["comment"] == "Frau Muster"
+    with room.database.read() as session:
+        rows = session.connection().exec_driver_sql("SELECT * FROM assessment").all()
+    assert "Muster" not in repr(rows)
+    known = {code["value"] for code in rita.get("/api/assessments/reasons").json()}
+    assert "wrong_side" in known
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"verdict": "rejected"}, 422),
+        ({"verdict": "accepted", "reason": "weather"}, 422),
+        ({"verdict": "liked"}, 422),
+        ({"result": "1.2.3"}, 404),
+    ],
+)
+def test_a_verdict_without_sense_is_refused(front, room, change, status):
+    before = room.result(blobs(room.grid, count=2), "liver", "spleen")
+    new = {"result": before, "verdict": "accepted", **change}
+    assert front.client("radiologist").post("/api/assessments", json=new).status_code == status
+
+
+def test_words_are_found(front):
+    found = front.client("radiologist").get("/api/vocabulary", params={"q": "liv"}).json()
+    assert (found[0]["label"], found[0]["type"]["value"]) == ("Liver", "10200004")
+    assert found[0]["colour"] == [190, 92, 72]
