@@ -9,10 +9,10 @@ from __future__ import annotations
 import colorsys
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, cast
 
 from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr._concepts_dict import concepts
@@ -106,9 +106,11 @@ def _standard() -> Iterator[tuple[Code, Code]]:
 
 
 def _codes(group: int) -> Iterator[Code]:
+    # pydicom types its dictionary as one of objects: keyword -> value -> meaning, groups.
+    known = cast(Mapping[str, Mapping[str, Mapping[str, tuple[str, list[int]]]]], concepts)
     for scheme, keywords in cid_concepts[group].items():
         for keyword in keywords:
-            for value, (meaning, groups) in concepts[scheme][keyword].items():
+            for value, (meaning, groups) in known[scheme][keyword].items():
                 if group in groups and len(value) <= 16 and len(meaning) <= 64:
                     yield Code(value, scheme, meaning)
 

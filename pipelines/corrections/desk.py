@@ -263,9 +263,8 @@ class Desk:
         """Return what was corrected: its name, its voxels where they can be read, its row."""
         if named is None:
             return None, None, None
-        if not self._archive.holds(
-            named.sop_instance_uid
-        ):  # deleted meanwhile: what was drawn stands by itself
+        if not self._archive.holds(named.sop_instance_uid):
+            # Deleted meanwhile: what was drawn stands by itself.
             log.warning("predecessor_gone", series=archived.modality)
             return None, None, None
         content = self._archive.instance_bytes(named.sop_instance_uid)

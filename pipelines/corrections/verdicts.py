@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from dicom.archive import Archive
 from dicom.codes import Code
-from dicom.errors import InvalidRequest, NotFound
+from dicom.errors import DrawerLocked, InvalidRequest, NotFound
 from pipelines.drawer import Drawer
 from pipelines.store import AssessmentView, Corrections, Judged, Verdict
+
+log = structlog.get_logger()
 
 _SCHEME: Final = "99RADLOOP"
 REASONS: Final = (
@@ -113,7 +117,11 @@ class Verdicts:
     def _opened(self, row: AssessmentView) -> Assessed:
         if row.comment is None:
             return Assessed(row, None)
-        content = self._drawer.open(row.comment, bound_to=_owner(row.result_id, row.author))
+        try:
+            content = self._drawer.open(row.comment, bound_to=_owner(row.result_id, row.author))
+        except DrawerLocked as error:  # the verdict is still one
+            log.warning("comment_not_opened", code=error.code)
+            return Assessed(row, None)
         return Assessed(row, content.decode())
 
 
