@@ -8,9 +8,10 @@ draws from its own seed, so that samples can be made in any order, by any proces
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -112,19 +113,47 @@ def unroll(graph: Graph, folder: DatasetFolder) -> dict[str, tuple[Recipe, ...]]
     return {node.name: tuple(flows[node.name]) for node in graph.node if isinstance(node, Sink)}
 
 
-def follow(recipe: Recipe, folder: DatasetFolder, *, seed: int, epoch: int = 0) -> Sample | None:
+class Arrays(Protocol):
+    """Where samples come from: a dataset's own arrays, or those that a network is prepared for."""
+
+    def image(self, case: Case) -> npt.NDArray[Any]:
+        """Return an image, shape (channels, slices, rows, columns)."""
+        ...
+
+    def label(self, case: Case) -> npt.NDArray[Any]:
+        """Return labels, shape (slices, rows, columns) or (labels, slices, rows, columns)."""
+        ...
+
+    def spacing(self, case: Case) -> Spacing:
+        """Return the distance between voxels (k, j, i), mm; ones where it is not known."""
+        ...
+
+
+def follow(
+    recipe: Recipe,
+    arrays: Arrays,
+    *,
+    seed: int,
+    epoch: int = 0,
+    part: Part | None = None,
+) -> Sample | None:
     """Return the sample that a recipe makes; None where a filter ends it.
 
     Parameters
     ----------
     seed, epoch : int
         The same ones draw the same; another epoch draws anew.
+    part : Part or None
+        Begin with this part of the case; the whole of it otherwise.
     """
     case = recipe.case
+    image, label = arrays.image(case), arrays.label(case) if case.label_sha256 else None
+    if part is not None:
+        image, label = part.of(image), None if label is None else part.of(label)
     sample = Sample(
-        np.array(folder.image(case), np.float32),  # a copy: PyTorch takes what can be written to
-        np.array(folder.label(case)) if case.label_sha256 else None,
-        case.spacing_kji or (1.0, 1.0, 1.0),
+        np.array(image, np.float32),  # a copy: PyTorch takes what can be written to
+        None if label is None else np.array(label),
+        arrays.spacing(case),
         case,
     )
     for at, node in enumerate(recipe.steps):
@@ -135,6 +164,53 @@ def follow(recipe: Recipe, folder: DatasetFolder, *, seed: int, epoch: int = 0) 
         elif draw.random() < getattr(node, "probability", 1.0):
             sample = _STEPS[type(node)](node, sample, draw)
     return sample
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A box of a case, (k, j, i); it may reach beyond the image, which is 0 there.
+
+    Attributes
+    ----------
+    first, size : tuple of int
+        The first voxel, and how many along each axis.
+    """
+
+    first: tuple[int, int, int]
+    size: tuple[int, int, int]
+
+    def of(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the box of an array whose last three axes are (k, j, i)."""
+        pairs = list(zip(self.first, self.size, array.shape[-3:], strict=True))
+        k, j, i = (slice(max(0, a), max(0, min(n, a + size))) for a, size, n in pairs)
+        found = np.asarray(array[..., k, j, i])
+        around = [(max(0, -a), max(0, a + size - n)) for a, size, n in pairs]
+        if not any(sum(each) for each in around):
+            return found
+        return np.pad(found, [(0, 0)] * (array.ndim - 3) + around)
+
+
+def reach_of(recipe: Recipe, size: tuple[int, int, int]) -> tuple[int, int, int] | None:
+    """Return the size that a part needs so that its middle `size` comes out as of the whole case.
+
+    Returns
+    -------
+    tuple of int or None
+        None where a step looks at the whole image (crop, resample, filter).
+    """
+    need = list(size)
+    for node in recipe.steps:
+        if isinstance(node, Rotate):
+            turning = [axis for axis in range(3) if AXES[axis] != node.about and size[axis] > 1]
+            longest = math.ceil(math.hypot(*(size[axis] for axis in turning)))
+            need = [max(n, longest) if axis in turning else n for axis, n in enumerate(need)]
+        elif isinstance(node, Blur):
+            pad = 2 * math.ceil(4 * node.sigma[1])
+            need = [n + pad if n > 1 else n for n in need]
+        elif not isinstance(node, Flip | Classes | Intensity | Noise):
+            return None
+    k, j, i = need
+    return k, j, i
 
 
 def _through(
@@ -371,10 +447,10 @@ _STEPS: Mapping[type, Callable[[Any, Sample, np.random.Generator], Sample]] = {
 
 
 def samples(
-    recipes: Iterable[Recipe], folder: DatasetFolder, *, seed: int, epoch: int = 0
+    recipes: Iterable[Recipe], arrays: Arrays, *, seed: int, epoch: int = 0
 ) -> Iterable[Sample]:
     """Yield the sample of each recipe that is not filtered out."""
     for recipe in recipes:
-        sample = follow(recipe, folder, seed=seed, epoch=epoch)
+        sample = follow(recipe, arrays, seed=seed, epoch=epoch)
         if sample is not None:
             yield sample

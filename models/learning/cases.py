@@ -186,6 +186,10 @@ class DatasetFolder:
         shape = (len(self.dataset.classes), *case.shape) if several else case.shape
         return self._array(case, LABEL, shape)
 
+    def spacing(self, case: Case) -> tuple[float, float, float]:
+        """Return the distance between voxels (k, j, i), mm; ones where the case does not say it."""
+        return case.spacing_kji or (1.0, 1.0, 1.0)
+
     def check(self) -> None:
         """Read every file and compare its hash.
 

@@ -1,0 +1,361 @@
+"""What a training does, planned from the data and the device, each choice with its reason.
+
+The way is nnU-Net's (Isensee et al., Nature Methods 2021): a fingerprint of the dataset fixes
+spacing, patch and network. Everything planned is a field of :class:`Plan`, and can be changed; a
+plan that does not fit together is refused before anything runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dicom.errors import CannotTrain
+from models.learning.cases import DatasetFolder, TaskKind, class_counts
+
+Axes = tuple[int, ...]
+"""Along the network's axes: x (columns), y (rows), and z (slices) in 3D."""
+
+LossKind = Literal["dice_ce", "dice_bce", "dice_focal", "tversky", "cross_entropy", "bce"]
+
+_FEWEST_PATIENTS: Final = 2
+_DEEPEST: Final = 6
+_SMALLEST_MAP: Final = 4  # voxels of the coarsest feature map along an axis
+_FIRST_CHANNELS: Final = {2: 24, 3: 16}
+_MOST_CHANNELS: Final = {2: 256, 3: 192}
+_LARGEST_PATCH: Final = {2: 320, 3: 128}
+_ANISOTROPIC: Final = 3.0
+_BYTES_A_FEATURE: Final = 4 * 6  # float32; what autograd keeps of a block's two convolutions
+_STEPS_A_MINUTE_GUESS: Final = 60
+_SAMPLED: Final = 200_000
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class UNetPlan(_Part):
+    """MONAI's U-Net: a level for each entry of `channels`, halved by `strides` between them."""
+
+    kind: Literal["unet"] = "unet"
+    channels: tuple[Annotated[int, Field(ge=1, le=2048)], ...] = Field(min_length=2, max_length=8)
+    strides: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field(min_length=1, max_length=7)
+    residual_units: int = Field(2, ge=0, le=4)
+    dropout: float = Field(0.0, ge=0, le=0.9)
+
+    @model_validator(mode="after")
+    def _one_stride_between_levels(self) -> UNetPlan:
+        if len(self.strides) != len(self.channels) - 1:
+            raise ValueError("there is one stride fewer than there are channels")
+        return self
+
+    @property
+    def factor(self) -> int:
+        """What each side of a patch has to be a multiple of."""
+        return math.prod(self.strides)
+
+
+class ClassifierPlan(_Part):
+    """MONAI's DenseNet, small: blocks of `layers`, each adding `growth` channels."""
+
+    kind: Literal["densenet"] = "densenet"
+    layers: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field((3, 6, 12, 8), min_length=1)
+    first_channels: int = Field(32, ge=4, le=256)
+    growth: int = Field(16, ge=2, le=64)
+    dropout: float = Field(0.1, ge=0, le=0.9)
+
+    @property
+    def factor(self) -> int:
+        """What each side of a patch has to be a multiple of."""
+        return 1
+
+
+class Plan(_Part):
+    """A training, whole: what it takes, does, and stops at.
+
+    Axes of `spacing_mm`, `patch` are the network's: x (columns), y (rows), z (slices).
+    """
+
+    task: TaskKind
+    dimensions: Literal[2, 3]
+    in_channels: int = Field(ge=1, le=64)
+    classes: int = Field(ge=1, le=255, description="without background; of a classification: all")
+    spacing_mm: tuple[float, ...] | None = Field(
+        None, description="images are resampled to it; null: as they are"
+    )
+    intensity: Literal["percentiles", "window", "spread"] = Field(
+        "percentiles",
+        description="0..1 from the image's own percentiles, 0..1 within `window`, or mean 0 and "
+        "spread 1",
+    )
+    window: tuple[float, float] | None = Field(None, description="grey values that become 0 and 1")
+    patch: Axes = Field(description="voxels that the network sees at once")
+    batch: int = Field(2, ge=1, le=512)
+    accumulate: int = Field(1, ge=1, le=64, description="batches to one step of the optimiser")
+    labelled: float = Field(0.5, ge=0, le=1, description="share of patches that hold a label")
+    network: UNetPlan | ClassifierPlan = Field(discriminator="kind")
+    loss: LossKind = "dice_ce"
+    rate: float = Field(2e-3, gt=0, le=1, description="highest learning rate")
+    decay: float = Field(1e-4, ge=0, le=1, description="of weights (AdamW)")
+    warm_up: float = Field(0.05, ge=0, le=0.5, description="share of the steps with a rising rate")
+    steps: int = Field(1000, ge=1, le=10_000_000)
+    steps_an_epoch: int = Field(100, ge=1, le=100_000, description="between two validations")
+    patience: int = Field(0, ge=0, description="epochs without a better score; 0: to the end")
+    average: float = Field(0.99, ge=0, lt=1, description="of the weights over steps; 0: none")
+    seed: int = Field(0, ge=0)
+    why: Mapping[str, str] = Field(default_factory=dict, description="the reason of each field")
+
+    @property
+    def out_channels(self) -> int:
+        """Of the network."""
+        if self.task == "segmentation":
+            return self.classes + 1
+        return self.classes
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Plan:
+        if len(self.patch) != self.dimensions:
+            raise ValueError(f"patch has {self.dimensions} axes")
+        if self.spacing_mm is not None and len(self.spacing_mm) != self.dimensions:
+            raise ValueError(f"spacing_mm has {self.dimensions} axes")
+        if (self.intensity == "window") != (self.window is not None):
+            raise ValueError("window is given where intensity is 'window', and only there")
+        if self.window is not None and self.window[0] >= self.window[1]:
+            raise ValueError("window is written from low to high")
+        factor = self.network.factor
+        if any(side % factor or side < 2 * factor for side in self.patch):
+            raise ValueError(
+                f"each side of patch is a multiple of {factor}, the product of the strides, "
+                f"and at least {2 * factor}"
+            )
+        seems = "densenet" if self.task == "classification" else "unet"
+        if self.network.kind != seems:
+            raise ValueError(f"network is a {seems} for {self.task}")
+        if self.task == "multilabel" and self.loss in ("dice_ce", "cross_entropy", "tversky"):
+            raise ValueError("loss is dice_bce, dice_focal or bce where labels overlap")
+        if self.task == "classification" and self.loss != "cross_entropy":
+            raise ValueError("loss is cross_entropy for a classification")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a plan is made from; axes are (k, j, i).
+
+    Attributes
+    ----------
+    shape_kji : tuple of int
+        The median case.
+    spacing_kji : tuple of float, or None
+        The median of those that say one; None where not all do.
+    low, high : float
+        The 0.5th and 99.5th percentile of all images; of labelled voxels alone where there are any.
+    patients : int
+        Whose cases may be learnt from.
+    shares : mapping of int to float
+        Of each class among all voxels (cases) of the training split.
+    """
+
+    shape_kji: tuple[int, int, int]
+    spacing_kji: tuple[float, float, float] | None
+    low: float
+    high: float
+    patients: int
+    shares: Mapping[int, float]
+
+
+def fingerprint(folder: DatasetFolder) -> Fingerprint:
+    """Look at the training split.
+
+    Raises
+    ------
+    CannotTrain
+        When there are too few patients, an image is constant, or a class never occurs.
+    """
+    cases = folder.dataset.of("train")
+    patients = len({case.patient for case in cases})
+    if patients < _FEWEST_PATIENTS:
+        raise CannotTrain(
+            f"{patients} patients to learn from; at least {_FEWEST_PATIENTS} are needed"
+        )
+    values = []
+    for case in cases:
+        image = folder.image(case)
+        sample = image.reshape(-1)[:: max(1, image.size * len(cases) // _SAMPLED)]
+        if sample.size and sample.min() == sample.max() and image.min() == image.max():
+            raise CannotTrain(f"the image of case {case.id} is constant")
+        values.append(np.asarray(sample, np.float64))
+    low, high = np.percentile(np.concatenate(values), (0.5, 99.5))
+    counts = class_counts(folder, cases)
+    missing = [folder.dataset.classes[number] for number, count in counts.items() if not count]
+    if missing:
+        raise CannotTrain(f"no case to learn from shows: {', '.join(missing)}")
+    spacings = [case.spacing_kji for case in cases]
+    known = [spacing for spacing in spacings if spacing is not None]
+    k, j, i = (int(n) for n in np.median([case.shape for case in cases], axis=0))
+    whole = (
+        len(cases)
+        if folder.dataset.task in ("classification", "detection")
+        else sum(math.prod(case.shape) for case in cases)
+    )
+    spacing = None
+    if len(known) == len(spacings):
+        a, b, c = (float(n) for n in np.median(known, axis=0))
+        spacing = (a, b, c)
+    return Fingerprint(
+        shape_kji=(k, j, i),
+        spacing_kji=spacing,
+        low=float(low),
+        high=float(high),
+        patients=patients,
+        shares={number: count / whole for number, count in counts.items()},
+    )
+
+
+def make_plan(
+    folder: DatasetFolder,
+    *,
+    modality: str = "",
+    memory_bytes: int = 2 << 30,
+    minutes: float | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Return a plan for a dataset, each choice with its reason.
+
+    Parameters
+    ----------
+    modality : str
+        DICOM's; CT's grey values are a quantity, and windowed instead of stretched.
+    memory_bytes : int
+        What a step may take.
+    minutes : float or None
+        How long it may take; the trainer measures a step, this is the first guess.
+
+    Raises
+    ------
+    CannotTrain
+        As :func:`fingerprint`; or when nothing here learns such a task.
+    """
+    seen = fingerprint(folder)
+    dataset = folder.dataset
+    if dataset.task == "detection":
+        raise CannotTrain("detections are predicted, not learnt, by this version")
+    dimensions = dataset.dimensions
+    why: dict[str, str] = {
+        "dimensions": "every image is one slice" if dimensions == 2 else "images have slices",
+        "in_channels": f"channels of an image: {', '.join(dataset.channels)}",
+    }
+    spacing, shape = _grid(seen, dimensions, why)
+    window = None
+    if modality == "CT":
+        window = (round(seen.low), round(seen.high))
+        why["window"] = "CT's values are Hounsfield units: 0.5th to 99.5th percentile of them all"
+    else:
+        why["intensity"] = "grey values mean nothing by themselves: the image's own percentiles"
+    batch = {2: 8, 3: 2}[dimensions]
+    why["batch"] = "nnU-Net's smallest in 3D; more fit in 2D"
+    network: UNetPlan | ClassifierPlan
+    if dataset.task == "classification":
+        network = ClassifierPlan()
+        patch = tuple(_rounded(min(side, 224 if dimensions == 2 else 96), 32) for side in shape)
+        why["network"] = "a DenseNet that is small enough for hundreds of images"
+        why["patch"] = "whole images, at most 224 pixels (96 voxels) a side"
+    else:
+        network, patch = _unet_and_patch(shape, dimensions, batch, memory_bytes, why)
+    losses: Mapping[TaskKind, LossKind] = {
+        "segmentation": "dice_ce",
+        "multilabel": "dice_bce",
+        "classification": "cross_entropy",
+    }
+    why["loss"] = {
+        "segmentation": "Dice minds small structures, cross entropy every voxel",
+        "multilabel": "labels overlap: each is a question of its own",
+        "classification": "one answer an image",
+    }[dataset.task]
+    steps = round((minutes or 30) * _STEPS_A_MINUTE_GUESS)
+    why["steps"] = "measured at the start where a time is given"
+    return Plan(
+        task=dataset.task,
+        dimensions=dimensions,
+        in_channels=len(dataset.channels),
+        classes=len(dataset.classes),
+        spacing_mm=spacing,
+        intensity="percentiles" if window is None else "window",
+        window=window,
+        patch=patch,
+        batch=batch,
+        labelled=0.5 if dataset.task in ("segmentation", "multilabel") else 0.0,
+        network=network,
+        loss=losses[dataset.task],
+        steps=steps,
+        steps_an_epoch=max(10, min(250, steps // 20)),
+        seed=seed,
+        why=why,
+    )
+
+
+def _grid(
+    seen: Fingerprint, dimensions: Literal[2, 3], why: dict[str, str]
+) -> tuple[tuple[float, ...] | None, Axes]:
+    """Return spacing and size of the median case as the network will see it."""
+    k, j, i = seen.shape_kji
+    if seen.spacing_kji is None:
+        why["spacing_mm"] = "not all images say their spacing: pixels are taken as they are"
+        return None, (i, j) if dimensions == 2 else (i, j, k)
+    thick, row, column = seen.spacing_kji
+    if dimensions == 2:
+        why["spacing_mm"] = "the median of the dataset"
+        return (column, row), (i, j)
+    finest = min(row, column)
+    if thick / finest > _ANISOTROPIC:
+        why["spacing_mm"] = "the median of the dataset; thick slices stay thick"
+    else:
+        why["spacing_mm"] = "the median of the dataset"
+    return (column, row, thick), (i, j, k)
+
+
+def _unet_and_patch(
+    shape: Axes, dimensions: Literal[2, 3], batch: int, memory: int, why: dict[str, str]
+) -> tuple[UNetPlan, Axes]:
+    """Return the deepest U-Net, and the largest patch, that the memory holds."""
+    largest = _LARGEST_PATCH[dimensions]
+    patch = [min(side, largest) for side in shape]
+    while True:
+        depth = 1 + min(
+            _DEEPEST - 1, *(int(math.log2(max(side, 8) / _SMALLEST_MAP)) for side in patch)
+        )
+        depth = max(depth, 2)
+        factor = 2 ** (depth - 1)
+        first, most = _FIRST_CHANNELS[dimensions], _MOST_CHANNELS[dimensions]
+        channels = tuple(min(first * 2**level, most) for level in range(depth))
+        rounded = tuple(max(_rounded(side, factor), 2 * factor) for side in patch)
+        need = _bytes_of(channels, rounded, batch)
+        longest = int(np.argmax(rounded))
+        if need <= memory or rounded[longest] <= 4 * factor:
+            why["patch"] = (
+                f"the largest within the median image and {memory >> 20} MiB: about "
+                f"{need >> 20} MiB a step"
+            )
+            why["network"] = (
+                f"a U-Net of {depth} levels, until its coarsest map is {_SMALLEST_MAP} to "
+                f"{2 * _SMALLEST_MAP} voxels wide along the shortest side"
+            )
+            return UNetPlan(channels=channels, strides=(2,) * (depth - 1)), rounded
+        patch[longest] = round(rounded[longest] * 0.8)
+
+
+def _bytes_of(channels: tuple[int, ...], patch: Axes, batch: int) -> int:
+    voxels = math.prod(patch)
+    features = sum(
+        count * voxels / 2 ** (len(patch) * level) for level, count in enumerate(channels)
+    )
+    return int(2 * batch * features * _BYTES_A_FEATURE)  # once down, once up
+
+
+def _rounded(side: int, factor: int) -> int:
+    return max(factor, factor * round(side / factor))

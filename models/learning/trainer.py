@@ -1,0 +1,433 @@
+"""The training loop.
+
+What is learnt follows from dataset, plan and graph: batches are functions of their number
+(:mod:`models.learning.feed`), the rate is a function of the step, and a checkpoint holds all that
+is left: weights, their average, the optimiser, PyTorch's random state. A training that was killed
+at any moment goes on from its last checkpoint as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from dicom.errors import Canceled, CannotTrain, OutOfMemory, TrainingDiverged
+from models.learning.augment import Recipe, unroll
+from models.learning.cases import DatasetFolder
+from models.learning.feed import Feed
+from models.learning.graph import Graph, Sink, Source
+from models.learning.networks import build_loss, build_network
+from models.learning.planning import Plan
+from models.learning.preparing import Prepared
+from models.learning.validating import Scores, validate
+from models.memory import is_memory_error
+
+LAST: Final = "last.pt"
+BEST: Final = "best.pt"
+PLAN: Final = "plan.json"
+CURVE: Final = "curve.jsonl"
+
+_UNTIMED_STEPS: Final = 2  # they warm caches up
+_TIMED_STEPS: Final = 8
+_SHARE_OF_STEPS: Final = 0.85  # of a training's time; the rest is validation and checkpoints
+_GRADIENT: Final = 12.0  # the longest step, nnU-Net's
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What an epoch came to; a line of the run's curve.
+
+    Attributes
+    ----------
+    number, step : int
+        From 1; steps of the optimiser so far.
+    loss : float
+        Mean over the epoch's steps.
+    scores : Scores
+        Of the averaged weights on the validation split.
+    rate : float
+        Learning rate at its end.
+    seconds, waited_s : float
+        That it took; of these, waiting for batches.
+    """
+
+    number: int
+    step: int
+    loss: float
+    scores: Scores
+    rate: float
+    seconds: float
+    waited_s: float
+
+
+@dataclass(slots=True)
+class _State:
+    """What goes on, apart from the modules themselves."""
+
+    step: int = 0
+    steps: int = 0
+    is_timed: bool = False
+    best: float = -math.inf
+    best_epoch: int = 0
+    epochs: list[Epoch] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished training: where the best weights are, and the curve that led there."""
+
+    run: Path
+    plan: Plan
+    epochs: tuple[Epoch, ...]
+    best_epoch: int
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights are kept."""
+        return self.epochs[self.best_epoch - 1]
+
+
+def train(
+    folder: DatasetFolder,
+    plan: Plan,
+    run: Path,
+    *,
+    cache: Path,
+    graph: Graph | None = None,
+    device: torch.device | None = None,
+    start_from: Mapping[str, torch.Tensor] | None = None,
+    minutes: float | None = None,
+    workers: int = 2,
+    told: Callable[[Epoch], None] | None = None,
+    canceled: Callable[[], bool] | None = None,
+) -> Trained:
+    """Train, or go on with a training that was interrupted.
+
+    Parameters
+    ----------
+    folder : DatasetFolder
+        Its test split is not touched.
+    plan : Plan
+    run : Path
+        The training's own folder: checkpoints, curve, plan. What lies there is gone on with.
+    cache : Path
+        Where prepared cases are kept; shared between trainings.
+    graph : Graph or None
+        What is made of each case; None takes cases as they are. Its sink `train` is learnt from.
+    device : device or None
+        None: a GPU where there is one.
+    start_from : mapping or None
+        Weights to begin with, instead of drawn ones.
+    minutes : float or None
+        About how long it may take: after some steps their number is fixed by how long they took.
+    workers : int
+        Threads that make batches.
+    told : callable or None
+        Told each epoch.
+    canceled : callable or None
+        Asked at each step.
+
+    Raises
+    ------
+    CannotTrain
+        When there is nothing to learn from, or the run is one of another plan.
+    TrainingDiverged
+        When the loss is not a number any more; the last good checkpoint stays.
+    OutOfMemory
+    Canceled
+        When it is no longer wanted; it can be gone on with.
+    """
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _keep_plan(run, plan, folder)
+    training = _Training(folder, plan, run, cache, graph, device, start_from, workers)
+    try:
+        return training.to_the_end(minutes, told, canceled)
+    except RuntimeError as error:
+        if is_memory_error(error):
+            raise OutOfMemory("a step of the training needs more memory than there is") from error
+        raise
+
+
+class _Training:
+    """Everything that a step touches."""
+
+    def __init__(
+        self,
+        folder: DatasetFolder,
+        plan: Plan,
+        run: Path,
+        cache: Path,
+        graph: Graph | None,
+        device: torch.device,
+        start_from: Mapping[str, torch.Tensor] | None,
+        workers: int,
+    ) -> None:
+        self.plan, self.run, self.device = plan, run, device
+        self.rank, self.ranks = _place()
+        self.prepared = Prepared(folder, plan, cache)
+        self.recipes = _recipes(folder, graph)
+        self.cases = folder.dataset.of("validation")
+        torch.manual_seed(plan.seed)
+        network = build_network(plan)
+        if start_from is not None:
+            _begin_with(network, start_from)
+        self.network = network.to(device)
+        self.average = build_network(plan).to(device).requires_grad_(requires_grad=False)
+        self.average.load_state_dict(network.state_dict())
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=plan.rate, weight_decay=plan.decay
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
+        self.loss = build_loss(plan)
+        self.feed = Feed(
+            self.recipes, self.prepared, plan, rank=self.rank, ranks=self.ranks, workers=workers
+        )
+        self.state = _State(steps=plan.steps)
+        self.timed: list[float] = []
+        self._restore()
+        self.model = DistributedDataParallel(self.network) if self.ranks > 1 else self.network
+
+    def to_the_end(
+        self,
+        minutes: float | None,
+        told: Callable[[Epoch], None] | None,
+        canceled: Callable[[], bool] | None,
+    ) -> Trained:
+        """Go on until the last step, or until it gets no better."""
+        state, plan = self.state, self.plan
+        with closing(self.feed.batches(state.step * plan.accumulate)) as batches:
+            while state.step < state.steps and not self._has_stalled():
+                began = time.perf_counter()
+                losses, waited = [], 0.0
+                for _ in self._steps_of_epoch():
+                    if canceled is not None and canceled():
+                        raise Canceled
+                    at = time.perf_counter()
+                    loss, idle = self._step(batches)
+                    losses.append(loss)
+                    waited += idle
+                    if minutes is not None and not state.is_timed:
+                        self._fix_number_of_steps(time.perf_counter() - at, minutes)
+                self._end_epoch(statistics.fmean(losses), began, waited, told)
+        return Trained(self.run, plan, tuple(state.epochs), state.best_epoch)
+
+    def _step(self, batches: Iterator[Any]) -> tuple[float, float]:
+        """Learn from one batch, or from several that count as one; return loss and waiting."""
+        state, plan = self.state, self.plan
+        self.network.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = _rate(plan, state.step, state.steps)
+        total, waited = 0.0, 0.0
+        for _ in range(plan.accumulate):
+            batch = next(batches)
+            images = batch.images.to(self.device, non_blocking=True)
+            targets = batch.targets.to(self.device, non_blocking=True)
+            with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+                loss = self.loss(self.model(images), targets) / plan.accumulate
+            torch.autograd.backward(self.scaler.scale(loss))
+            total += float(loss.detach())
+            waited += batch.waited_s
+        if not math.isfinite(total):
+            raise TrainingDiverged(f"the loss is not a number at step {state.step + 1}")
+        self.scaler.unscale_(self.optimiser)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), _GRADIENT)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        state.step += 1
+        self._follow_with_average()
+        return total, waited
+
+    def _steps_of_epoch(self) -> Iterator[int]:
+        """Yield the epoch's steps, from 0; its end moves with the number of steps."""
+        begun = self.state.step
+        while self.state.step < min(begun + self.plan.steps_an_epoch, self.state.steps):
+            yield self.state.step - begun
+
+    def _follow_with_average(self) -> None:
+        share = min(self.plan.average, (1 + self.state.step) / (10 + self.state.step))
+        if not self.plan.average:
+            share = 0.0
+        with torch.no_grad():
+            ours, theirs = self.average.state_dict(), self.network.state_dict()
+            for name, value in ours.items():
+                if value.is_floating_point():
+                    value.lerp_(theirs[name], 1 - share)
+                else:
+                    value.copy_(theirs[name])
+
+    def _end_epoch(
+        self,
+        loss: float,
+        began: float,
+        waited: float,
+        told: Callable[[Epoch], None] | None,
+    ) -> None:
+        state = self.state
+        scores = validate(self.average, self.prepared, self.cases, self.plan, self.device)
+        epoch = Epoch(
+            number=len(state.epochs) + 1,
+            step=state.step,
+            loss=loss,
+            scores=scores,
+            rate=_rate(self.plan, state.step - 1, state.steps),
+            seconds=time.perf_counter() - began,
+            waited_s=waited,
+        )
+        state.epochs.append(epoch)
+        is_best = scores.mean > state.best
+        if is_best:
+            state.best, state.best_epoch = scores.mean, epoch.number
+        if self.rank == 0:
+            self._keep(is_best=is_best)
+        if told is not None and self.rank == 0:
+            told(epoch)
+
+    def _has_stalled(self) -> bool:
+        since = len(self.state.epochs) - self.state.best_epoch
+        return bool(self.plan.patience) and since >= self.plan.patience
+
+    def _fix_number_of_steps(self, seconds: float, minutes: float) -> None:
+        """Fix how many steps fit, once a few were timed; it is kept with the checkpoint."""
+        self.timed.append(seconds)
+        if len(self.timed) < _UNTIMED_STEPS + _TIMED_STEPS:
+            return
+        median = statistics.median(self.timed[_UNTIMED_STEPS:])
+        fitting = round(minutes * 60 * _SHARE_OF_STEPS / median)
+        self.state.steps = max(fitting, self.state.step + 1)
+        self.state.is_timed = True
+
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    def _keep(self, *, is_best: bool) -> None:
+        """Write the checkpoint whole or not at all; the curve is made from it."""
+        state = self.state
+        content = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": torch.get_rng_state(),
+            "state": {**asdict(state), "epochs": [asdict(epoch) for epoch in state.epochs]},
+        }
+        if is_best:
+            _write(self.run / BEST, {"average": content["average"]})
+        _write(self.run / LAST, content)
+        lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in state.epochs)
+        beside = self.run / f"{CURVE}.part"
+        beside.write_text(lines, encoding="utf-8")
+        beside.replace(self.run / CURVE)
+
+    def _restore(self) -> None:
+        path = self.run / LAST
+        if not path.is_file():
+            return
+        content = torch.load(path, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(content["network"])
+        self.average.load_state_dict(content["average"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.scaler.load_state_dict(content["scaler"])
+        torch.set_rng_state(content["random"].cpu())
+        kept = content["state"]
+        epochs = [
+            Epoch(**{**epoch, "scores": Scores(**epoch["scores"])}) for epoch in kept["epochs"]
+        ]
+        self.state = replace(_State(), **{**kept, "epochs": epochs})
+
+
+def read_curve(run: Path) -> tuple[Epoch, ...]:
+    """Return the epochs of a run so far; none where it has not got that far."""
+    try:
+        lines = (run / CURVE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return ()
+    found = (json.loads(line) for line in lines)
+    return tuple(Epoch(**{**epoch, "scores": Scores(**epoch["scores"])}) for epoch in found)
+
+
+def best_weights(run: Path) -> dict[str, torch.Tensor]:
+    """Return the averaged weights of a run's best epoch.
+
+    Raises
+    ------
+    CannotTrain
+        When no epoch has ended yet.
+    """
+    path = run / BEST
+    if not path.is_file():
+        raise CannotTrain("no epoch of the training has ended yet")
+    found: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)[
+        "average"
+    ]
+    return found
+
+
+def _rate(plan: Plan, step: int, steps: int) -> float:
+    """Return the learning rate: rising for a while, then half a cosine down to a hundredth."""
+    rising = max(1, round(plan.warm_up * steps))
+    if step < rising:
+        return plan.rate * (step + 1) / rising
+    share = (step - rising) / max(1, steps - rising)
+    return plan.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+def _recipes(folder: DatasetFolder, graph: Graph | None) -> tuple[Recipe, ...]:
+    """Return what is learnt from; never a case of the test split."""
+    if graph is None:
+        return tuple(Recipe(case, ()) for case in folder.dataset.of("train"))
+    for node in graph.node:
+        if isinstance(node, Source) and node.split == "test":
+            raise CannotTrain(f"node {node.name}: the test split is never learnt from")
+    if not any(isinstance(node, Sink) and node.name == "train" for node in graph.node):
+        raise CannotTrain("the graph has no sink `train`")
+    recipes = unroll(graph, folder)["train"]
+    if any(recipe.case.split != "train" for recipe in recipes):
+        raise CannotTrain("the graph's sink `train` takes from another split than `train`")
+    return recipes
+
+
+def _keep_plan(run: Path, plan: Plan, folder: DatasetFolder) -> None:
+    """Write plan and dataset down; refuse to go on with another one's run."""
+    run.mkdir(parents=True, exist_ok=True)
+    path = run / PLAN
+    content = {"plan": plan.model_dump(mode="json"), "dataset": folder.dataset.sha256}
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != content:
+        raise CannotTrain("the run's folder holds a training of another plan or dataset")
+    beside = run / f"{PLAN}.part"
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def _begin_with(network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    try:
+        network.load_state_dict(dict(weights))
+    except RuntimeError:
+        raise CannotTrain("the weights to begin with are those of another network") from None
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    beside = path.with_suffix(".part")
+    with beside.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def _place() -> tuple[int, int]:
+    """Return this process' rank, of how many."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1

@@ -1,0 +1,304 @@
+"""The training loop: it learns, is the same again, and goes on after it was killed."""
+
+import math
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dicom.errors import Canceled, CannotTrain, TrainingDiverged
+from models.learning.cases import (
+    Case,
+    Dataset,
+    DatasetFolder,
+    read_dataset,
+    write_array,
+    write_dataset,
+)
+from models.learning.graph import read_graph
+from models.learning.planning import Plan, UNetPlan
+from models.learning.trainer import LAST, best_weights, read_curve, train
+
+CPU = torch.device("cpu")
+SPLITS = ("train", "train", "train", "validation", "test")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def blobs(folder: Path, *, task="segmentation", slices=1, side=48, patients=SPLITS):
+    """Write images with a bright blob and a dark one, and what they are."""
+    draw = np.random.default_rng(5)
+    cases = []
+    for number, split in enumerate(patients):
+        shape = (slices, side, side)
+        k, j, i = np.indices(shape)
+        image = draw.normal(0, 0.3, shape)
+        label = np.zeros(shape, np.uint8)
+        for value, sign in ((1, 1.0), (2, -1.0)):
+            centre = draw.uniform(side * 0.25, side * 0.75, 2)
+            inside = (j - centre[0]) ** 2 + (i - centre[1]) ** 2 < (side / 7) ** 2
+            label[inside] = value
+            image[inside] = sign + draw.normal(0, 0.3, int(inside.sum()))
+        finding = number % 2
+        if task == "classification":
+            image = draw.normal(0, 0.3, shape) + (i / side if finding else 1 - i / side)
+        masks = np.stack([label == 1, label >= 1])
+        stored = masks if task == "multilabel" else label
+        cases.append(
+            Case(
+                id=f"c{number}",
+                patient=f"p{number}",
+                split=split,
+                shape=shape,
+                finding=finding if task == "classification" else None,
+                spacing_kji=(2.0, 1.0, 1.0),
+                image_sha256=write_array(
+                    folder, f"c{number}", "image.npy", image[None].astype(np.float32)
+                ),
+                label_sha256=""
+                if task == "classification"
+                else write_array(folder, f"c{number}", "label.npy", stored),
+            )
+        )
+    classes = {0: "Left", 1: "Right"} if task == "classification" else {1: "Bright", 2: "Dark"}
+    write_dataset(
+        folder,
+        Dataset(
+            name="blobs",
+            version="1",
+            task=task,
+            classes=classes,
+            channels=("grey",),
+            cases=tuple(cases),
+        ),
+    )
+    return read_dataset(folder)
+
+
+def small_plan(**change: object) -> Plan:
+    plan = {
+        "task": "segmentation",
+        "dimensions": 2,
+        "in_channels": 1,
+        "classes": 2,
+        "intensity": "spread",
+        "patch": (32, 32),
+        "batch": 4,
+        "steps": 40,
+        "steps_an_epoch": 20,
+        "rate": 0.01,
+        "average": 0.8,
+        "seed": 3,
+        "network": UNetPlan(channels=(8, 16, 16), strides=(2, 2), residual_units=1, dropout=0.1),
+    }
+    return Plan.model_validate({**plan, **change})
+
+
+def trained(folder: DatasetFolder, tmp_path: Path, name="run", plan=None, **options: object):
+    return train(
+        folder,
+        plan or small_plan(),
+        tmp_path / name,
+        cache=tmp_path / "cache",
+        device=CPU,
+        **options,
+    )
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_it_learns_two_blobs_and_never_reads_the_test_split(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    (folder.root / "cases" / "c4" / "image.npy").write_bytes(b"not to be read")
+    done = trained(folder, tmp_path, plan=small_plan(steps=120))
+    assert done.best.scores.mean > 0.8
+    assert done.epochs[-1].loss < done.epochs[0].loss / 2
+    assert read_curve(done.run) == done.epochs
+    assert set(done.best.scores.classes) == {"1", "2"}
+
+
+def test_three_dimensions_and_a_graph(tmp_path: Path):
+    folder = blobs(tmp_path / "data", slices=12, side=32)
+    network = UNetPlan(channels=(8, 16), strides=(2,), residual_units=1)
+    plan = small_plan(
+        dimensions=3, patch=(16, 16, 8), network=network, steps=60, spacing_mm=(1.0, 1.0, 2.0)
+    )
+    graph = read_graph(
+        {
+            "node": [
+                {"name": "images", "kind": "source"},
+                {"name": "turned", "kind": "rotate", "from": ["images"], "degrees": [-30, 30]},
+                {"name": "louder", "kind": "noise", "from": ["turned"], "share": [0, 0.2]},
+                {"name": "train", "kind": "sink", "from": ["louder"]},
+            ]
+        }
+    )
+    done = trained(folder, tmp_path, plan=plan, graph=graph)
+    assert done.best.scores.mean > 0.7
+
+
+@pytest.mark.parametrize(
+    ("task", "loss"), [("multilabel", "dice_bce"), ("segmentation", "tversky")]
+)
+def test_other_labels_and_losses(tmp_path: Path, task: str, loss: str):
+    folder = blobs(tmp_path / "data", task=task)
+    done = trained(folder, tmp_path, plan=small_plan(task=task, loss=loss, steps=100))
+    assert done.best.scores.mean > 0.7
+
+
+def test_a_classification(tmp_path: Path):
+    folder = blobs(
+        tmp_path / "data", task="classification", patients=("train",) * 6 + ("validation",) * 4
+    )
+    plan = small_plan(
+        task="classification",
+        loss="cross_entropy",
+        patch=(32, 32),
+        steps=40,
+        rate=0.003,
+        network={"kind": "densenet", "layers": (2, 2), "first_channels": 8, "growth": 8},
+    )
+    assert trained(folder, tmp_path, plan=plan).best.scores.mean == 1.0
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    runs = [trained(folder, tmp_path, name, workers=w).run for name, w in (("a", 1), ("b", 3))]
+    other = trained(folder, tmp_path, "c", plan=small_plan(seed=4)).run
+    weights = [best_weights(run) for run in (*runs, other)]
+    assert same(weights[0], weights[1])
+    assert not same(weights[0], weights[2])
+
+
+def test_what_was_canceled_goes_on_as_if_nothing_had_happened(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    whole = trained(folder, tmp_path, "whole", plan=small_plan(steps=60))
+    asked = iter(range(10_000))
+    with pytest.raises(Canceled):
+        trained(
+            folder, tmp_path, "cut", plan=small_plan(steps=60), canceled=lambda: next(asked) >= 30
+        )
+    assert len(read_curve(tmp_path / "cut")) == 1
+    resumed = trained(folder, tmp_path, "cut", plan=small_plan(steps=60))
+    assert same(best_weights(whole.run), best_weights(resumed.run))
+    losses = [[epoch.loss for epoch in run.epochs] for run in (whole, resumed)]
+    assert losses[0] == losses[1]
+
+
+def _train_until_killed(folder: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    trained(read_dataset(folder), tmp_path, "killed", plan=small_plan(steps=200))
+
+
+def test_kill_9_loses_nothing_that_was_kept(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    child = multiprocessing.get_context("spawn").Process(
+        target=_train_until_killed, args=(folder.root, tmp_path)
+    )
+    child.start()
+    deadline = time.monotonic() + 120
+    while len(read_curve(tmp_path / "killed")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    kept = len(read_curve(tmp_path / "killed"))
+    assert 2 <= kept < 10
+    resumed = trained(folder, tmp_path, "killed", plan=small_plan(steps=200))
+    whole = trained(folder, tmp_path, "whole", plan=small_plan(steps=200))
+    assert [epoch.loss for epoch in resumed.epochs] == [epoch.loss for epoch in whole.epochs]
+    assert same(best_weights(resumed.run), best_weights(whole.run))
+
+
+def test_a_time_fixes_the_number_of_steps(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    done = trained(folder, tmp_path, plan=small_plan(steps=100_000), minutes=0.03)
+    assert 10 < done.epochs[-1].step < 10_000
+
+
+def test_it_ends_when_it_gets_no_better(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    plan = small_plan(steps=2000, steps_an_epoch=5, patience=2, rate=1e-7, average=0.0)
+    done = trained(folder, tmp_path, plan=plan)
+    assert len(done.epochs) == done.best_epoch + 2 < 100
+
+
+def test_a_loss_that_is_no_number_stops_it_and_keeps_the_last_checkpoint(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    trained(folder, tmp_path, plan=small_plan(steps=20))
+    kept = (tmp_path / "run" / LAST).read_bytes()
+    content = torch.load(tmp_path / "run" / LAST, weights_only=True)
+    first = next(iter(content["network"]))
+    content["network"][first].fill_(math.nan)
+    content["state"]["steps"] = 40
+    torch.save(content, tmp_path / "run" / LAST)
+    broken = (tmp_path / "run" / LAST).read_bytes()
+    with pytest.raises(TrainingDiverged, match="step 21"):
+        trained(folder, tmp_path, plan=small_plan(steps=20))
+    assert (tmp_path / "run" / LAST).read_bytes() == broken != kept
+
+
+@pytest.mark.parametrize(
+    ("node", "what"),
+    [
+        (
+            [
+                {"name": "a", "kind": "source", "split": "test"},
+                {"name": "train", "kind": "sink", "from": ["a"]},
+            ],
+            "test split",
+        ),
+        (
+            [
+                {"name": "a", "kind": "source", "split": "validation"},
+                {"name": "train", "kind": "sink", "from": ["a"]},
+            ],
+            "another split",
+        ),
+        (
+            [{"name": "a", "kind": "source"}, {"name": "b", "kind": "sink", "from": ["a"]}],
+            "no sink",
+        ),
+        (
+            [
+                {"name": "a", "kind": "source"},
+                {"name": "f", "kind": "filter", "classes": [9], "from": ["a"]},
+                {"name": "train", "kind": "sink", "from": ["f"]},
+            ],
+            "filters",
+        ),
+    ],
+)
+def test_what_cannot_be_learnt_from(tmp_path: Path, node, what: str):
+    with pytest.raises(CannotTrain, match=what):
+        trained(blobs(tmp_path / "data"), tmp_path, graph=read_graph({"node": node}))
+
+
+def test_a_run_of_another_plan_is_not_gone_on_with(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    trained(folder, tmp_path, plan=small_plan(steps=5))
+    with pytest.raises(CannotTrain, match="another plan"):
+        trained(folder, tmp_path, plan=small_plan(steps=6))
+
+
+def test_weights_to_begin_with_are_those_of_the_network(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    first = trained(folder, tmp_path, "first", plan=small_plan(steps=100))
+    plan = small_plan(steps=2, rate=1e-6, average=0.0)
+    again = trained(folder, tmp_path, "again", plan=plan, start_from=best_weights(first.run))
+    assert again.best.scores.mean == pytest.approx(first.best.scores.mean, abs=0.02)
+    with pytest.raises(CannotTrain, match="another network"):
+        trained(folder, tmp_path, "wrong", start_from={"x": torch.zeros(1)})
