@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dicom.archive import Archive
 from dicom.deid import Deidentifier
 from dicom.profile import node_profile
 from dicom.uids import pseudonym_uid
@@ -15,15 +16,19 @@ from dicom.web import WebPeer
 from models.process import PredictorProcess
 from models.registry import Registry
 from node import wiring
+from node.engines import open_engine
 from node.keys import open_secrets
 from node.settings import Settings
 from node.worker import WakeListener, Worker
+from pipelines.collecting import Collector
 from pipelines.engine import Engine
 from pipelines.groundwork import Groundwork
 from pipelines.identity import Vault
 from pipelines.inference import House, Inference
 from pipelines.intake import Intake
-from pipelines.store import Access, Database, Jobs, SealedIdentities, Studies, Trail
+from pipelines.keyring import KeyRing
+from pipelines.projects import Project
+from pipelines.store import Access, AskedRuns, Database, Jobs, SealedIdentities, Studies, Trail
 
 
 @contextmanager
@@ -46,6 +51,12 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
     )
     deidentifier = Deidentifier(node_profile(), uid_key)
     groundwork = Groundwork(clinical, deidentifier, (settings.data / "groundwork").resolve())
+    trail = Trail(database, secrets.audit_key)
+    research = wiring.research_archive(settings, secrets)
+    collectors = {
+        project.name: _collector(project, ring, SealedIdentities(database), trail, research)
+        for project in settings.project
+    }
     inference = Inference(
         House(
             clinical=clinical,
@@ -55,18 +66,20 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
                 user=settings.orthanc.user,
                 password=secrets.clinical_password,
             ),
-            research=wiring.research_archive(settings, secrets),
+            research=research,
             studies=studies,
             jobs=jobs,
+            asked=AskedRuns(database),
             deidentifier=deidentifier,
             groundwork=groundwork,
-            vault=Vault(ring, SealedIdentities(database), Trail(database, secrets.audit_key)),
+            vault=Vault(ring, SealedIdentities(database), trail),
             registry=Registry(wiring.bundle_folders(settings)),
             predictor=predictor,
             routes=settings.route,
             peers=wiring.peers(settings),
             aet=settings.dicom.aet,
             work=(settings.data / "work").resolve(),
+            collectors=collectors,
         )
     )
     worker = Worker(
@@ -101,3 +114,21 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         predictor.stop()
         clinical.close()
         database.close()
+
+
+def _collector(
+    project: Project,
+    ring: KeyRing,
+    sealed: SealedIdentities,
+    trail: Trail,
+    research: Archive,
+) -> Collector:
+    key = ring.pseudonym_key(project.name)
+    return Collector(
+        project=project,
+        engine=open_engine(project, key),
+        key=key,
+        vault=Vault(ring, sealed, trail, project=project.name),
+        research=research,
+        trail=trail,
+    )

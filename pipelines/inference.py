@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -40,15 +40,17 @@ from dicom.study import Instance, Series, Study
 from dicom.volume import SeriesFacts, describe_series
 from dicom.web import WebPeer
 from models.process import PredictorProcess
+from models.region import Region, cut, put_back
 from models.registry import Registry
-from models.sources import read_case
+from models.sources import Case, read_case
+from pipelines.collecting import Collector
 from pipelines.engine import Engine, Retries, Steps, WorkflowSpec
 from pipelines.groundwork import Groundwork
 from pipelines.identity import Vault
 from pipelines.outputs import Made, outputs_for
 from pipelines.results import check_results, encode_all, look_at, source_of
 from pipelines.routing import Route, match_routes
-from pipelines.store import Jobs, JobView, NewTask, Studies, TaskView
+from pipelines.store import AskedRuns, Jobs, JobView, NewTask, Studies, TaskView
 from pipelines.workspace import Workspace, jobs_with_folders
 
 log = structlog.get_logger()
@@ -57,6 +59,8 @@ ARCHIVE = "archive"
 """How the clinical archive is called among a result's destinations."""
 
 _DELIVERIES = "deliveries"
+_DRAWN = frozenset({"SEG", "RTSTRUCT"})
+_ASKED = "asked"  # how the route of a run that a person asked for is called
 _SWEPT_AFTER = timedelta(minutes=10)  # a step that was canceled may still write
 _FIRST_SERIES_NUMBER = 9001  # beyond what scanners count to
 _PREDICTION = Retries(attempts=3, first_delay_s=2.0)
@@ -72,6 +76,7 @@ class House:
     research: Archive
     studies: Studies
     jobs: Jobs
+    asked: AskedRuns
     deidentifier: Deidentifier
     groundwork: Groundwork
     vault: Vault
@@ -81,6 +86,7 @@ class House:
     peers: Mapping[str, dimse.Peer]
     aet: str
     work: Path
+    collectors: Mapping[str, Collector] = field(default_factory=dict)
 
 
 class Inference:
@@ -142,6 +148,7 @@ class Inference:
         steps.run("deidentify", lambda: self._deidentify(job_id))
         waiting = steps.run("route", lambda: self._route(job_id))
         steps.run("collect", lambda: self._collect(job_id))
+        self._workspace(job_id).drop_downloads()  # the steps that read them are over
         for workflow, workflow_id, argument, priority in waiting:
             self._enqueue(workflow, workflow_id, argument, priority)
         if not waiting:
@@ -195,22 +202,30 @@ class Inference:
     def _route(self, job_id: str) -> list[tuple[str, str, str, str]]:
         """Match the routes; return (workflow, its id, argument, priority) of what is to be done."""
         with self._shown(job_id, "route"):
-            self._workspace(job_id).drop_downloads()
             job = self._house.jobs.job(job_id)
             tasks: list[NewTask] = []
             collect = False
             for series in self._workspace(job_id).study().series:
                 facts = describe_series(series)
                 self._house.studies.keep_facts(series.series_uid, asdict(facts))
-                routes = match_routes(facts, self._house.routes)
-                collect = collect or any(route.collect for route in routes)
+                routes = self._routes_of(job_id, series, facts)
+                collect = collect or any(route.collect or route.project for route in routes)
                 tasks += self._tasks(job_id, series, routes)
                 reason = _why_not(facts, routes)
-                if reason is not None:
+                if reason is not None and not self._house.asked.run_of(job_id):
                     self._house.jobs.skip_series(job_id, series.series_uid, reason)
             self._house.jobs.plan(job_id, tasks, collect=collect)
             self._refuse_documents_only(job_id, tasks)
             return self._waiting(self._house.jobs.job(job_id), job.attempt)
+
+    def _routes_of(self, job_id: str, series: Series, facts: SeriesFacts) -> list[Route]:
+        """Return the rules for a series; what a person asked for is one of its own."""
+        asked = self._house.asked.run_of(job_id)
+        if asked is None:
+            return match_routes(facts, self._house.routes)
+        if series.series_uid != asked.series_id:
+            return []
+        return [Route(_ASKED, bundle=asked.bundle, priority="stat")]
 
     def _tasks(self, job_id: str, series: Series, routes: Sequence[Route]) -> list[NewTask]:
         tasks = []
@@ -241,8 +256,12 @@ class Inference:
         return found.identity, found.sha256
 
     def _refuse_documents_only(self, job_id: str, tasks: Sequence[NewTask]) -> None:
-        reasons = {part.reason_code for part in self._house.jobs.job(job_id).series}
+        parts = self._house.jobs.job(job_id).series
+        reasons = {part.reason_code for part in parts}
         if not tasks and reasons == {NotAnImage.code}:
+            modalities = {self._house.studies.series(part.series_id).modality for part in parts}
+            if modalities <= _DRAWN:  # a correction from elsewhere: that is no failure
+                return
             raise NotAnImage("no series of the study holds images")
 
     def _waiting(self, job: JobView, attempt: int) -> list[tuple[str, str, str, str]]:
@@ -265,19 +284,28 @@ class Inference:
         return tasks + deliveries
 
     def _collect(self, job_id: str) -> None:
-        """Store the de-identified series of collecting routes in the research archive."""
-        study = self._workspace(job_id).study()
-        wanted = [series for series in study.series if self._is_collected(series)]
-        if not wanted:
+        """Store the series of collecting routes in the research archive, for each project."""
+        workspace = self._workspace(job_id)
+        study = workspace.study()
+        wanted = [(series, self._collecting(job_id, series)) for series in study.series]
+        if not any(projects for _, projects in wanted):
             return
         with self._shown(job_id, "collect"):
-            for series in wanted:
-                for instance in series.instances:
-                    self._house.research.store(instance.path)
+            sources = workspace.sources()
+            for series, projects in wanted:
+                for project in projects:
+                    if project:
+                        folder = workspace.folder / "collect" / project / series.series_uid
+                        collector = self._house.collectors[project]
+                        collector.collect(series.series_uid, sources[series.series_uid], folder)
+                        continue
+                    for instance in series.instances:
+                        self._house.research.store(instance.path)
 
-    def _is_collected(self, series: Series) -> bool:
-        routes = match_routes(describe_series(series), self._house.routes)
-        return any(route.collect for route in routes)
+    def _collecting(self, job_id: str, series: Series) -> list[str]:
+        """Return the projects that a series is collected for; the node's own is the empty name."""
+        routes = self._routes_of(job_id, series, describe_series(series))
+        return sorted({route.project for route in routes if route.collect or route.project})
 
     # --- the task -------------------------------------------------------------------------------
 
@@ -303,20 +331,36 @@ class Inference:
             case = read_case(bundle, study, study.series_of(task.series_id))
             if case.volume is not None:
                 check_voxels(case.volume)
+        first = bundle.inputs[0].name
+        region = self._region(task, case)
+        images = case.images
+        if region is not None:
+            images = {**images, first: cut(images[first], region)}
         with self._shown(task.job_id, "predict", task.id):
             prediction = self._house.predictor.predict_images(
                 bundle.identity,
-                case.images,
+                images,
                 progress=self._progress(task.id),
                 canceled=lambda: self._house.jobs.is_cancel_requested(task.job_id),
             )
+            answer = prediction.answer
+            if region is not None:
+                answer = put_back(answer, region, case.images[first])
             series = study.series_of(task.series_id)
-            measured = look_at(bundle, prediction.answer, case.volume, series)
-            workspace.keep_measured(task.id, measured)
-            workspace.keep_answer(task.id, case.on_source(prediction.answer))
+            workspace.keep_measured(task.id, look_at(bundle, answer, case.volume, series))
+            workspace.keep_answer(task.id, case.on_source(answer))
             self._house.jobs.keep_prediction(
                 task.id, forward_s=prediction.forward_s, device=prediction.device
             )
+
+    def _region(self, task: TaskView, case: Case) -> Region | None:
+        """Return the part of the series that a person asked about; None: all of it."""
+        asked = self._house.asked.run_of(task.job_id)
+        if asked is None or asked.region is None:
+            return None
+        region = Region(*asked.region)
+        tilted = case.volume is not None and case.volume.shear is not None
+        return region.along_rows() if tilted else region
 
     def _encode(self, task: TaskView) -> list[str]:
         """Write the answer as DICOM, point it back at the original study, see that it lies right.
