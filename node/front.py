@@ -16,7 +16,7 @@ from node.keys import open_secrets
 from node.parts import DicomAddress, FrontParts, WorkerBell
 from node.proxy import Upstream
 from node.settings import Settings
-from pipelines.store import Access, Corrections, Database, Jobs, Studies, Trail
+from pipelines.store import Access, AskedRuns, Corrections, Database, Jobs, Studies, Trail
 from pipelines.warm import WarmImages
 
 
@@ -53,6 +53,7 @@ def front_parts(settings: Settings) -> FrontParts:
         access=access,
         trail=Trail(database, secrets.audit_key),
         clinical=clinical,
+        asked=AskedRuns(database),
         corrections=Corrections(database),
         desk=wiring.correction_desk(settings, secrets, database, clinical),
         warm=WarmImages(clinical, most_bytes=settings.front.warm_mb << 20),

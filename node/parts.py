@@ -17,7 +17,7 @@ from node.proxy import Upstream
 from pipelines.corrections import Desk
 from pipelines.projects import Project
 from pipelines.routing import Route
-from pipelines.store import Access, Corrections, Jobs, Studies, Trail
+from pipelines.store import Access, AskedRuns, Corrections, Jobs, Studies, Trail
 from pipelines.warm import WarmImages
 
 _RING_TIMEOUT_S = 2.0
@@ -67,6 +67,8 @@ class FrontParts:
         The rows.
     clinical : Archive
         The clinical archive: names and original UIDs, asked for live and kept nowhere.
+    asked : AskedRuns
+        The rows of runs that people asked for.
     corrections : Corrections
         The rows of what people drew, and said of results.
     desk : Desk
@@ -96,6 +98,7 @@ class FrontParts:
     access: Access
     trail: Trail
     clinical: Archive
+    asked: AskedRuns
     corrections: Corrections
     desk: Desk
     warm: WarmImages

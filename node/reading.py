@@ -17,6 +17,7 @@ from node.parts import FrontParts
 from pipelines.corrections import OpenDraft
 from pipelines.reported import Reported
 from pipelines.store import (
+    AskedRun,
     AssessmentView,
     CorrectionView,
     JobView,
@@ -143,7 +144,8 @@ def study_for_viewer(
         *(each for job in jobs for each in _from_models(parts, reported, job, listed)),
     ]
     results.sort(key=lambda result: result.created_at, reverse=True)
-    runs = tuple(run for job in jobs for run in _runs(job))
+    asked = parts.asked.runs_of(study.id)
+    runs = tuple(run for job in jobs for run in _runs(job, asked.get(job.id)))
     return StudyInViewer(study.id, caller.name, caller.role, tuple(results), runs, drafts)
 
 
@@ -306,10 +308,13 @@ def _row_segment(segment: Mapping[str, Any]) -> Measured:
     )
 
 
-def _runs(job: JobView) -> Sequence[Run]:
-    """Return what of a job is still to come, or failed."""
+def _runs(job: JobView, asked: AskedRun | None) -> Sequence[Run]:
+    """Return what of a job is still to come, or failed; one that is asked for shows at once."""
     running = job.current_step
     found = []
+    if asked is not None and not job.tasks and job.state != "completed":
+        error = fault_of(job.error_code, job.error_message)
+        found.append(Run(job.id, None, asked.bundle, job.state, None, error))
     for task in job.tasks:
         if task.state == "completed":
             continue

@@ -1,6 +1,7 @@
 """Every query, as a named function: the only room besides `records` that speaks SQL."""
 
 from pipelines.store.access import Access, Role, Token, User
+from pipelines.store.asked import AskedRun, AskedRuns
 from pipelines.store.corrections import (
     AssessmentView,
     Corrections,
@@ -32,6 +33,8 @@ from pipelines.store.trail import AuditEvent, Seal, Trail
 __all__ = [
     "Access",
     "ArchivedChange",
+    "AskedRun",
+    "AskedRuns",
     "AssessmentView",
     "AuditEvent",
     "CorrectionSource",

@@ -23,7 +23,7 @@ from node.proxy import Upstream
 from pipelines.corrections import Desk
 from pipelines.drawer import Drawer
 from pipelines.intake import Intake
-from pipelines.store import Access, Corrections, Database, Drafts, Jobs, Studies, Trail
+from pipelines.store import Access, AskedRuns, Corrections, Database, Drafts, Jobs, Studies, Trail
 from pipelines.warm import WarmImages
 from tests.node.serving import serving
 from tests.orthanc import servers
@@ -140,6 +140,7 @@ def _parts(folder: Path, pair: servers.OrthancPair) -> FrontParts:
         access=access,
         trail=Trail(database, b"audit key"),
         clinical=clinical,
+        asked=AskedRuns(database),
         corrections=Corrections(database),
         desk=Desk(
             clinical,

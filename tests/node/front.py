@@ -26,6 +26,7 @@ from pipelines.routing import Route, When
 from pipelines.store import (
     Access,
     ArchivedChange,
+    AskedRuns,
     Corrections,
     Database,
     Drafts,
@@ -122,6 +123,7 @@ def make_front(
         access=access,
         trail=Trail(database, b"audit key"),
         clinical=clinical,
+        asked=AskedRuns(database),
         corrections=Corrections(database),
         desk=Desk(
             clinical,

@@ -86,6 +86,8 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("DELETE", "/api/tokens/nothing", ADMIN),
     ("GET", "/api/audit", ADMIN),
     ("POST", "/api/viewer/study", CLINICAL),
+    ("POST", "/api/viewer/models", CLINICAL),
+    ("POST", "/api/viewer/runs", CLINICAL),
     ("POST", "/api/corrections", CLINICAL),
     ("PUT", "/api/drafts", CLINICAL),
     ("POST", "/api/drafts/nothing/open", CLINICAL),
