@@ -227,7 +227,7 @@ def _pixels(path: Path) -> Iterator[npt.NDArray[Any]]:
     with quiet_pydicom():
         try:
             yield from iter_pixels(path)
-        except PARSER_ERRORS:
+        except (*PARSER_ERRORS, RuntimeError):  # what pydicom's decoders raise
             raise WrongGeometry("the pixels of the result cannot be decoded") from None
 
 

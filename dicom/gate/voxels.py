@@ -100,7 +100,7 @@ def _decoded(source: SliceSource, *, unit: str) -> Floats:
                 return np.asarray(apply_modality_lut(stored, ds), np.float64)
             group = ds.PerFrameFunctionalGroupsSequence[index or 0]
             rescale = _rescale(group) or _rescale(ds.SharedFunctionalGroupsSequence[0])
-        except PARSER_ERRORS:
+        except (*PARSER_ERRORS, RuntimeError):  # the last one is pydicom's decoders'
             raise WrongGeometry("a source image cannot be decoded again") from None
     if rescale is None:
         return np.asarray(stored, np.float64)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 
 from dicom.errors import WrongGeometry
 from dicom.gate import check_placed, check_sides, check_voxels
@@ -146,94 +145,6 @@ def test_the_names_of_the_archive_are_followed(tmp_path: Path) -> None:
 # --- what lies wrong ------------------------------------------------------------------------------
 
 
-def moved_by_a_slice(ds: Dataset) -> None:
-    for group in ds.PerFrameFunctionalGroupsSequence:
-        position = group.PlanePositionSequence[0]
-        x, y, z = position.ImagePositionPatient
-        position.ImagePositionPatient = [x, y, float(z) + SPACING[0]]
-
-
-def moved_in_its_plane(ds: Dataset) -> None:
-    for group in ds.PerFrameFunctionalGroupsSequence:
-        position = group.PlanePositionSequence[0]
-        x, y, z = position.ImagePositionPatient
-        position.ImagePositionPatient = [float(x) + SPACING[2], y, z]
-
-
-def in_reversed_order(ds: Dataset) -> None:
-    groups = list(ds.PerFrameFunctionalGroupsSequence)
-    places = [group.PlanePositionSequence for group in groups]
-    for group, place in zip(groups, places[::-1], strict=True):
-        group.PlanePositionSequence = place
-
-
-def with_other_spacing(ds: Dataset) -> None:
-    shared = ds.SharedFunctionalGroupsSequence[0]
-    shared.PixelMeasuresSequence[0].PixelSpacing = [SPACING[1] * 1.02, SPACING[2]]
-
-
-def with_mirrored_rows(ds: Dataset) -> None:
-    orientation = ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
-    values = [float(v) for v in orientation.ImageOrientationPatient]
-    orientation.ImageOrientationPatient = [-v for v in values[:3]] + values[3:]
-
-
-def with_axes_exchanged(ds: Dataset) -> None:
-    orientation = ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
-    values = list(orientation.ImageOrientationPatient)
-    orientation.ImageOrientationPatient = values[3:] + values[:3]
-
-
-def referring_to_the_next_image(ds: Dataset) -> None:
-    uids = {
-        str(group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
-        for group in ds.PerFrameFunctionalGroupsSequence
-    }
-    order = sorted(uids)
-    following = dict(zip(order, order[1:] + order[:1], strict=True))
-    for group in ds.PerFrameFunctionalGroupsSequence:
-        image = group.DerivationImageSequence[0].SourceImageSequence[0]
-        image.ReferencedSOPInstanceUID = following[str(image.ReferencedSOPInstanceUID)]
-
-
-def with_another_segment(ds: Dataset) -> None:
-    identified = ds.PerFrameFunctionalGroupsSequence[0].SegmentIdentificationSequence[0]
-    identified.ReferencedSegmentNumber = 3 - int(identified.ReferencedSegmentNumber)
-
-
-def without_a_place(ds: Dataset) -> None:
-    del ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
-
-
-@pytest.mark.parametrize(
-    "corrupt",
-    [
-        moved_by_a_slice,
-        moved_in_its_plane,
-        in_reversed_order,
-        with_other_spacing,
-        with_mirrored_rows,
-        with_axes_exchanged,
-        referring_to_the_next_image,
-        with_another_segment,
-        without_a_place,
-    ],
-    ids=lambda corrupt: corrupt.__name__,
-)
-def test_an_object_that_was_corrupted_is_held_back(
-    tmp_path: Path, corrupt: Callable[[Dataset], None]
-) -> None:
-    volume = read_volume(write_series(tmp_path, shape_kji=SHAPE, spacing_kji=SPACING))
-    labels_kji = labels_of(volume)
-    path = written(labels_kji, volume, tmp_path / "s.dcm")
-    check_placed(path, labels_kji, grid_of(volume))
-    ds = dcmread(path)
-    corrupt(ds)
-    ds.save_as(path)
-    with pytest.raises(WrongGeometry):
-        check_placed(path, labels_kji, grid_of(volume))
-
-
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["binary", "labelmap", "fractional"])
 def test_a_flip_of_any_axis_is_held_back(tmp_path: Path, axis: int, kind: SegmentationType) -> None:
@@ -276,49 +187,6 @@ def test_slices_that_were_mixed_up_on_reading_are_seen(tmp_path: Path) -> None:
     ):
         with pytest.raises(WrongGeometry):
             check_voxels(wrong)
-
-
-# --- sides ----------------------------------------------------------------------------------------
-
-
-def body(tmp_path: Path, *, cut: bool = False) -> Volume:
-    """Return a CT whose body is an ellipse that lies a little to the patient's left."""
-    series = write_series(tmp_path, shape_kji=(6, 40, 48), spacing_kji=(5, 8, 8))
-    volume = read_volume(series)
-    j, i = np.indices((40, 48))
-    inside = ((j - 20) / 15) ** 2 + ((i - 27) / (40 if cut else 15)) ** 2 < 1
-    voxels_kji = np.where(inside, 40, -1000).astype(np.int16)[None].repeat(6, axis=0)
-    return replace(volume, voxels_kji=voxels_kji)
-
-
-def at_column(column: int) -> Masks:
-    mask_kji = np.zeros((6, 40, 48), bool)
-    mask_kji[2:4, 18:22, column - 2 : column + 2] = True
-    return Masks.of([mask_kji])
-
-
-def test_a_single_structure_is_judged_by_the_middle_of_the_body(tmp_path: Path) -> None:
-    volume = body(tmp_path)
-    left, right = segments_of("kidney_left"), segments_of("kidney_right")
-    for column, segments in ((36, left), (18, right), (28, left), (26, right), (24, left)):
-        check_sides(at_column(column), segments, volume.affine_lps, volume)
-    for column, segments in ((18, left), (36, right)):
-        with pytest.raises(WrongGeometry):
-            check_sides(at_column(column), segments, volume.affine_lps, volume)
-
-
-def test_an_image_of_a_part_of_the_body_is_not_judged(tmp_path: Path) -> None:
-    volume = body(tmp_path, cut=True)
-    check_sides(at_column(18), segments_of("kidney_left"), volume.affine_lps, volume)
-    check_sides(at_column(18), segments_of("kidney_left"), volume.affine_lps)
-
-
-def test_a_few_voxels_and_structures_without_a_side_are_not_judged(tmp_path: Path) -> None:
-    volume = body(tmp_path)
-    check_sides(at_column(18), segments_of("liver"), volume.affine_lps, volume)
-    mask_kji = np.zeros((6, 40, 48), bool)
-    mask_kji[2, 18, 18:20] = True
-    check_sides(Masks.of([mask_kji]), segments_of("kidney_left"), volume.affine_lps, volume)
 
 
 # --- real series ----------------------------------------------------------------------------------
