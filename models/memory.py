@@ -1,9 +1,11 @@
-"""Lack of memory, told as such: torch and MONAI report it in several ways."""
+"""Lack of memory, told as such: torch and MONAI report it in several ways; and what is free."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
@@ -34,3 +36,25 @@ def is_memory_error(error: BaseException) -> bool:
             return True
         cause = cause.__cause__
     return False
+
+
+def held_bytes() -> int:
+    """Return what this process holds of the machine's memory; 0 where that is not told."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_bytes() -> int | None:
+    """Return what may still be taken, of the machine and of this container; None: not told."""
+    free: list[int] = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        free += [int(each.split()[1]) * 1024 for each in lines if each.startswith("MemAvailable:")]
+    with suppress(OSError, ValueError):  # control groups, version 2; "max" is no limit
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text("ascii"))
+        free.append(limit - int((group / "memory.current").read_text("ascii")))
+    return min(free, default=None)

@@ -212,6 +212,10 @@ class Prediction:
         Where the network ran: ``cpu``, ``cuda:0``.
     bundle_sha256 : str
         :attr:`models.bundle.Bundle.sha256` of the model that ran.
+    run_by : str
+        How the network was run, and why so: ``openvino (torch: 0.311 s; openvino: 0.102 s)``.
+    choosing_s : float
+        Seconds that finding that out took, on top of `forward_s`; 0 where it was known.
     """
 
     answer: Answer
@@ -219,6 +223,8 @@ class Prediction:
     total_s: float
     device: str
     bundle_sha256: str
+    run_by: str = "torch"
+    choosing_s: float = 0.0
 
     @property
     def labels_kji(self) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,8 @@ class Predictor:
         CPU threads of torch, for the whole process; None leaves them as they are.
     first : Predictor or None
         That of the bundle that looks first, for a bundle that names one (`bundle.after`).
+    choices : Path or None
+        Folder where it is kept how networks are run best; None: found out by each process.
 
     Raises
     ------
@@ -90,6 +93,7 @@ class Predictor:
         device: str = "auto",
         threads: int | None = None,
         first: Predictor | None = None,
+        choices: Path | None = None,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -99,7 +103,7 @@ class Predictor:
         self._first_number = _number_of_region(bundle, first)
         with memory_errors():
             self._parts = build(bundle, self.device)
-        self._network = self._chosen()
+        self._network = self._chosen(choices)
 
     def predict(
         self,
@@ -181,7 +185,14 @@ class Predictor:
             total_s=time.perf_counter() - begun,
             device=str(self.device),
             bundle_sha256=self.bundle.sha256,
+            run_by=self._run_by(),
+            choosing_s=watch.choosing_s,
         )
+
+    def _run_by(self) -> str:
+        """Return how the network was run, and why so."""
+        choice = self._network.choice if self._network is not None else None
+        return f"{choice.backend} ({'; '.join(choice.reasons)})" if choice is not None else "torch"
 
     # --- the images -----------------------------------------------------------------------------
 
@@ -331,13 +342,18 @@ class Predictor:
                 raise self._wrong(f"preprocessing gives {image.ndim} axes, not channel and {axes}")
         return given[0] if len(given) == 1 else torch.cat(given)
 
-    def _chosen(self) -> Chosen | None:
+    def _chosen(self, folder: Path | None) -> Chosen | None:
         """Return the network run in the fastest way that says the same, for what can be judged."""
         task, network = self.bundle.task, self._parts.network
         if not isinstance(task, Segmentation) or isinstance(network, OnnxNetwork):
             return None
-        key = self.bundle.sha256
-        return Chosen(network, self.device, key=key, overlapping=task.overlapping)
+        return Chosen(
+            network,
+            self.device,
+            key=self.bundle.sha256,
+            overlapping=task.overlapping,
+            folder=folder,
+        )
 
     def _looked_at(self, images: Sequence[torch.Tensor], watch: Watch) -> tuple[list[Any], bool]:
         """Return what the network says of each image, and whether as a map of the largest."""
@@ -510,6 +526,7 @@ def open_predictor(
     device: str = "auto",
     threads: int | None = None,
     at_hand: Mapping[str, Predictor] | None = None,
+    choices: Path | None = None,
 ) -> Predictor:
     """Return a predictor for a bundle, and for those that look first.
 
@@ -519,6 +536,8 @@ def open_predictor(
         Called where another bundle looks first: where to find that.
     at_hand : Mapping of str to Predictor
         Predictors that are loaded already, by NAME@VERSION.
+    choices : Path or None
+        As for :class:`Predictor`.
 
     Raises
     ------
@@ -535,8 +554,10 @@ def open_predictor(
     first: Predictor | None = None
     for each in reversed(chain[1:]):
         warm = (at_hand or {}).get(each.identity)
-        first = warm or Predictor(each, device=device, threads=threads, first=first)
-    return Predictor(bundle, device=device, threads=threads, first=first)
+        first = warm or Predictor(
+            each, device=device, threads=threads, first=first, choices=choices
+        )
+    return Predictor(bundle, device=device, threads=threads, first=first, choices=choices)
 
 
 def _number_of_region(bundle: Bundle, first: Predictor | None) -> int:

@@ -11,6 +11,7 @@ import torch
 from monai.inferers.inferer import SliceInferer, SlidingWindowInferer
 
 from dicom import errors
+from models.backends import Chosen
 from models.prediction import Canceled, Progress
 
 
@@ -28,7 +29,7 @@ class Watch:
     def __init__(
         self, device: torch.device, progress: Progress | None, canceled: Canceled | None
     ) -> None:
-        self.forward_s = 0.0
+        self.forward_s = self.choosing_s = 0.0
         self._device = device
         self._progress = progress
         self._canceled = canceled
@@ -55,9 +56,10 @@ class Watch:
         if self._canceled is not None and self._canceled():
             raise errors.Canceled
 
-    def add(self, seconds: float) -> None:
-        """Count seconds that a network took."""
+    def add(self, seconds: float, choosing_s: float = 0.0) -> None:
+        """Count seconds that a network took, and those that finding out how to run it took."""
         self.forward_s += seconds
+        self.choosing_s += choosing_s
 
     def wait(self) -> None:
         """Let the GPU finish, so that seconds are counted where they belong."""
@@ -66,17 +68,18 @@ class Watch:
 
 
 class Watched(torch.nn.Module):
-    """The network as inferers and detectors call it; `run` is another way to run it."""
+    """The network as inferers and detectors call it; `chosen` runs it in the fastest way."""
 
     def __init__(
         self,
         network: torch.nn.Module,
         watch: Watch,
-        run: Callable[[torch.Tensor], Any] | None = None,
+        chosen: Chosen | None = None,
     ) -> None:
         super().__init__()
         self._inner = [network]  # not registered: its device and its mode are its own
-        self._run = run or network.__call__
+        self._chosen = chosen
+        self._run: Callable[[torch.Tensor], Any] = chosen or network.__call__
         self._watch = watch
         self._calls = 0
         self._expected: int | None = None
@@ -103,15 +106,19 @@ class Watched(torch.nn.Module):
         """Return what the network says, after a look at whether it is still wanted."""
         self._watch.look()
         self._watch.wait()
-        begun = time.perf_counter()
+        begun, before = time.perf_counter(), self._choosing_s()
         answer = self._run(windows_bcijk)
         self._watch.wait()
-        self._watch.add(time.perf_counter() - begun)
+        choosing_s = self._choosing_s() - before
+        self._watch.add(time.perf_counter() - begun - choosing_s, choosing_s)
         self._calls += 1
         if self._expected is not None:
             self._watch.tell(self._calls / self._expected)
         # deep supervision: several sizes, the full one first
         return answer[0] if isinstance(answer, list | tuple) else answer
+
+    def _choosing_s(self) -> float:
+        return self._chosen.choosing_s if self._chosen is not None else 0.0
 
 
 def _windows(

@@ -54,12 +54,14 @@ class _Server:
         device: str,
         threads: int | None,
         keep: int,
+        choices: Path | None,
     ) -> None:
         self._link = link
         self._folders = folders
         self._device = device
         self._threads = threads
         self._keep = keep
+        self._choices = choices
         self._warm: OrderedDict[str, Predictor] = OrderedDict()
         self._told_at = 0.0
 
@@ -92,6 +94,8 @@ class _Server:
             prediction.total_s,
             prediction.device,
             prediction.bundle_sha256,
+            prediction.run_by[: PACKET_BYTES // 8],
+            prediction.choosing_s,
             parts,
         )
         send(self._link, done, [descriptor])
@@ -131,6 +135,7 @@ class _Server:
                     device=self._device,
                     threads=self._threads,
                     at_hand=self._warm,
+                    choices=self._choices,
                 )
                 while len(self._warm) >= self._keep:
                     self._warm.popitem(last=False)
@@ -191,6 +196,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--keep", type=int, default=2)
+    parser.add_argument("--choices", type=Path)
     parser.add_argument("folders", type=Path, nargs="+")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the owner's to handle
@@ -207,4 +213,7 @@ def main() -> None:
         sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = tell_and_end
-    _Server(link, options.folders, options.device, options.threads, options.keep).serve()
+    server = _Server(
+        link, options.folders, options.device, options.threads, options.keep, options.choices
+    )
+    server.serve()

@@ -91,6 +91,8 @@ class Done:
     total_s: float
     device: str
     bundle_sha256: str
+    run_by: str
+    choosing_s: float
     parts: list[Part]
 
 

@@ -76,6 +76,8 @@ class PredictorProcess:
         How many models stay in memory; the one that was used longest ago goes first.
     log : Path or None
         File that what the child prints is added to; None drops it.
+    choices : Path or None
+        Folder where children keep how networks are run best; None: each finds it out.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class PredictorProcess:
         timeout_s: float = 600.0,
         keep: int = 2,
         log: Path | None = None,
+        choices: Path | None = None,
     ) -> None:
         self._folders = tuple(folder.resolve() for folder in folders)
         self._device = device
@@ -94,6 +97,7 @@ class PredictorProcess:
         self._timeout_s = timeout_s
         self._keep = keep
         self._log = log
+        self._choices = choices.resolve() if choices is not None else None
         self._turn = threading.Lock()
         self._child: _Child | None = None
         self._calls = 0
@@ -236,7 +240,7 @@ class PredictorProcess:
             self._drop(self._child)
         if self._child is None:
             self._child = _Child.start(
-                self._folders, self._device, self._threads, self._keep, self._log
+                self._folders, self._device, self._threads, self._keep, self._log, self._choices
             )
         return self._child
 
@@ -256,6 +260,7 @@ class _Child:
         threads: int | None,
         keep: int,
         log: Path | None,
+        choices: Path | None,
     ) -> _Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # -P: a folder named like one of our packages where radloop was started stays out.
@@ -263,6 +268,8 @@ class _Child:
         command += [f"--device={device}", f"--keep={keep}", f"--owner={os.getpid()}"]
         if threads is not None:
             command.append(f"--threads={threads}")
+        if choices is not None:
+            command.append(f"--choices={choices}")
         with theirs, open(log or os.devnull, "ab") as output:  # noqa: PTH123  # may be no Path
             process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
                 [*command, *(str(folder) for folder in folders)],
@@ -386,6 +393,8 @@ def _prediction(done: Done, descriptor: int) -> Prediction:
         total_s=done.total_s,
         device=done.device,
         bundle_sha256=done.bundle_sha256,
+        run_by=done.run_by,
+        choosing_s=done.choosing_s,
     )
 
 

@@ -8,15 +8,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import backends
-from models.backends import Chosen, OpenVino, PlainTorch, ShortTorch, choose, disagreement
+from models.backends import (
+    Chosen,
+    LeanTorch,
+    OpenVino,
+    PlainTorch,
+    ShortTorch,
+    choose,
+    choosing,
+    disagreement,
+)
+from models.backends import chosen as remembering
+from models.backends.lean import lean
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(backends, "_KNOWN", {})
+    monkeypatch.setattr(remembering, "_KNOWN", {})
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.inference_mode():
@@ -80,7 +90,7 @@ def test_fewer_bits_say_almost_the_same() -> None:
 def test_what_disagrees_is_not_taken_and_the_reason_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(backends, "_multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(choosing, "multiplies_bfloat16", lambda: True)
     with torch.inference_mode(False):
         fine = Steps().eval()
     windows = torch.full((1, 1, 24, 24, 24), 1000.0)
@@ -134,37 +144,130 @@ def test_one_class_that_differs_is_enough_to_disagree() -> None:
 def test_a_choice_is_kept_for_the_next_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends, "_WORTH_S", 0.0)
+    monkeypatch.setattr(remembering, "_WORTH_S", 0.0)
     windows = halves()
     first = Chosen(network(), CPU, key="a", folder=tmp_path)
     said = first(windows)
     assert first.choice is not None
     (kept,) = tmp_path.iterdir()
-    monkeypatch.setattr(backends, "_KNOWN", {})
+    monkeypatch.setattr(remembering, "_KNOWN", {})
     second = Chosen(network(), CPU, key="a", folder=tmp_path)
     assert torch.equal(second(windows), said)
     assert second.choice is not None
     assert second.choice.backend == first.choice.backend
     assert second.choice.reasons == first.choice.reasons
     kept.write_text("{")  # half a file of a machine that went down
-    monkeypatch.setattr(backends, "_KNOWN", {})
+    monkeypatch.setattr(remembering, "_KNOWN", {})
     third = Chosen(network(), CPU, key="a", folder=tmp_path)
     assert disagreement(third(windows), said) is None
     Chosen(network(), CPU, key="b", folder=tmp_path)(windows)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_window_that_is_very_large_is_run_plainly_and_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What plain torch just managed must not be lost to a test that takes twice the memory."""
-    made = network()
-    with torch.inference_mode():
-        plain = (made(halves()), 1.0)
-        _, tried = choose(made, CPU, halves(), plain)
-        assert len(tried.reasons) > 1
-        monkeypatch.setattr(backends, "_MOST_VOXELS", halves().numel() - 1)
-        chosen, choice = choose(made, CPU, halves(), plain)
-    assert isinstance(chosen, PlainTorch)
-    assert choice.settled
-    assert "too large" in choice.reasons[-1]
+class Large(torch.nn.Module):
+    """Counts what it is given; takes windows of at least `fewest` voxels only."""
+
+    def __init__(self, fewest: int = 0) -> None:
+        super().__init__()
+        self.inner, self.fewest = network(), fewest
+        self.sizes: list[int] = []
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        if not torch.jit.is_tracing():
+            self.sizes.append(windows.shape[-1])
+        if windows.shape[-1] < self.fewest:
+            raise RuntimeError("too small")
+        answer: torch.Tensor = self.inner(windows)
+        return answer
+
+
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let windows be large at 64 voxels a side, and pieces of them 32."""
+    monkeypatch.setattr(remembering, "_WORTH_S", 0.0)
+    monkeypatch.setattr(remembering, "_MOST_VOXELS", 64**3 - 1)
+    monkeypatch.setattr(remembering, "_PIECE", 32)
+    monkeypatch.setattr(remembering, "_STEP", 8)
+
+
+def test_of_a_very_large_window_a_piece_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    large(monkeypatch)
+    monkeypatch.setattr(choosing, "multiplies_bfloat16", lambda: False)
+    made = Large()
+    chosen = Chosen(made, CPU, key="large")
+    said = chosen(halves(64))
+    torch.testing.assert_close(said, made.inner(halves(64)), atol=1e-4, rtol=1e-4)
+    assert chosen.choice is not None
+    assert any(reason.startswith("openvino") for reason in chosen.choice.reasons)
+    assert chosen.choosing_s > 0
+    assert set(made.sizes[:1]) == {32}
+    other = halves(72)
+    torch.testing.assert_close(chosen(other), made.inner(other), atol=1e-4, rtol=1e-4)
+
+
+def test_a_network_that_takes_no_pieces_is_run_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    large(monkeypatch)
+    made = Large(fewest=64)
+    chosen = Chosen(made, CPU, key="whole")
+    assert torch.equal(chosen(halves(64)), made.inner(halves(64)))
+    assert torch.equal(chosen(halves(64)), made.inner(halves(64)))
+    assert made.sizes == [32, 64, 64]
+
+
+def test_what_would_fill_the_memory_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "free_bytes", lambda: 1)
+    held = iter([0, 10, 0, 10, 0, 10])
+    monkeypatch.setattr(choosing, "held_bytes", lambda: next(held))
+    plain = (network()(halves()), 9.0)
+    _, choice = choose(network(), CPU, halves(), plain, example=halves(16), times_as_large=8.0)
+    assert choice.backend == "torch"
+    assert any("GB" in reason for reason in choice.reasons)
+
+
+class Norms(torch.nn.Module):
+    """What lean() changes: batch norms after convolutions, instance norms of few channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        up = torch.nn.ConvTranspose3d(6, 5, 3, stride=2, padding=1, output_padding=1)
+        self.shared = torch.nn.BatchNorm3d(5)
+        self.steps = torch.nn.Sequential(
+            torch.nn.Sequential(torch.nn.Conv3d(1, 6, 3, padding=1, stride=2), torch.nn.Dropout()),
+            torch.nn.Sequential(torch.nn.BatchNorm3d(6), torch.nn.PReLU()),
+            torch.nn.Sequential(up, torch.nn.BatchNorm3d(5)),
+            self.shared,
+            torch.nn.Conv3d(5, 5, 1),
+            self.shared,  # twice: in the weights of no convolution
+            torch.nn.Conv3d(5, 4, 3, padding=1),
+            torch.nn.InstanceNorm3d(4, affine=True),
+            torch.nn.Conv3d(4, 20, 1),
+            torch.nn.InstanceNorm3d(20),
+            torch.nn.Conv3d(20, 2, 1),
+        )
+        for norm in (each for each in self.modules() if isinstance(each, torch.nn.BatchNorm3d)):
+            torch.nn.init.uniform_(norm.running_mean, -1, 1)
+            torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+            torch.nn.init.uniform_(norm.weight, 0.5, 2)
+        self.eval()
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.steps(windows)
+        return answer
+
+
+def test_a_lean_copy_says_the_same_and_leaves_the_network_as_it_was() -> None:
+    with torch.inference_mode(False):
+        made = Norms()
+    windows = torch.randn(2, 1, 16, 12, 8, generator=torch.manual_seed(5))
+    before = {name: each.clone() for name, each in made.state_dict().items()}
+    reference = made(windows)
+    copy = lean(made, torch.float32)
+    norms = [each for each in copy.modules() if isinstance(each, torch.nn.BatchNorm3d)]
+    assert len(norms) == 1
+    torch.testing.assert_close(copy(windows), reference, atol=1e-4, rtol=1e-4)
+    short = LeanTorch(made)(windows)
+    assert short.dtype == torch.float32
+    assert float((short - reference).abs().max()) < 0.05 * float(reference.max() - reference.min())
+    assert all(torch.equal(each, before[name]) for name, each in made.state_dict().items())
+    assert torch.equal(made(windows), reference)

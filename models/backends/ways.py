@@ -1,0 +1,147 @@
+"""The ways to run a network.
+
+Axes in names: ``b`` batch, ``c`` channel, ``xyz`` spatial axes.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from models.backends.lean import lean
+
+
+class Backend(Protocol):
+    """A network that can be called.
+
+    `name` says how it is run.
+    """
+
+    name: str
+
+    def __call__(self, windows_bcxyz: torch.Tensor) -> torch.Tensor:
+        """Return logits, float32, for windows of shape (n, channels, ...), on their device."""
+        ...
+
+
+class PlainTorch:
+    """The network as it is."""
+
+    name = "torch"
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self._network = network
+
+    def __call__(self, windows_bcxyz: torch.Tensor) -> torch.Tensor:
+        """Return logits; see :class:`Backend`."""
+        answer: torch.Tensor = self._network(windows_bcxyz)
+        return answer
+
+
+class ShortTorch:
+    """The network under autocast: convolutions and products in 16 bits, sums in 32."""
+
+    cpu_name = "torch bfloat16"
+
+    def __init__(self, network: torch.nn.Module, device: torch.device) -> None:
+        self._kind = torch.float16 if device.type == "cuda" else torch.bfloat16
+        self._device = device.type
+        self.name = f"torch {str(self._kind).removeprefix('torch.')}"
+        self._network = network
+
+    def __call__(self, windows_bcxyz: torch.Tensor) -> torch.Tensor:
+        """Return logits; see :class:`Backend`."""
+        with torch.autocast(self._device, self._kind):
+            answer: torch.Tensor = self._network(_beside(windows_bcxyz))
+        return answer.float()
+
+
+class LeanTorch:
+    """A copy of the network whose weights and features are bfloat16 throughout; on the CPU.
+
+    Raises
+    ------
+    RuntimeError, TypeError
+        When the network cannot be copied, or makes float32 of its own.
+    """
+
+    name = "torch bfloat16, lean"
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self._network = lean(network, torch.bfloat16)
+
+    def __call__(self, windows_bcxyz: torch.Tensor) -> torch.Tensor:
+        """Return logits; see :class:`Backend`."""
+        answer: torch.Tensor = self._network(_beside(windows_bcxyz.to(torch.bfloat16)))
+        return answer.float()
+
+
+class OpenVino:
+    """The network compiled by OpenVINO for this processor, in float32.
+
+    Parameters
+    ----------
+    network : Module
+        On the CPU.
+    example : Tensor
+        Windows, shape (n, channels, ...), that the network is traced with.
+    any_size : bool
+        Whether it serves windows of every size. Else it serves those of the example's, in any
+        number, and others are left to torch.
+
+    Raises
+    ------
+    ImportError
+        When the package is not installed.
+    RuntimeError
+        When OpenVINO cannot take the network.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self, network: torch.nn.Module, example: torch.Tensor, *, any_size: bool = False
+    ) -> None:
+        import openvino
+
+        self._sizes = None if any_size else tuple(example.shape[1:])
+        axes = [-1] * (example.dim() - 2) if any_size else list(example.shape[2:])
+        shape = openvino.PartialShape([-1, example.shape[1], *axes])
+        with torch.inference_mode(False), torch.no_grad():
+            traced = copy.deepcopy(network)  # inference tensors cannot be traced
+            model = openvino.convert_model(
+                traced, example_input=torch.zeros(example.shape), input=[shape]
+            )
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self._request = compiled.create_infer_request()
+        self._plain = PlainTorch(network)
+
+    def __call__(self, windows_bcxyz: torch.Tensor) -> torch.Tensor:
+        """Return logits; see :class:`Backend`."""
+        if self._sizes is not None and tuple(windows_bcxyz.shape[1:]) != self._sizes:
+            return self._plain(windows_bcxyz)  # another image, smaller than a window
+        found = self._request.infer([windows_bcxyz.contiguous().numpy()], share_inputs=True)[0]
+        return torch.from_numpy(found)
+
+
+def multiplies_bfloat16() -> bool:
+    """Return whether the processor does; where it does not, bfloat16 is slower by far."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text("ascii", "ignore")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _beside(windows_bcxyz: torch.Tensor) -> torch.Tensor:
+    """Return windows with the channels of a voxel side by side, for wide units."""
+    order = torch.channels_last_3d if windows_bcxyz.dim() == 5 else torch.channels_last
+    return windows_bcxyz.contiguous(memory_format=order)
