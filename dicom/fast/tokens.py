@@ -1,0 +1,240 @@
+"""A header as tokens: each element's bytes by its tag (PS3.5 7.1, 7.5, PS3.10 7.1).
+
+Little endian, explicit or implicit VR; nothing is converted. The tokeniser is strict: what a
+careful writer would not have written (a length past the end, tags out of order, an unknown VR, an
+item that does not end where it says) is :class:`Odd`, and another reader's to judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import Final
+
+UNDEFINED: Final = 0xFFFFFFFF
+PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+
+# PS3.5 7.1.2: these have two reserved bytes and a length of four bytes.
+LONG: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+SHORT: Final = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_EXPLICIT: Final = Struct("<HH2sH").unpack_from
+_IMPLICIT: Final = Struct("<HHL").unpack_from
+_LENGTH: Final = Struct("<L").unpack_from
+_ALONE: Final = 0xFFFE0000  # delimiters and what follows them are no elements of a data set
+DEEPEST: Final = 40
+
+Tokens = dict[int, bytes]
+"""The elements of a data set, head and value as they stand, by tag in ascending order."""
+
+
+class Odd(Exception):
+    """The bytes are not what a careful writer writes."""
+
+
+def meta_of(data: bytes) -> tuple[str, int]:
+    """Return the transfer syntax, and where the data set starts (PS3.10 7.1)."""
+    if data[128:132] != b"DICM":
+        raise Odd
+    position, syntax = 132, b""
+    while len(data) - position >= 12 and data[position : position + 2] == b"\2\0":
+        _, number, vr, length = _EXPLICIT(data, position)
+        position += 8
+        if vr in LONG:
+            (length,) = _LENGTH(data, position)
+            position += 4
+        elif vr not in SHORT:
+            raise Odd
+        if number == 0x0010:
+            syntax = data[position : position + length]
+        position += length
+    if not syntax or position > len(data):
+        raise Odd
+    return syntax.decode("latin-1").strip("\0 "), position
+
+
+def looks_explicit(data: bytes, position: int) -> bool:
+    """Return whether a VR stands where a data set in implicit VR begins with a length."""
+    return all(0x41 <= byte <= 0x5A for byte in data[position + 4 : position + 6])
+
+
+def elements(
+    data: bytes,
+    position: int,
+    end: int,
+    *,
+    implicit: bool,
+    private: bool = True,
+    stop: frozenset[int] = frozenset(),
+) -> tuple[Tokens, int]:
+    """Return the elements up to `end`, to a tag of `stop`, or to a delimiter; and where that is.
+
+    Without `private`, elements of odd groups (PS3.5 7.8) are stepped over.
+
+    Raises
+    ------
+    Odd
+        When anything between is not strictly as the standard has it.
+    """
+    found: Tokens = {}
+    last = 0x0004FFFF  # command sets and file meta information do not belong here
+    while end - position >= 8:
+        if implicit:
+            group, number, length = _IMPLICIT(data, position)
+            start, vr = position + 8, b""
+        else:
+            group, number, vr, length = _EXPLICIT(data, position)
+            start = position + 8
+            if vr in LONG:
+                if end - position < 12:
+                    raise Odd
+                (length,) = _LENGTH(data, start)
+                start += 4
+            elif vr not in SHORT and group < 0xFFFE:
+                raise Odd
+        tag = group << 16 | number
+        if tag in stop or tag >= _ALONE:
+            break
+        if length == UNDEFINED:
+            after = _sequence_end(data, start, end, implicit or vr == b"UN", 0)
+        else:
+            after = start + length
+        if tag <= last or after > end:
+            raise Odd
+        if private or not group & 1:
+            found[tag] = data[position:after]
+        last, position = tag, after
+    return found, position
+
+
+def items(
+    data: bytes, position: int, end: int, *, implicit: bool, private: bool
+) -> Iterator[Tokens]:
+    """Yield the elements of each item of a sequence's value (PS3.5 7.5).
+
+    Raises
+    ------
+    Odd
+        When an item is damaged.
+    """
+    while position < end:
+        tag, length = _mark(data, position, end)
+        position += 8
+        if tag == _SEQUENCE_END:
+            if position != end:
+                raise Odd
+            return
+        if tag != _ITEM:
+            raise Odd
+        stop = end if length == UNDEFINED else position + length
+        if stop > end:
+            raise Odd
+        found, position = elements(data, position, stop, implicit=implicit, private=private)
+        if length != UNDEFINED:
+            if position != stop:
+                raise Odd
+        else:
+            if _mark(data, position, end) != (_ITEM_END, 0):
+                raise Odd
+            position += 8
+        yield found
+
+
+def _mark(data: bytes, position: int, end: int) -> tuple[int, int]:
+    if end - position < 8:
+        raise Odd
+    group, number, length = _IMPLICIT(data, position)
+    return group << 16 | number, length
+
+
+def _sequence_end(data: bytes, position: int, end: int, implicit: bool, depth: int) -> int:
+    """Return where a value of undefined length ends, after its delimiter."""
+    if depth > DEEPEST:
+        raise Odd
+    while True:
+        tag, length = _mark(data, position, end)
+        position += 8
+        if tag == _SEQUENCE_END:
+            return position
+        if tag != _ITEM:
+            raise Odd
+        if length != UNDEFINED:
+            position += length
+            continue
+        position = _item_end(data, position, end, implicit, depth)
+
+
+def _item_end(data: bytes, position: int, end: int, implicit: bool, depth: int) -> int:
+    while True:
+        tag, length = _mark(data, position, end)
+        if tag == _ITEM_END:
+            return position + 8
+        if tag >= _ALONE:
+            raise Odd
+        start, within = position + 8, implicit
+        if not implicit:
+            _, _, vr, length = _EXPLICIT(data, position)
+            if vr in LONG:
+                if end - position < 12:
+                    raise Odd
+                (length,) = _LENGTH(data, start)
+                start += 4
+                within = vr == b"UN"  # PS3.5 6.2.2: the items of an unknown sequence are implicit
+            elif vr not in SHORT:
+                raise Odd
+        if length == UNDEFINED:
+            position = _sequence_end(data, start, end, within, depth + 1)
+        else:
+            position = start + length
+
+
+def is_pixels(data: bytes, position: int) -> bool:
+    """Return whether a pixel element begins there, and its head is at hand."""
+    return len(data) - position >= 12 and _mark(data, position, len(data))[0] in PIXELS
+
+
+def value_of(element: bytes, *, implicit: bool) -> tuple[str, int]:
+    """Return an element's VR (empty where it is implicit), and where its value begins."""
+    if implicit:
+        return "", 8
+    vr = element[4:6]
+    return vr.decode("ascii"), 12 if vr in LONG else 8
+
+
+def is_open(element: bytes, *, implicit: bool) -> bool:
+    """Return whether an element's length is undefined."""
+    if implicit:
+        return element[4:8] == _OPEN
+    return element[4:6] in LONG and element[8:12] == _OPEN
+
+
+_OPEN: Final = b"\xff\xff\xff\xff"
+
+
+def element_of(tag: int, vr: str, value: bytes, *, implicit: bool) -> bytes:
+    """Return an element of defined length.
+
+    Raises
+    ------
+    Odd
+        When its VR cannot be written, or cannot hold so much.
+    """
+    group, number = tag >> 16, tag & 0xFFFF
+    if implicit:
+        return _HEAD_IMPLICIT(group, number, len(value)) + value
+    code = vr.encode("ascii")
+    if code in LONG:
+        return _HEAD_LONG(group, number, code, 0, len(value)) + value
+    if code not in SHORT or len(value) > 0xFFFF:
+        raise Odd
+    return _HEAD_SHORT(group, number, code, len(value)) + value
+
+
+_HEAD_IMPLICIT: Final = Struct("<HHL").pack
+_HEAD_SHORT: Final = Struct("<HH2sH").pack
+_HEAD_LONG: Final = Struct("<HH2sHL").pack
+
+
+def item_of(elements: bytes) -> bytes:
+    """Return an item of a sequence, of defined length."""
+    return _HEAD_IMPLICIT(_ITEM >> 16, _ITEM & 0xFFFF, len(elements)) + elements
