@@ -48,6 +48,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         timeout_s=settings.predictor.timeout_s,
         keep=settings.predictor.warm_models,
         log=settings.data / "logs" / "predictor.log",
+        choices=settings.data / "predictor",
     )
     deidentifier = Deidentifier(node_profile(), uid_key)
     groundwork = Groundwork(clinical, deidentifier, (settings.data / "groundwork").resolve())

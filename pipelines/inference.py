@@ -343,6 +343,14 @@ class Inference:
                 progress=self._progress(task.id),
                 canceled=lambda: self._house.jobs.is_cancel_requested(task.job_id),
             )
+            log.info(
+                "predicted",
+                task=task.id,
+                bundle=bundle.identity,
+                device=prediction.device,
+                seconds=round(prediction.forward_s, 3),
+                reason=prediction.run_by,
+            )
             answer = prediction.answer
             if region is not None:
                 answer = put_back(answer, region, case.images[first])
