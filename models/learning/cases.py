@@ -25,6 +25,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dicom.errors import InvalidDataset, PatientInTwoSplits, WrongHash
+from models.table import FindingRow, SegmentRow
 
 MANIFEST: Final = "dataset.json"
 IMAGE: Final = "image.npy"
@@ -102,7 +103,12 @@ class Dataset(_Part):
         Name of each label; of a classification 0 is a class like the others, else 0 is background
         and not named.
     channels : tuple of str
-        Of every image.
+        Of every image; red, green and blue are one colour image.
+    modalities : tuple of str
+        DICOM's, of the images.
+    segments, findings : tuple
+        The codes of the classes, as a bundle's table writes them: a model that learns from the
+        dataset writes its results in them. Empty where nobody has said them yet.
     licence, source : str
         Of the data; a model that learns from them inherits the terms.
     """
@@ -113,6 +119,9 @@ class Dataset(_Part):
     task: TaskKind
     classes: Mapping[int, str]
     channels: tuple[str, ...] = Field(min_length=1)
+    modalities: tuple[str, ...] = ()
+    segments: tuple[SegmentRow, ...] = ()
+    findings: tuple[FindingRow, ...] = ()
     licence: str = ""
     source: str = ""
     cases: tuple[Case, ...]
@@ -140,6 +149,13 @@ class Dataset(_Part):
     def _ids_differ(self) -> Dataset:
         if len({case.id for case in self.cases}) < len(self.cases):
             raise ValueError("two cases have one id")
+        return self
+
+    @model_validator(mode="after")
+    def _codes_fit(self) -> Dataset:
+        for coded in (self.segments, self.findings):
+            if coded and {row.number for row in coded} != set(self.classes):
+                raise ValueError("not every class has a code, or a code has no class")
         return self
 
     def check_apart(self) -> None:
@@ -313,7 +329,7 @@ def difference(old: Dataset, new: Dataset) -> Difference:
         split_changed=changed("split"),
         fields=tuple(
             name
-            for name in ("task", "classes", "channels", "licence", "source")
+            for name in ("task", "classes", "channels", "segments", "findings", "licence", "source")
             if getattr(old, name) != getattr(new, name)
         ),
     )

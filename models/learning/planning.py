@@ -29,6 +29,7 @@ _SMALLEST_MAP: Final = 4  # voxels of the coarsest feature map along an axis
 _FIRST_CHANNELS: Final = {2: 24, 3: 16}
 _MOST_CHANNELS: Final = {2: 256, 3: 192}
 _LARGEST_PATCH: Final = {2: 320, 3: 128}
+_SMALLEST_PATCH: Final = 32  # along the longest side
 _ANISOTROPIC: Final = 3.0
 _BYTES_A_FEATURE: Final = 4 * 6  # float32; what autograd keeps of a block's two convolutions
 _STEPS_A_MINUTE_GUESS: Final = 60
@@ -336,7 +337,7 @@ def _unet_and_patch(
         rounded = tuple(max(_rounded(side, factor), 2 * factor) for side in patch)
         need = _bytes_of(channels, rounded, batch)
         longest = int(np.argmax(rounded))
-        if need <= memory or rounded[longest] <= 4 * factor:
+        if need <= memory or rounded[longest] <= max(_SMALLEST_PATCH, 2 * factor):
             why["patch"] = (
                 f"the largest within the median image and {memory >> 20} MiB: about "
                 f"{need >> 20} MiB a step"
@@ -346,7 +347,7 @@ def _unet_and_patch(
                 f"{2 * _SMALLEST_MAP} voxels wide along the shortest side"
             )
             return UNetPlan(channels=channels, strides=(2,) * (depth - 1)), rounded
-        patch[longest] = round(rounded[longest] * 0.8)
+        patch[longest] = rounded[longest] - factor
 
 
 def _bytes_of(channels: tuple[int, ...], patch: Axes, batch: int) -> int:

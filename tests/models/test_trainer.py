@@ -7,25 +7,17 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from dicom.errors import Canceled, CannotTrain, TrainingDiverged
-from models.learning.cases import (
-    Case,
-    Dataset,
-    DatasetFolder,
-    read_dataset,
-    write_array,
-    write_dataset,
-)
+from models.learning.cases import DatasetFolder, read_dataset
 from models.learning.graph import read_graph
-from models.learning.planning import Plan, UNetPlan
+from models.learning.planning import UNetPlan
 from models.learning.trainer import LAST, best_weights, read_curve, train
+from tests.learning import blobs, small_plan
 
 CPU = torch.device("cpu")
-SPLITS = ("train", "train", "train", "validation", "test")
 
 
 @pytest.fixture(autouse=True)
@@ -34,75 +26,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def blobs(folder: Path, *, task="segmentation", slices=1, side=48, patients=SPLITS):
-    """Write images with a bright blob and a dark one, and what they are."""
-    draw = np.random.default_rng(5)
-    cases = []
-    for number, split in enumerate(patients):
-        shape = (slices, side, side)
-        k, j, i = np.indices(shape)
-        image = draw.normal(0, 0.3, shape)
-        label = np.zeros(shape, np.uint8)
-        for value, sign in ((1, 1.0), (2, -1.0)):
-            centre = draw.uniform(side * 0.25, side * 0.75, 2)
-            inside = (j - centre[0]) ** 2 + (i - centre[1]) ** 2 < (side / 7) ** 2
-            label[inside] = value
-            image[inside] = sign + draw.normal(0, 0.3, int(inside.sum()))
-        finding = number % 2
-        if task == "classification":
-            image = draw.normal(0, 0.3, shape) + (i / side if finding else 1 - i / side)
-        masks = np.stack([label == 1, label >= 1])
-        stored = masks if task == "multilabel" else label
-        cases.append(
-            Case(
-                id=f"c{number}",
-                patient=f"p{number}",
-                split=split,
-                shape=shape,
-                finding=finding if task == "classification" else None,
-                spacing_kji=(2.0, 1.0, 1.0),
-                image_sha256=write_array(
-                    folder, f"c{number}", "image.npy", image[None].astype(np.float32)
-                ),
-                label_sha256=""
-                if task == "classification"
-                else write_array(folder, f"c{number}", "label.npy", stored),
-            )
-        )
-    classes = {0: "Left", 1: "Right"} if task == "classification" else {1: "Bright", 2: "Dark"}
-    write_dataset(
-        folder,
-        Dataset(
-            name="blobs",
-            version="1",
-            task=task,
-            classes=classes,
-            channels=("grey",),
-            cases=tuple(cases),
-        ),
-    )
-    return read_dataset(folder)
-
-
-def small_plan(**change: object) -> Plan:
-    plan = {
-        "task": "segmentation",
-        "dimensions": 2,
-        "in_channels": 1,
-        "classes": 2,
-        "intensity": "spread",
-        "patch": (32, 32),
-        "batch": 4,
-        "steps": 40,
-        "steps_an_epoch": 20,
-        "rate": 0.01,
-        "average": 0.8,
-        "seed": 3,
-        "network": UNetPlan(channels=(8, 16, 16), strides=(2, 2), residual_units=1, dropout=0.1),
-    }
-    return Plan.model_validate({**plan, **change})
 
 
 def trained(folder: DatasetFolder, tmp_path: Path, name="run", plan=None, **options: object):
