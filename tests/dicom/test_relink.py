@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from dicom.deid import Deidentifier, Identity
@@ -156,6 +157,59 @@ def test_attributes_that_the_original_lacked_are_empty_or_absent(round_trip: Rou
     assert relinked["PatientBirthDate"].is_empty
     assert relinked["StudyID"].is_empty
     assert "PatientAge" not in relinked
+
+
+# --- sequences that lie there as they were read ---------------------------------------------------
+
+
+def _walked(result: Dataset) -> Dataset:
+    """Return the result read again, every sequence looked at."""
+    changed = _changed(result)
+    for _ in changed.iterall():
+        pass
+    return changed
+
+
+def test_unread_sequences_come_out_as_those_that_were_read(round_trip: Round) -> None:
+    unread = relink(_changed(round_trip.result), round_trip.identity)
+    assert isinstance(unread.get_item("PerFrameFunctionalGroupsSequence"), RawDataElement)
+    walked = relink(_walked(round_trip.result), round_trip.identity)
+    assert not isinstance(walked.get_item("PerFrameFunctionalGroupsSequence"), RawDataElement)
+    assert dcmread(io.BytesIO(bytes_of(unread))) == dcmread(io.BytesIO(bytes_of(walked)))
+
+
+def test_a_foreign_reference_in_an_unread_sequence_is_refused(round_trip: Round) -> None:
+    result = _changed(round_trip.result)
+    derivation = result.PerFrameFunctionalGroupsSequence[-1].DerivationImageSequence[0]
+    derivation.SourceImageSequence[0].ReferencedSOPInstanceUID = "1.2.840.99999.1"
+    with pytest.raises(SourceMismatch):
+        relink(_changed(result), round_trip.identity)
+
+
+def test_texts_in_unread_sequences_keep_their_meaning_in_another_character_set(
+    round_trip: Round,
+) -> None:
+    person = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Đặng^Thị"}]}}
+    attributes = {**round_trip.identity.attributes, **person}
+    identity = Identity(round_trip.identity.study_pseudonym, round_trip.identity.uids, attributes)
+    result = _changed(round_trip.result)
+    result.SpecificCharacterSet = "ISO_IR 100"
+    result.SegmentSequence[0].SegmentDescription = "Großhirn"
+    relinked = dcmread(io.BytesIO(bytes_of(relink(_changed(result), identity))))
+    assert relinked.SegmentSequence[0].SegmentDescription == "Großhirn"
+    assert relinked.PatientName == "Đặng^Thị"
+
+
+def test_sequences_without_lengths_are_read(round_trip: Round) -> None:
+    result = _changed(round_trip.result)
+    for item in result.PerFrameFunctionalGroupsSequence:
+        item.is_undefined_length_sequence_item = True
+    content = bytes_of(result)
+    assert b"\xfe\xff\x0d\xe0" in content  # Item Delimitation
+    relinked = relink(dcmread(io.BytesIO(content)), round_trip.identity)
+    expected = relink(round_trip.result, round_trip.identity)
+    groups, wanted = (ds.PerFrameFunctionalGroupsSequence for ds in (relinked, expected))
+    assert list(groups) == list(wanted)
 
 
 # --- fails closed -------------------------------------------------------------------------------
