@@ -112,10 +112,10 @@ class Grids:
 def _parallel(source: Floats, target: Floats) -> tuple[Floats, Floats] | None:
     """Return scale and shift of each axis, from the target's places to the source's."""
     matrix = np.linalg.solve(source, target)
-    scale: Floats = np.diagonal(matrix)[:3]
+    scale = np.asarray(np.diagonal(matrix)[:3], np.float64)
     if (np.abs(matrix[:3, :3] - np.diag(scale)) >= _PARALLEL).any():
         return None
-    shift: Floats = matrix[:3, 3]
+    shift = np.asarray(matrix[:3, 3], np.float64)
     return scale, shift
 
 
