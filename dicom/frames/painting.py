@@ -140,8 +140,9 @@ class Canvas:
         if form.signed:
             spread: Samples = (samples << above) >> (form.bits_allocated - form.bits_stored)
             return spread
-        low = samples >> (form.high_bit + 1 - form.bits_stored)
-        return low & samples.dtype.type(2**form.bits_stored - 1)
+        low: Samples = samples >> (form.high_bit + 1 - form.bits_stored)
+        low &= samples.dtype.type(2**form.bits_stored - 1)
+        return low
 
     # --- to be painted on -----------------------------------------------------------------------
 
@@ -207,11 +208,12 @@ class Canvas:
         element = DataElement(0x7FE00010, "OB", encapsulate(frames, has_bot=len(frames) > 1))
         element.is_undefined_length = True
         painted[element.tag] = element
-        painted.file_meta.TransferSyntaxUID = syntax
+        # New elements: to set a keyword would change the one that both data sets have.
+        painted.file_meta[0x00020010] = DataElement(0x00020010, "UI", syntax)
         if self.form.is_colour and self._palette is None:
-            rgb = decoders.is_rgb_after(self.form)
-            painted.PhotometricInterpretation = "RGB" if rgb else "YBR_FULL"
-            painted.PlanarConfiguration = 0
+            colours = "RGB" if decoders.is_rgb_after(self.form) else "YBR_FULL"
+            painted[0x00280004] = DataElement(0x00280004, "CS", colours)
+            painted[0x00280006] = DataElement(0x00280006, "US", 0)
         return painted
 
     # --- uncompressed ---------------------------------------------------------------------------

@@ -104,7 +104,10 @@ def test_compressed_frames_lose_nothing_outside(tmp_path: Path, syntax: str, dty
         coded = encapsulate([compressed(frame, syntax) for frame in frames])
         path = written(tmp_path / "a.dcm", coded, syntax, NumberOfFrames=2, **depth)
     mask = corner(4, 6)
-    painted = Canvas(dcmread(path)).painted(lambda k: mask if k == 1 else None)
+    ds = dcmread(path)
+    before = (ds.file_meta.TransferSyntaxUID, bytes(ds.PixelData))
+    painted = Canvas(ds).painted(lambda k: mask if k == 1 else None)
+    assert (ds.file_meta.TransferSyntaxUID, bytes(ds.PixelData)) == before
     after_path = saved(painted, tmp_path / "b.dcm")
     after = stored(after_path)
     np.testing.assert_array_equal(after[0], frames[0])
