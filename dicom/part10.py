@@ -163,6 +163,7 @@ def encoded(clean: Dataset) -> bytes:
 def write_whole(target: Path, header: bytes, source: BinaryIO, pixels: Extent) -> None:
     """Write header and pixel bytes so that the file appears at once, or not at all."""
     part = f"{target.parent}/.{target.name}.{secrets.token_hex(4)}.part"
+    whole = False
     try:
         file = _new_file(part)
         try:
@@ -171,11 +172,14 @@ def write_whole(target: Path, header: bytes, source: BinaryIO, pixels: Extent) -
         finally:
             os.close(file)
         os.replace(part, target)  # noqa: PTH105 - no Path: they cost more than the call
-    except BaseException as error:
-        Path(part).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        whole = True
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull("no room for the de-identified file") from None
         raise
+    finally:
+        if not whole:
+            Path(part).unlink(missing_ok=True)
 
 
 def _new_file(path: str) -> int:
