@@ -10,6 +10,7 @@ from pathlib import Path
 from dicom.errors import InputError, NotDicom
 from dicom.profile import Profile
 from dicom.verify.look import Finding, SecondLook
+from dicom.verify.pixels import PixelLook
 from dicom.verify.reading import bodies_of, pixel_span, read_file
 from dicom.verify.tokens import Before, Originals
 
@@ -37,7 +38,9 @@ class Looked:
     error: InputError | None = None
 
 
-def verify_folders(originals: Path, outputs: Path, profile: Profile) -> Iterator[Looked]:
+def verify_folders(
+    originals: Path, outputs: Path, profile: Profile, *, pixels: bool = False
+) -> Iterator[Looked]:
     """Look for anything of the originals in the outputs.
 
     The tokens of all originals are searched in every output. An output's own original is the file
@@ -50,11 +53,15 @@ def verify_folders(originals: Path, outputs: Path, profile: Profile) -> Iterator
         A file or a folder each.
     profile : Profile
         By which the outputs should have been de-identified.
+    pixels : bool
+        Read what stands in the outputs' pictures, too: seconds a megapixel.
 
     Raises
     ------
     NotDicom
         When there is no original that can be read: then nothing could be found.
+    MissingPackage
+        When pixels are to be read, and the networks are not installed.
     """
     reader = Originals(profile)
     by_place: dict[Path, Before] = {}
@@ -62,24 +69,29 @@ def verify_folders(originals: Path, outputs: Path, profile: Profile) -> Iterator
     for path in _files(originals):
         try:
             before = reader.read(path)
-            pixels = _pixel_digest(path)
+            digest = _pixel_digest(path)
         except InputError:
             continue
         by_place[_place(path, originals)] = before
-        if pixels is not None:  # two images of the same pixels: then neither is known
-            by_pixels[pixels] = None if pixels in by_pixels else before
+        if digest is not None:  # two images of the same pixels: then neither is known
+            by_pixels[digest] = None if digest in by_pixels else before
     if not by_place:
         raise NotDicom("there is no original that can be read")
     look = SecondLook(profile, reader.tokens)
+    read = PixelLook(reader.tokens).look if pixels else _no_look
     for path in _files(outputs):
         try:
             own = by_place.get(_place(path, outputs)) or by_pixels.get(_pixel_digest(path) or b"")
-            yield Looked(path, look.look(path, own), own is not None)
+            yield Looked(path, (*look.look(path, own), *read(path)), own is not None)
         except InputError as error:
             if path.suffix.lower() in _OTHER_FILES and path.name != "DICOMDIR":
                 yield _text(look, path)
             else:
                 yield Looked(path, (), False, error)
+
+
+def _no_look(_: Path) -> tuple[Finding, ...]:
+    return ()
 
 
 def _text(look: SecondLook, path: Path) -> Looked:

@@ -15,6 +15,9 @@ from node.commands.common import out, progress_bar
 def verify(
     original: Annotated[Path, typer.Argument(exists=True, help="A file or folder as it was.")],
     output: Annotated[Path, typer.Argument(exists=True, help="What a tool made of it.")],
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Read what stands in the pictures, too; slow.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
 ) -> None:
     """Search what was de-identified for anything of the originals; exit code 3: it was found.
@@ -29,7 +32,7 @@ def verify(
     files: dict[str, list[str]] = {}
     with progress_bar("{task.completed} files") as bar:
         task = bar.add_task("looking", total=None)
-        for looked in verify_folders(original, output, node_profile()):
+        for looked in verify_folders(original, output, node_profile(), pixels=pixels):
             bar.advance(task)
             compared += looked.compared
             told = [(finding.rule, finding.place) for finding in looked.findings]
