@@ -72,16 +72,22 @@ def source_of(series: Series, bundle: Bundle, answer: Answer) -> Grid:
     Raises
     ------
     NoGeometry
-        When segments were found on images that have no place in a patient.
+        When boxes in the patient were found on images that have no place in one.
+    InvalidSegmentation
+        When segments were found on a film: nothing tells its frames apart.
     """
     try:
         return read_grid(series, mend=bundle.mending)
     except NoGeometry:
-        if not isinstance(answer, Classes):
+        if isinstance(answer, Boxes):
             raise
     sources = tuple(SliceSource(instance) for instance in series.instances)
-    shape = (len(sources), 1, 1)
-    return Grid(shape, np.eye(4), sources, series.series_uid, "", series.modality)
+    if isinstance(answer, Classes):
+        shape_kji = (len(sources), 1, 1)
+        return Grid(shape_kji, np.eye(4), sources, series.series_uid, "", series.modality)
+    grids = [grid_of(picture) for picture in read_pictures(series)]
+    _, rows, columns = grids[0].shape_kji
+    return replace(grids[0], shape_kji=(len(grids), rows, columns), sources=sources)
 
 
 def encode_all(outputs: Sequence[str], made: Made) -> dict[str, Encoded]:

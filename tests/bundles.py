@@ -168,6 +168,25 @@ def write_threshold_bundle(
     )
 
 
+def write_kidney_bundle(folder: Path, side: str) -> Path:
+    """Write a threshold bundle for PET that calls all that it finds the kidney of one side."""
+    root = write_threshold_bundle(folder, f"kidney_{side}", threshold=200.0)
+    path = root / "configs/metadata.json"
+    document = json.loads(path.read_text())
+    laterality = {"value": "7771000", "scheme": "SCT", "meaning": "Left"}
+    if side == "right":
+        laterality = {"value": "24028007", "scheme": "SCT", "meaning": "Right"}
+    document["radloop"]["segments"][0].update(
+        label="Kidney",
+        type={"value": "64033007", "scheme": "SCT", "meaning": "Kidney"},
+        laterality=laterality,
+    )
+    document["radloop"]["suits"]["modalities"] = ["PT"]
+    document["network_data_format"]["outputs"]["pred"]["channel_def"]["1"] = "kidney"
+    path.write_text(json.dumps(document))
+    return root
+
+
 def write_slow_bundle(folder: Path, name: str = "slow", version: str = "0.1.0") -> Path:
     """Write a threshold bundle that takes one small window per voxel: half a minute for 40^3."""
     return write_threshold_bundle(folder, name, version, window=(4, 4, 4), overlap=0.9)

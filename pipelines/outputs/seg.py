@@ -46,10 +46,17 @@ def encode(made: Made) -> Encoded:
 
 
 def _millilitres(made: Made) -> dict[str, float]:
+    """Return what each label takes; nothing on a single slice or on pictures, which hold none."""
     measured = {one.number: one.volume_ml for one in made.measured}
     if measured and not isinstance(made.answer, Instances):
         numbered = enumerate(made.bundle.segments, start=1)  # as the segmentation numbers them
-        return {segment.label: round(measured[number] or 0.0, 3) for number, segment in numbered}
+        return {
+            segment.label: round(volume_ml, 3)
+            for number, segment in numbered
+            if (volume_ml := measured[number]) is not None
+        }
+    if made.source.shape_kji[0] == 1 or not made.source.frame_of_reference_uid:
+        return {}
     voxel_ml = float(np.prod(made.source.spacing_kji)) / 1000.0
     counts = voxel_counts(made.answer)
     return {

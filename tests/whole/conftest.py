@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from node.orthanc import find_program
-from tests.bundles import write_slow_bundle, write_threshold_bundle
+from tests.bundles import write_kidney_bundle, write_slow_bundle, write_threshold_bundle
 from tests.orthanc.servers import free_port
 from tests.whole.nodes import Node, running_node, write_config
 
@@ -28,7 +28,48 @@ name = "ct"
 bundle = "threshold"
 [route.when]
 modality = ["CT"]
+
+[[route]]
+name = "wrong-side"
+bundle = "kidney_right"
+[route.when]
+modality = ["PT"]
+body_part = ["ABDOMEN"]
+
+[[route]]
+name = "wrong-place"
+bundle = "kidney_left"
+outputs = ["seg", "sr", "shifted"]
+[route.when]
+modality = ["PT"]
+body_part = ["CHEST"]
 """
+
+SHIFTED = '''"""An output type of a site, with a fault: its segmentation lies one slice too high."""
+
+from pipelines.outputs import seg
+
+
+def encode(made):
+    encoded = seg.encode(made)
+    step = made.source.affine_lps[:3, 0]
+    for group in encoded.ds.PerFrameFunctionalGroupsSequence:
+        place = group.PlanePositionSequence[0]
+        place.ImagePositionPatient = [
+            round(float(a) + b, 6) for a, b in zip(place.ImagePositionPatient, step)
+        ]
+    return encoded
+'''
+
+
+def write_site_package(folder: Path) -> Path:
+    """Write an installed package with an output type of its own; return the folder for the path."""
+    about = folder / "shifted-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Name: shifted\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[radloop.outputs]\nshifted = shifted_output\n")
+    (folder / "shifted_output.py").write_text(SHIFTED)
+    return folder
 
 
 @dataclass
@@ -64,6 +105,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     write_threshold_bundle(folder)
     write_slow_bundle(folder)
+    write_kidney_bundle(folder, "left")
+    write_kidney_bundle(folder, "right")
     return folder
 
 
@@ -88,5 +131,6 @@ host = "127.0.0.1"
 port = {receiver.port}
 """
     config = write_config(tmp_path_factory.mktemp("node"), bundles, routes=ROUTES, more=more)
-    with running_node(config) as running:
+    site = write_site_package(tmp_path_factory.mktemp("site"))
+    with running_node(config, env=[("PYTHONPATH", str(site))]) as running:
         yield running

@@ -240,6 +240,38 @@ def test_a_series_that_makes_no_volume_gets_a_reason_and_stays(
     assert node.segmentations(study_uid) == []
 
 
+@pytest.mark.parametrize("body_part", ["ABDOMEN", "CHEST"], ids=["wrong side", "wrong place"])
+def test_what_the_gate_refuses_is_stored_nowhere(
+    node: Node, receiver: Receiver, tmp_path: Path, body_part: str
+):
+    """A model that calls the left kidney right; an output type that lies a slice too high."""
+
+    def trunk(k: int, ds: Dataset) -> None:
+        ds.BodyPartExamined = body_part
+        ds.PatientID = f"ID-{body_part}"
+        j, i = np.indices((30, 34))
+        ds.stored = np.where(((j - 15) / 12) ** 2 + ((i - 17) / 14) ** 2 < 1, 100, 0)
+        if 3 <= k < 9:
+            ds.stored[14:18, 22:26] = 900  # on the left: columns run towards it
+
+    received = len(receiver.files())
+    series = write_series(
+        tmp_path / "s", modality="PT", name=body_part, spacing_kji=(5, 10, 10), edit=trunk
+    )
+    study_uid = dcmread(series.instances[0].path).StudyInstanceUID
+    node.send(tmp_path / "s")
+    job = node.ended_job(study_uid)
+    assert (job.state, job.error_code) == ("canceled", "wrong_geometry")
+    assert (job.results, job.deliveries) == ((), ())
+    failed = {"ABDOMEN": "predict", "CHEST": "gate"}[body_part]
+    assert [(s.name, s.error_code) for s in job.steps][-1] == (failed, "wrong_geometry")
+    with node.archive() as archive:
+        (study,) = archive.lookup("studies", study_uid)
+        (only,) = archive.study(study).series
+        assert archive.series(only).modality == "PT"
+    assert len(receiver.files()) == received
+
+
 def test_a_study_of_documents_says_so(node: Node, tmp_path: Path):
     samples = DATA / "dicom-corpus" / "rt-utils_MIT"
     found = sorted(samples.rglob("*.dcm")) if samples.is_dir() else []
