@@ -275,26 +275,34 @@ def deid(
     project: Annotated[
         str, typer.Option(help="By the profile of this [[project]]; its pseudonyms are its own.")
     ] = "node",
+    engine: Annotated[
+        Literal["auto", "fast", "careful"],
+        typer.Option(help="Who does it; what comes out is the same."),
+    ] = "auto",
     config: Config = None,
 ) -> None:
     """De-identify a file or folder, without any server; exit code 3: some were held back."""
     from dicom.deid import Quarantined
+    from dicom.fast import EngineChoice
     from node.offline import deidentify
     from pipelines.projects import project_called
 
     chosen = project_called(project, load_settings(config).project)
 
-    done = 0
+    done: Counter[str] = Counter()
     held: Counter[tuple[str, str]] = Counter()
     with progress_bar("{task.completed} files") as bar:
         task = bar.add_task("de-identifying", total=None)
-        for each in deidentify(source, target, project=chosen, key_file=key):
+        choice = EngineChoice(engine)
+        for each in deidentify(source, target, project=chosen, key_file=key, choice=choice):
             bar.advance(task)
             if isinstance(each, Quarantined):
                 held[each.error.code, each.error.message] += 1
             else:
-                done += 1
-    out.print(f"{done} files de-identified, {sum(held.values())} held back", highlight=False)
+                done[each.engine] += 1
+    ways = ", ".join(f"{count} by the {name} engine" for name, count in done.most_common())
+    told = f"{done.total()} files de-identified" + (f" ({ways})" if ways else "")
+    out.print(f"{told}, {held.total()} held back", highlight=False)
     for (code, message), count in held.most_common():
         out.print(f"  {count} x {code}: {message}", highlight=False)
     raise typer.Exit(3 if held else 0)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dicom.deid import Deidentifier, Engine
 from dicom.errors import InvalidSettings
+from dicom.fast import EngineChoice, engine_for
 from pipelines.projects import Project
 
 
-def open_engine(project: Project, key: bytes) -> Engine:
+def open_engine(
+    project: Project, key: bytes, *, choice: EngineChoice = EngineChoice.AUTO
+) -> Engine:
     """Return a project's engine.
 
     Parameters
@@ -16,6 +19,8 @@ def open_engine(project: Project, key: bytes) -> Engine:
         Its profile, its passes over the pixels, its word on heads.
     key : bytes
         32 secret bytes: the project's own (:meth:`pipelines.keyring.KeyRing.pseudonym_key`).
+    choice : EngineChoice
+        Who does it; what comes out is the same.
 
     Raises
     ------
@@ -25,4 +30,4 @@ def open_engine(project: Project, key: bytes) -> Engine:
     if project.looks_at_pixels:
         names = ", ".join(sorted(option.value for option in project.looks_at_pixels))
         raise InvalidSettings(f"project {project.name!r}: this installation has no {names}")
-    return Deidentifier(project.profile, key, heads=project.heads)
+    return engine_for(choice, Deidentifier(project.profile, key, heads=project.heads))

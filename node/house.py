@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dicom.archive import Archive
-from dicom.deid import Deidentifier
-from dicom.profile import node_profile
 from dicom.uids import pseudonym_uid
 from dicom.web import WebPeer
 from models.process import PredictorProcess
@@ -27,7 +25,7 @@ from pipelines.identity import Vault
 from pipelines.inference import House, Inference
 from pipelines.intake import Intake
 from pipelines.keyring import KeyRing
-from pipelines.projects import Project
+from pipelines.projects import NODE, Project
 from pipelines.store import Access, AskedRuns, Database, Jobs, SealedIdentities, Studies, Trail
 
 
@@ -50,7 +48,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         log=settings.data / "logs" / "predictor.log",
         choices=settings.data / "predictor",
     )
-    deidentifier = Deidentifier(node_profile(), uid_key)
+    deidentifier = open_engine(NODE, uid_key)
     groundwork = Groundwork(clinical, deidentifier, (settings.data / "groundwork").resolve())
     trail = Trail(database, secrets.audit_key)
     research = wiring.research_archive(settings, secrets)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dicom.deid import Cleaned, Quarantined
 from dicom.errors import InvalidSettings
+from dicom.fast import EngineChoice
 from dicom.uids import KEY_BYTES
 from node.engines import open_engine
 from pipelines.keyring import KeyRing
@@ -15,7 +16,12 @@ from pipelines.projects import NODE, Project
 
 
 def deidentify(
-    source: Path, target: Path, *, project: Project = NODE, key_file: Path | None
+    source: Path,
+    target: Path,
+    *,
+    project: Project = NODE,
+    key_file: Path | None,
+    choice: EngineChoice = EngineChoice.AUTO,
 ) -> Iterator[Cleaned | Quarantined]:
     """De-identify a file or a folder, and yield what became of each file.
 
@@ -27,13 +33,15 @@ def deidentify(
         Holds the key of the pseudonyms, in hexadecimal digits, or the node's master keys; made when
         it is absent. None: a key that is thrown away, so that no later run gives the same
         pseudonyms, and nobody can find the way back.
+    choice : EngineChoice
+        Who does it; what comes out is the same.
 
     Raises
     ------
     InvalidSettings
         When the file holds no such key, or the project cannot be carried out here.
     """
-    engine = open_engine(project, pseudonym_key(key_file, project))
+    engine = open_engine(project, pseudonym_key(key_file, project), choice=choice)
     return engine.deidentify_folder(source, target)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import structlog
 
 from dicom.archive import Archive
-from dicom.deid import Deidentifier, Identity
+from dicom.deid import Engine, Identity
 from dicom.errors import RadloopError
 from dicom.study import Instance
 from pipelines.store import SeriesView
@@ -56,13 +56,13 @@ class Groundwork:
     ----------
     archive : Archive
         The clinical archive; nothing is prepared where its files have to be downloaded.
-    deidentifier : Deidentifier
+    deidentifier : Engine
         The same that jobs use.
     folder : Path
         On the file system of the jobs' folders; what an earlier process left there goes.
     """
 
-    def __init__(self, archive: Archive, deidentifier: Deidentifier, folder: Path) -> None:
+    def __init__(self, archive: Archive, deidentifier: Engine, folder: Path) -> None:
         self._archive = archive
         self._deidentifier = deidentifier
         self._folder = folder

@@ -22,7 +22,8 @@ from pydicom import dcmread
 
 from dicom import dimse
 from dicom.archive import Archive
-from dicom.deid import Deidentifier, Identity
+from dicom.deid import Engine as Deidentifying
+from dicom.deid import Identity
 from dicom.errors import (
     Canceled,
     InputError,
@@ -77,7 +78,7 @@ class House:
     studies: Studies
     jobs: Jobs
     asked: AskedRuns
-    deidentifier: Deidentifier
+    deidentifier: Deidentifying
     groundwork: Groundwork
     vault: Vault
     registry: Registry

@@ -26,7 +26,7 @@ from dicom.fast.tokens import (
     value_of,
 )
 from dicom.fast.written import FileMeta, declared
-from dicom.part10 import DEFLATED, Extent, pixel_extent
+from dicom.part10 import DEFLATED, Extent, pixel_extent, quiet_pydicom
 from dicom.private import PrivateCreators
 from dicom.profile import is_public_scheme
 
@@ -74,7 +74,8 @@ class FastDeidentifier(Engine):
         if self._careful.looks_at_pixels:
             raise NeedsCarefulReading("the profile has the pixels looked at")
         try:
-            return self._clean(file)
+            with quiet_pydicom():
+                return self._clean(file)
         except Odd:
             raise NeedsCarefulReading("the header is written in an unusual way") from None
 

@@ -22,7 +22,7 @@ from dicom.deid import Deidentifier, Facts, Place
 from dicom.elements import Element
 from dicom.fast.memory import Decisions, Latest, Room
 from dicom.fast.tokens import Odd, Tokens, is_open, value_of
-from dicom.part10 import PARSER_ERRORS, quiet_pydicom
+from dicom.part10 import PARSER_ERRORS
 
 _CHARACTER_SET, SOP_INSTANCE = 0x00080005, 0x00080018
 _SERIES_KEPT: Final = 16
@@ -90,11 +90,10 @@ class RecentSeries:
         return self._seen.get(_key(syntax, way, tokens), lambda: series)
 
     def _made(self, asked: _Asked, syntax: str, *, implicit: bool) -> Series:
-        with quiet_pydicom():
-            ds = data_set(asked, implicit=implicit)
-            ds.file_meta = FileMetaDataset()
-            ds.file_meta.TransferSyntaxUID = UID(syntax)
-            return Series(self._careful.facts_of(ds), implicit)
+        ds = data_set(asked, implicit=implicit)
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = UID(syntax)
+        return Series(self._careful.facts_of(ds), implicit)
 
 
 def _key(syntax: str, way: tuple[int, ...], tokens: Tokens) -> tuple[object, ...]:

@@ -453,6 +453,19 @@ def test_a_file_cut_anywhere_is_what_the_careful_engine_says_it_is(tmp_path: Pat
         assert without_engine(said(either, cut)) == without_engine(said(careful, cut)), end
 
 
+def test_no_warning_quotes_what_was_met(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    odd: list[Attribute] = [
+        ("UI", 0x00200052, b"Weaver 4711"),
+        ("DA", 0x00080021, b"4711"),
+        ("DS", 0x00101030, b"Weaver"),
+    ]
+    path = tmp_path / "in.dcm"
+    path.write_bytes(part10(1, odd, implicit=False))
+    recwarn.clear()
+    said(FastDeidentifier(Deidentifier(RETAINING, KEY)), path)
+    assert not [str(each.message) for each in recwarn]
+
+
 def test_a_folder_says_who_did_what(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
