@@ -40,7 +40,7 @@ _REFERENCES: Final = (
     "FrameOfReferenceUID",
     "ReferencedFrameOfReferenceUID",
 )
-_UID: Final = re.compile(rb"[0-9]+(?:\.[0-9]+){3,}")
+_UID: Final = re.compile(rb"[0-9]+(?:\.[0-9]+){2,}")
 # In Explicit VR Little Endian a reference looks the same however deep it is nested.
 _REFERENCE: Final = re.compile(
     b"(?:%s)UI(..)"
