@@ -16,7 +16,7 @@ import torch
 from monai.bundle.config_parser import ConfigParser
 from monai.inferers.inferer import Inferer as MonaiInferer
 from monai.transforms.compose import Compose
-from monai.transforms.post.dictionary import AsDiscreted
+from monai.transforms.post.dictionary import Activationsd, AsDiscreted
 from monai.transforms.spatial.array import Spacing
 from monai.transforms.spatial.dictionary import Spacingd
 from monai.utils.module import OptionalImportError
@@ -109,6 +109,7 @@ def build(bundle: Bundle, device: torch.device) -> Parts:
         preprocess = cast(Transform, _part(bundle, parser, "preprocessing"))
         postprocess, threshold = _postprocess(bundle, parser)
         after_argmax = _after_argmax(bundle, postprocess)
+        _check_background(bundle, postprocess)
         passage = Passage.of(preprocess) if bundle.dimensions == "3d" else None
         homes = [
             WayHome.of(passage, preprocess, way, bundle.output_name, threshold)
@@ -146,6 +147,22 @@ def _postprocess(bundle: Bundle, parser: ConfigParser) -> tuple[Transform | None
         if not any(others) and last.threshold[0] is not None:
             return cast(Transform, Compose(steps[:-1])), float(last.threshold[0])
     return cast(Transform, whole), None
+
+
+def _check_background(bundle: Bundle, postprocess: Transform | None) -> None:
+    """Refuse windows that are not looked at where their answer, zeros, would not be background."""
+    if not isinstance(bundle.task, Segmentation) or bundle.task.background is None:
+        return
+    name = bundle.output_name
+    steps = list(postprocess.transforms) if isinstance(postprocess, Compose) else []
+    sigmoid = any(isinstance(step, Activationsd) and any(step.sigmoid) for step in steps)
+    if sigmoid or not any(is_argmax(step, name) for step in steps):
+        raise wrong(
+            bundle,
+            "postprocessing",
+            "takes no argmax of what the network says; it needs "
+            "one where the table says radloop.background",
+        )
 
 
 def _after_argmax(bundle: Bundle, postprocess: Transform | None) -> Transform | None:

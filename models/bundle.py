@@ -383,11 +383,18 @@ def _task(table: Table, outputs: dict[str, Channels], place: str) -> Task:
     if getattr(table, other):
         raise InvalidBundle(f"{place}.{other}: a {table.task} has none")
     output_name, output = next(iter(outputs.items()))
+    if not segmenting and table.background is not None:
+        raise InvalidBundle(f"{place}.background: a {table.task} has none")
     if not segmenting:
         return _finding_task(table, output, place)
     segments = _segments(table, place)
+    if table.background is not None and (table.task != "segmentation" or table.overlapping):
+        raise InvalidBundle(
+            f"{place}.background: only a segmentation whose segments do not overlap has it"
+        )
     if table.task == "segmentation" and table.values is not None:
-        return Segmentation(segments, (), _value_numbers(table.values, segments, place))
+        values = _value_numbers(table.values, segments, place)
+        return Segmentation(segments, (), values, background=table.background)
     channels = _channel_numbers(table, output_name, output, segments)
     if table.task == "instances":
         return InstanceSegmentation(
@@ -397,7 +404,9 @@ def _task(table: Table, outputs: dict[str, Channels], place: str) -> Task:
             kinds_name=table.instances.kinds or "",
             min_voxels=table.instances.min_voxels,
         )
-    return Segmentation(segments, channels, overlapping=table.overlapping)
+    return Segmentation(
+        segments, channels, overlapping=table.overlapping, background=table.background
+    )
 
 
 def _finding_task(table: Table, output: Channels, place: str) -> Classification | Detection:

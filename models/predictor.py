@@ -41,7 +41,8 @@ from models.prediction import (
 from models.registry import Registry
 from models.running import Watch, Watched
 from models.separable import quick_resampling
-from models.sliding import NotOneMap, Sliding, slide
+from models.sliding import NotOneMap, Skip, Sliding, slide
+from models.stitching import is_finite
 from models.tasks import Classification, Detection, InstanceSegmentation, Segmentation
 from models.tensors import (
     map_on_source_grid,
@@ -388,7 +389,7 @@ class Predictor:
 
         def said(windows: torch.Tensor) -> Any:  # noqa: ANN401 - what the network says
             answer = network(windows)
-            if isinstance(answer, torch.Tensor) and not bool(torch.isfinite(answer).all()):
+            if isinstance(answer, torch.Tensor) and not is_finite(answer):
                 raise UnsuitableSeries("the network answers with values that are no numbers")
             return answer
 
@@ -401,6 +402,7 @@ class Predictor:
                 said,
                 sliding,
                 finish="argmax" if argmax else "logits",
+                skip=_skip(self.bundle.task),
                 to=looked_at,
             )
         except NotOneMap:
@@ -414,7 +416,7 @@ class Predictor:
             return {name: self._one(part, n) for name, part in answer.items()}
         if isinstance(answer, list | tuple):
             return answer[n] if isinstance(answer[n], Mapping) else self._one(answer[0], n)
-        if not _is_finite(answer):
+        if not is_finite(answer):
             raise UnsuitableSeries("the network answers with values that are no numbers")
         return answer[n]
 
@@ -575,9 +577,10 @@ def _number_of_region(bundle: Bundle, first: Predictor | None) -> int:
     )
 
 
-def _is_finite(values: torch.Tensor) -> bool:
-    """Return whether all values are numbers: their sum says so in one pass, or is in doubt."""
-    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
+def _skip(task: Segmentation) -> Skip | None:
+    """Return what says of a window that it is background; None where every one is looked at."""
+    level = task.background
+    return None if level is None else lambda window: float(window.amax()) <= level
 
 
 def _volume(answer: torch.Tensor) -> torch.Tensor:

@@ -96,7 +96,7 @@ class _Handed:
             begin = max(ended, first)
             held = self._at(place, low, high, begin - ended, end - ended)
             held.copy_(sums_cxyz.narrow(axis + 1, begin - first, end - begin))
-            if held.dtype is torch.float16 and not _is_finite(held):
+            if held.dtype is torch.float16 and not is_finite(held):
                 raise UnsuitableSeries("the network's values are too large to be stitched")
             if begin == first:
                 return None
@@ -224,11 +224,12 @@ class Stitch:
             into.copy_(largest_channel(sums_cxyz))
 
 
-def _is_finite(values: torch.Tensor) -> bool:
-    """Return whether all values are finite; one pass over them nearly always."""
-    return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(
-        torch.isfinite(values).all()
-    )
+def is_finite(values: torch.Tensor) -> bool:
+    """Return whether all values are finite; in one pass over them where they are."""
+    if not values.is_floating_point():
+        return True
+    total = values.sum(dtype=torch.float32)
+    return bool(torch.isfinite(total)) or bool(torch.isfinite(values).all())
 
 
 def _order(

@@ -158,6 +158,7 @@ class Table(Strict):
     channels: dict[Whole, Text] | None = None
     values: dict[Whole, Text] | None = None
     overlapping: bool = False
+    background: float | None = None
     instances: InstanceMaps = InstanceMaps()
     activation: Activation = "none"
     over_slices: Aggregate = "max"

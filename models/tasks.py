@@ -53,12 +53,16 @@ class Segmentation:
         other values than channel indices (the 1, 2, 4 of BraTS).
     overlapping : bool
         A voxel can be in several segments; the postprocessing ends in one mask a channel.
+    background : float or None
+        A window in which no value, as the network is given it, is above this is background and
+        not looked at; None: every window is.
     """
 
     segments: tuple[Segment, ...]
     channel_numbers: tuple[int, ...]
     value_numbers: Mapping[int, int] | None = None
     overlapping: bool = False
+    background: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -546,3 +546,55 @@ def test_the_quick_road_gives_the_labels_of_monais_own(
     expected = quick.predict(intensity(points), affine_lps).labels_kji
     assert 0.01 < expected.mean() < 0.5
     assert (labels == expected).mean() > 0.9995
+
+
+def looked_at(predictor: Predictor) -> list[int]:
+    """The windows that the network is given from now on."""
+    seen: list[int] = []
+    predictor._parts.network.register_forward_hook(lambda *_: seen.append(1))
+    return seen
+
+
+def test_windows_of_background_are_not_looked_at_where_the_bundle_says_so(tmp_path: Path) -> None:
+    points, affine_lps = grid(np.eye(3), (2.0, 2.0, 2.0))
+    image = intensity(points)
+    image[:, :, 21:] = 0
+    found, counts = [], []
+    for background in (None, 0.0):
+        described = metadata()
+        if background is not None:
+            described["radloop"]["background"] = background
+        folder = write_bundle(
+            tmp_path / str(background),
+            "balls",
+            described,
+            inference(window=(14, 14, 14), overlap=0.0),
+            threshold_state(THRESHOLD),
+        )
+        predictor = Predictor(read_bundle(folder), device="cpu")
+        seen = looked_at(predictor)
+        found.append(predictor.predict(image, affine_lps).labels_kji)
+        counts.append(len(seen))
+    assert found[0].any()
+    assert np.array_equal(found[0], found[1])
+    assert counts[0] == 27
+    assert 0 < counts[1] <= 18
+
+
+@pytest.mark.parametrize("fault", ["overlapping", "sigmoid"])
+def test_background_needs_an_answer_in_which_zeros_are_background(
+    tmp_path: Path, fault: str
+) -> None:
+    described, how = metadata(), inference(window=(14, 14, 14))
+    described["radloop"]["background"] = 0.0
+    if fault == "overlapping":
+        described["radloop"]["overlapping"] = True
+    else:
+        how["postprocessing"]["transforms"][0] = {
+            "_target_": "Activationsd",
+            "keys": "pred",
+            "sigmoid": True,
+        }
+    folder = write_bundle(tmp_path, "balls", described, how, threshold_state(THRESHOLD))
+    with pytest.raises(InvalidBundle, match="background"):
+        Predictor(read_bundle(folder), device="cpu")
