@@ -7,7 +7,6 @@ on a sample of slices and frames each time.
 
 from __future__ import annotations
 
-import io
 import mmap
 import struct
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ from typing import Final
 
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom.errors import WrongGeometry
@@ -128,10 +129,12 @@ def _is_explicit(syntax: str) -> bool:
 
 
 def _anew(path: Path) -> Item:
+    """Return a header as pydicom writes it in Explicit VR Little Endian."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
     with quiet_pydicom():
         ds = dcmread(path, stop_before_pixels=True)
-        buffer = io.BytesIO()
-        ds.save_as(buffer, implicit_vr=False, little_endian=True, overwrite=True)
+        write_dataset(buffer, ds)
     data = buffer.getvalue()
     return item_at(data, 0, len(data), implicit=False)
 

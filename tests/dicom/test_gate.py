@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from dicom.errors import WrongGeometry
 from dicom.gate import check_placed, check_sides, check_voxels
 from dicom.seg import Form, Masks, SegmentationType
 from dicom.study import Series
-from dicom.volume import Grid, Volume, read_grid, read_volume
+from dicom.volume import Grid, Mending, Volume, read_grid, read_volume
 from tests.dicom.test_volume_geometry import AXIS_PLANES, letters
 from tests.enhanced import Frame, write_enhanced
 from tests.segmentations import encoded, segments_of, uids_of
-from tests.series import AXIAL, real_series, turned, write_series
+from tests.series import AXIAL, ds_text, real_series, turned, write_series
 
 SHAPE = (9, 14, 16)
 SPACING = (4.0, 2.5, 2.25)
@@ -187,6 +195,145 @@ def test_slices_that_were_mixed_up_on_reading_are_seen(tmp_path: Path) -> None:
     ):
         with pytest.raises(WrongGeometry):
             check_voxels(wrong)
+
+
+# --- what scanners do, and what was mended --------------------------------------------------------
+
+
+def test_positions_that_a_scanner_rounded_are_no_fault(tmp_path: Path) -> None:
+    """To a tenth of a millimetre, and cosines to three digits."""
+
+    def rounded(_: int, ds: Dataset) -> None:
+        ds.ImagePositionPatient = [f"{float(v):.1f}" for v in ds.ImagePositionPatient]
+        ds.ImageOrientationPatient = [f"{float(v):.3f}" for v in ds.ImageOrientationPatient]
+
+    series = write_series(
+        tmp_path,
+        plane=turned(AXIAL, (3.0, 2.0, 1.0)),
+        shape_kji=SHAPE,
+        spacing_kji=(1.25, 0.7, 0.7),
+        edit=rounded,
+    )
+    volume = read_volume(series)
+    check_voxels(volume)
+    labels_kji = labels_of(volume)
+    path = written(labels_kji, volume, tmp_path / "s.dcm")
+    check_placed(path, labels_kji, grid_of(volume))
+    with pytest.raises(WrongGeometry):
+        wrong = np.roll(labels_kji, 1, axis=0)
+        check_placed(written(wrong, volume, path), labels_kji, grid_of(volume))
+
+
+@pytest.mark.parametrize("signed", [0, 1])
+def test_values_that_are_stored_dark_for_large_pass(tmp_path: Path, signed: int) -> None:
+    def dark(_: int, ds: Dataset) -> None:
+        ds.PhotometricInterpretation = "MONOCHROME1"
+        ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 12, 11, signed
+
+    series = write_series(tmp_path, modality="MR", shape_kji=SHAPE, spacing_kji=SPACING, edit=dark)
+    volume = read_volume(series)
+    check_voxels(volume)
+    with pytest.raises(WrongGeometry):
+        check_voxels(replace(volume, voxels_kji=4095 - volume.voxels_kji))
+
+
+@pytest.mark.parametrize("step", [(0.9, 0.0), (-1.3, 0.0), (0.4, -0.7)], ids=str)
+@pytest.mark.parametrize("degrees", [(0, 0, 0), (25, -14, 40)], ids=str)
+def test_a_tilt_that_was_mended_knowingly_passes(
+    tmp_path: Path, degrees: tuple[int, int, int], step: tuple[float, float]
+) -> None:
+    """What the model saw is held against the files; its answer lies on their slices."""
+    plane = turned(AXIAL, degrees)
+    row, column = (np.array(vector, float) for vector in plane)
+
+    def tilted(k: int, ds: Dataset) -> None:
+        position = np.array([float(v) for v in ds.ImagePositionPatient])
+        moved = position + k * (step[0] * column + step[1] * row)
+        ds.ImagePositionPatient = [ds_text(v) for v in moved]
+        ds.stored = ds.stored + np.random.default_rng(k).integers(0, 300, ds.stored.shape)
+
+    series = write_series(tmp_path, plane=plane, shape_kji=SHAPE, spacing_kji=SPACING, edit=tilted)
+    volume = read_volume(series, mend={Mending.TILT})
+    assert volume.shear is not None
+    check_voxels(volume)
+    voxels_kji = volume.voxels_kji
+    for wrong in (
+        *(np.roll(voxels_kji, 1, axis) for axis in range(3)),
+        *(np.ascontiguousarray(np.flip(voxels_kji, axis)) for axis in range(3)),
+        voxels_kji + np.int16(2),
+    ):
+        with pytest.raises(WrongGeometry):
+            check_voxels(replace(volume, voxels_kji=wrong))
+    moved = volume.affine_lps.copy()
+    moved[:3, 3] += moved[:3, 2]
+    with pytest.raises(WrongGeometry):
+        check_voxels(replace(volume, affine_lps=moved))
+
+    labels_kji = np.zeros(volume.source.shape_kji, np.uint8)
+    labels_kji[2:7, 4:9, 3:8], labels_kji[3:5, 9:12, 10:14] = 1, 2
+    path = written(labels_kji, volume, tmp_path / "s.dcm")
+    placed = check_placed(path, labels_kji, volume.source)
+    assert (placed.aslant, placed.step_mm) == (True, pytest.approx(SPACING[0]))
+    assert placed.voxels == {1: 125, 2: 24}
+    with pytest.raises(WrongGeometry):
+        check_placed(path, np.roll(labels_kji, 1, axis=1), volume.source)
+
+
+def test_a_slice_that_lies_elsewhere_than_the_volume_says_is_seen(tmp_path: Path) -> None:
+    volume = read_volume(write_series(tmp_path, shape_kji=SHAPE, spacing_kji=SPACING))
+    for column, by in ((3, 0), (0, 3), (1, 3), (2, 1)):
+        affine_lps = volume.source.affine_lps.copy()
+        affine_lps[by % 3, column] += 0.3
+        source = replace(volume.source, affine_lps=affine_lps)
+        with pytest.raises(WrongGeometry):
+            check_voxels(replace(volume, affine_lps=affine_lps, source=source))
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, RLELossless],
+    ids=lambda syntax: syntax.name,
+)
+def test_sources_of_every_transfer_syntax_are_read(tmp_path: Path, syntax: UID) -> None:
+    def nested(_: int, ds: Dataset) -> None:
+        """What the gate's reader has to step over: sequences without a length, and unknown ones."""
+        item = Dataset()
+        item.ReferencedSOPInstanceUID = "1.2.3"
+        inner = Dataset()
+        inner.ReferencedImageSequence = [item]
+        ds.ReferencedStudySequence = [inner]
+        ds["ReferencedStudySequence"].is_undefined_length = True
+        inner["ReferencedImageSequence"].is_undefined_length = True
+        inner.is_undefined_length_sequence_item = True
+
+    small = SHAPE[0], 14, 16
+    series = write_series(
+        tmp_path, shape_kji=small, spacing_kji=SPACING, transfer_syntax=syntax, edit=nested
+    )
+    volume = read_volume(series)
+    check_voxels(volume)
+    labels_kji = labels_of(volume)
+    check_placed(written(labels_kji, volume, tmp_path / "s.seg"), labels_kji, grid_of(volume))
+
+
+def test_a_file_that_was_damaged_meanwhile_ends_in_a_code(tmp_path: Path) -> None:
+    series = write_series(tmp_path, shape_kji=SHAPE, spacing_kji=SPACING)
+    volume = read_volume(series)
+    labels_kji = labels_of(volume)
+    path = written(labels_kji, volume, tmp_path / "s.dcm")
+    whole = path.read_bytes()
+    rng = np.random.default_rng(5)
+    for _ in range(120):
+        content = bytearray(whole[: int(rng.integers(140, len(whole)))])
+        for at in rng.integers(132, len(content), 3):
+            content[at] = int(rng.integers(256))
+        path.write_bytes(content)
+        with contextlib.suppress(WrongGeometry):  # a byte that nobody judges does no harm
+            check_placed(path, labels_kji, grid_of(volume))
+    for content in (b"", b"DICM", whole[:140], b"\0" * 128 + b"DICM" + b"\xff" * 64):
+        path.write_bytes(content)
+        with pytest.raises(WrongGeometry):
+            check_placed(path, labels_kji, grid_of(volume))
 
 
 # --- real series ----------------------------------------------------------------------------------
