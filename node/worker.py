@@ -11,7 +11,8 @@ import hmac
 import os
 import threading
 import time
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -30,6 +31,8 @@ _BEAT_S = 5.0
 _SWEEP_S = 600.0
 _DEAD_AFTER = timedelta(seconds=30)
 _RECEIVING_POLL_S = 0.1
+_HURRY_S = 5.0  # as long as a sender pauses, and so long afterwards: its job is about to come
+_PAUSE = timedelta(seconds=0.3)
 STALLED = 75
 """Exit code of a worker that stood still so long that others may have its work."""
 
@@ -68,7 +71,7 @@ class Worker:
         self._poll_s = poll_s
         self._shared = shared
         self.ready = threading.Event()
-        self._sweep_at = float("-inf")
+        self._sweep_at = self._hurried_until = float("-inf")
         self._rung = threading.Event()
         self._ended = threading.Event()
 
@@ -93,6 +96,7 @@ class Worker:
                 self._sweep_now_and_then()
                 receiving = self._look()
                 self._groundwork.look(receiving)
+                self._hurry(receiving)
                 self._inference.cancel_requested()
                 self._inference.hand_over()
                 self._rung.wait(_RECEIVING_POLL_S if receiving else self._poll_s)
@@ -109,6 +113,13 @@ class Worker:
             self._sweep_at = time.monotonic() + _SWEEP_S
             self._inference.sweep()
             self._groundwork.sweep()
+
+    def _hurry(self, receiving: Sequence[SeriesView]) -> None:
+        """Let the engine look out for the job that the quiet time is about to make."""
+        horizon = datetime.now(UTC) - _PAUSE
+        if any(not one.ours and one.changed_at <= horizon for one in receiving):
+            self._hurried_until = time.monotonic() + _HURRY_S
+        self._engine.hurry(time.monotonic() < self._hurried_until)
 
     def _look(self) -> list[SeriesView]:
         """Read the archive's feed; return the series that are still being received."""

@@ -1,17 +1,19 @@
 """De-identification of what is still being received, so that the quiet time is not lost.
 
-While a sender pauses, the instances that are there already are de-identified in the background, for
-the job that will come. Nothing depends on it: what is not prepared, or could not be, the job does
-itself and says why. The files lie beside the jobs' folders; the way back stays in memory until the
-job seals it.
+While a series comes in, the instances that are there already are de-identified in the background,
+for the job that will come: with rests while its sender is busy, without when it pauses. A series
+that seems whole is then shown to its models (:mod:`pipelines.foresight`). Nothing depends on it:
+what is not prepared, or could not be, the job does itself and says why. The files lie beside the
+jobs' folders; the way back stays in memory until the job seals it.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,12 +24,16 @@ import structlog
 from dicom.archive import Archive
 from dicom.deid import Engine, Identity
 from dicom.errors import RadloopError
-from dicom.study import Instance
+from dicom.study import Instance, Series
+from models.bundle import Bundle
+from pipelines.foresight import Foreseen, Foresight
 from pipelines.store import SeriesView
 
 log = structlog.get_logger()
 
-_PAUSE = timedelta(seconds=0.15)  # a sender that is busy keeps both cores
+_PAUSE = timedelta(seconds=0.15)
+_REST = 0.7  # seconds of rest to each of work while the sender is busy: it and the archive go first
+_FEW = 16  # new instances of a busy sender that are not worth a look yet
 _KEPT_S = 600.0
 
 
@@ -47,6 +53,9 @@ class _Bed:
     begun: float = field(default_factory=time.monotonic)
     done: dict[Path, Prepared] = field(default_factory=dict)
     refused: set[Path] = field(default_factory=set)
+    was_foreseen: bool = False
+    in_use: bool = False
+    taken: bool = False
 
 
 class Groundwork:
@@ -60,9 +69,20 @@ class Groundwork:
         The same that jobs use.
     folder : Path
         On the file system of the jobs' folders; what an earlier process left there goes.
+    foresight : Foresight or None
+        What is shown each series that seems whole.
     """
 
-    def __init__(self, archive: Archive, deidentifier: Engine, folder: Path) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        deidentifier: Engine,
+        folder: Path,
+        *,
+        foresight: Foresight | None = None,
+    ) -> None:
+        self._foresight = foresight
+        self._busy: frozenset[str] = frozenset()  # series whose sender does not pause
         self._archive = archive
         self._deidentifier = deidentifier
         self._folder = folder
@@ -73,17 +93,28 @@ class Groundwork:
         shutil.rmtree(folder, ignore_errors=True)
 
     def look(self, receiving: Iterable[SeriesView]) -> None:
-        """Prepare the series whose sender pauses, unless that is under way."""
+        """Prepare the series that are received, unless that is under way."""
+        views = [one for one in receiving if not one.ours]
+        horizon = datetime.now(UTC) - _PAUSE
+        self._busy = frozenset(view.id for view in views if view.changed_at > horizon)
+        if self._foresight is not None:
+            for view in views:
+                self._foresight.still_so(view.id, view.instance_count)
         if self._running is not None:
             if not self._running.done():
                 return
             broke = self._running.exception()
             if broke is not None:
                 log.error("groundwork_broke", code=type(broke).__name__)
-        horizon = datetime.now(UTC) - _PAUSE
-        paused = [one for one in receiving if not one.ours and one.changed_at <= horizon]
-        if paused and self._archive.is_in_place:
-            self._running = self._thread.submit(self._prepare, paused)
+        if views and self._archive.is_in_place:
+            paused = [view for view in views if view.id not in self._busy]
+            busy = [view for view in views if view.id in self._busy and self._has_new(view)]
+            if paused or busy:
+                self._running = self._thread.submit(self._prepare, paused, busy)
+
+    def _has_new(self, view: SeriesView) -> bool:
+        bed = self._beds.get(view.id)
+        return view.instance_count - (len(bed.done) if bed is not None else 0) >= _FEW
 
     def take(self, series_id: str, paths: Sequence[Path], folder: Path) -> Mapping[Path, Prepared]:
         """Give a job what is prepared of its files, moved into its own folder.
@@ -101,19 +132,43 @@ class Groundwork:
             bed = self._beds.pop(series_id, None)
         if bed is None:
             return {}
+        if self._foresight is not None:
+            self._foresight.claim(series_id, paths)
         taken = {}
         for path in paths:
             prepared = bed.done.get(path)
             if prepared is None:
                 continue
             place = folder / prepared.instance.path.name
-            prepared.instance.path.replace(place)
+            place.unlink(missing_ok=True)  # of a step that was interrupted
+            os.link(prepared.instance.path, place)  # the models may still be reading it there
             instance = Instance(
                 prepared.instance.sop_instance_uid, prepared.instance.sop_class_uid, place
             )
             taken[path] = Prepared(instance, prepared.identity)
-        shutil.rmtree(bed.folder, ignore_errors=True)
+        self._let_go(bed)
         return taken
+
+    def _let_go(self, bed: _Bed, *, read: bool = False) -> None:
+        """Drop the files of a series that its job has taken, and nobody reads any more."""
+        with self._lock:
+            bed.taken = bed.taken or not read
+            bed.in_use = bed.in_use and not read
+            if not bed.taken or bed.in_use:
+                return
+        shutil.rmtree(bed.folder, ignore_errors=True)
+
+    def foresees(self, series_id: str) -> bool:
+        """Return whether a model has been at work on the series that a job took."""
+        return self._foresight is not None and self._foresight.is_claimed(series_id)
+
+    def foreseen(
+        self, series_id: str, bundle: Bundle, *, canceled: Callable[[], bool]
+    ) -> Foreseen | None:
+        """Return what a model answered ahead of the job, as :meth:`Foresight.take` has it."""
+        if self._foresight is None:
+            return None
+        return self._foresight.take(series_id, bundle, canceled=canceled)
 
     def sweep(self) -> None:
         """Drop what no job came for."""
@@ -121,25 +176,32 @@ class Groundwork:
         with self._lock:
             late = [series_id for series_id, bed in self._beds.items() if bed.begun < old]
             beds = [self._beds.pop(series_id) for series_id in late]
-        for bed in beds:
-            shutil.rmtree(bed.folder, ignore_errors=True)
+        for series_id, bed in zip(late, beds, strict=True):
+            if self._foresight is not None:
+                self._foresight.drop(series_id)
+            self._let_go(bed)
 
     def stop(self) -> None:
-        """End the thread after the file that it is at."""
+        """End the thread after the file that it is at, and what looks ahead."""
+        if self._foresight is not None:
+            self._foresight.stop()
         with self._lock:
             self._beds.clear()
         self._thread.shutdown(cancel_futures=True)
 
-    def _prepare(self, paused: Sequence[SeriesView]) -> None:
-        for view in paused:
+    def _prepare(self, paused: Sequence[SeriesView], busy: Sequence[SeriesView]) -> None:
+        for view in (*paused, *busy):
             try:
                 archived = self._archive.series(view.orthanc_id)
                 series = self._archive.fetch(archived, self._folder)
             except RadloopError:  # gone again, or the archive restarts: the job will say it
                 continue
-            self._prepare_series(view.id, [instance.path for instance in series.instances])
+            paths = [instance.path for instance in series.instances]
+            bed = self._prepare_series(view.id, paths)
+            if view in paused and len(paths) == view.instance_count:
+                self._foresee(view, bed, paths)
 
-    def _prepare_series(self, series_id: str, paths: Sequence[Path]) -> None:
+    def _prepare_series(self, series_id: str, paths: Sequence[Path]) -> _Bed:
         with self._lock:
             bed = self._beds.setdefault(series_id, _Bed(self._folder / series_id))
         bed.folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +209,7 @@ class Groundwork:
         for path in paths:
             if path in bed.done or path in bed.refused:
                 continue
+            begun = time.monotonic()
             with self._lock:  # for one file: a job that comes waits for that one, and goes on
                 if self._beds.get(series_id) is not bed:
                     break
@@ -157,6 +220,20 @@ class Groundwork:
                     continue
                 bed.done[path] = Prepared(instance, identity)
                 count += 1
+            if series_id in self._busy:
+                time.sleep(_REST * (time.monotonic() - begun))
         if count:
             seconds = round(time.monotonic() - began, 3)
             log.info("groundwork_done", series=series_id, count=count, seconds=seconds)
+        return bed
+
+    def _foresee(self, view: SeriesView, bed: _Bed, paths: Sequence[Path]) -> None:
+        """Show a series that seems whole to its models; one that was not, never again."""
+        with self._lock:
+            here = self._beds.get(view.id) is bed and all(path in bed.done for path in paths)
+            if self._foresight is None or not here or bed.was_foreseen:
+                return
+            bed.was_foreseen = bed.in_use = True
+        instances = tuple(bed.done[path].instance for path in paths)
+        series = Series(view.id, view.modality, instances)
+        self._foresight.begin(series, paths, lambda: self._let_go(bed, read=True))

@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -40,12 +40,15 @@ from dicom.seg import Form
 from dicom.study import Instance, Series, Study
 from dicom.volume import SeriesFacts, describe_series
 from dicom.web import WebPeer
+from models.bundle import Bundle
+from models.prediction import Answer
 from models.process import PredictorProcess
 from models.region import Region, cut, put_back
 from models.registry import Registry
 from models.sources import Case, read_case
 from pipelines.collecting import Collector
 from pipelines.engine import Engine, Retries, Steps, WorkflowSpec
+from pipelines.foresight import Foreseen
 from pipelines.groundwork import Groundwork
 from pipelines.identity import Vault
 from pipelines.outputs import Made, outputs_for
@@ -96,6 +99,7 @@ class Inference:
     def __init__(self, house: House) -> None:
         self._house = house
         self._engine: Engine | None = None
+        self._answers: dict[str, Answer] = {}  # between two steps of a task; kept on disk as well
 
     def specs(self) -> tuple[WorkflowSpec, ...]:
         """Return the workflows for the engine."""
@@ -324,43 +328,72 @@ class Inference:
         self._tidy(task.job_id)
 
     def _predict(self, task: TaskView) -> None:
-        """Make volumes of the series that the model needs, run it on them, keep its answer."""
+        """Find out what the model says of the series, ahead of the job or now; keep its answer."""
         bundle = self._house.registry.get(task.bundle)
         workspace = self._workspace(task.job_id)
-        study = workspace.study()
+        ahead = self._is_foreseen(task)
         with self._shown(task.job_id, "volume", task.id):
-            case = read_case(bundle, study, study.series_of(task.series_id))
-            if case.volume is not None:
-                check_voxels(case.volume)
+            case = None if ahead else self._case(task, bundle)
+        with self._shown(task.job_id, "predict", task.id):
+            found = self._foreseen(task, bundle) if ahead else None
+            if found is None:
+                found = self._predicted(task, bundle, case or self._case(task, bundle))
+            log.info(
+                "predicted",
+                task=task.id,
+                bundle=bundle.identity,
+                device=found.prediction.device,
+                seconds=round(found.prediction.forward_s, 3),
+                reason=found.prediction.run_by,
+            )
+            answer = found.case.on_source(found.prediction.answer)
+            workspace.keep_measured(task.id, found.measured)
+            workspace.keep_answer(task.id, answer)
+            self._answers[task.id] = answer
+            self._house.jobs.keep_prediction(
+                task.id, forward_s=found.prediction.forward_s, device=found.prediction.device
+            )
+
+    def _is_foreseen(self, task: TaskView) -> bool:
+        """Return whether the model was shown this series, all of it, while the quiet time ran."""
+        whole = self._house.asked.run_of(task.job_id) is None
+        return whole and self._house.groundwork.foresees(task.series_id)
+
+    def _foreseen(self, task: TaskView, bundle: Bundle) -> Foreseen | None:
+        return self._house.groundwork.foreseen(
+            task.series_id, bundle, canceled=self._canceled(task.job_id)
+        )
+
+    def _case(self, task: TaskView, bundle: Bundle) -> Case:
+        """Make volumes of the series that the model needs."""
+        study = self._workspace(task.job_id).study()
+        case = read_case(bundle, study, study.series_of(task.series_id))
+        if case.volume is not None:
+            check_voxels(case.volume)
+        return case
+
+    def _predicted(self, task: TaskView, bundle: Bundle, case: Case) -> Foreseen:
+        """Run the model on the images, or on the part of them that a person asked about."""
         first = bundle.inputs[0].name
         region = self._region(task, case)
         images = case.images
         if region is not None:
             images = {**images, first: cut(images[first], region)}
-        with self._shown(task.job_id, "predict", task.id):
-            prediction = self._house.predictor.predict_images(
-                bundle.identity,
-                images,
-                progress=self._progress(task.id),
-                canceled=lambda: self._house.jobs.is_cancel_requested(task.job_id),
-            )
-            log.info(
-                "predicted",
-                task=task.id,
-                bundle=bundle.identity,
-                device=prediction.device,
-                seconds=round(prediction.forward_s, 3),
-                reason=prediction.run_by,
-            )
-            answer = prediction.answer
-            if region is not None:
-                answer = put_back(answer, region, case.images[first])
-            series = study.series_of(task.series_id)
-            workspace.keep_measured(task.id, look_at(bundle, answer, case.volume, series))
-            workspace.keep_answer(task.id, case.on_source(answer))
-            self._house.jobs.keep_prediction(
-                task.id, forward_s=prediction.forward_s, device=prediction.device
-            )
+        prediction = self._house.predictor.predict_images(
+            bundle.identity,
+            images,
+            progress=self._progress(task.id),
+            canceled=self._canceled(task.job_id),
+        )
+        if region is not None:
+            whole = put_back(prediction.answer, region, case.images[first])
+            prediction = replace(prediction, answer=whole)
+        series = self._workspace(task.job_id).study().series_of(task.series_id)
+        measured = look_at(bundle, prediction.answer, case.volume, series)
+        return Foreseen(case, prediction, measured)
+
+    def _canceled(self, job_id: str) -> Callable[[], bool]:
+        return lambda: self._house.jobs.is_cancel_requested(job_id)
 
     def _region(self, task: TaskView, case: Case) -> Region | None:
         """Return the part of the series that a person asked about; None: all of it."""
@@ -382,7 +415,7 @@ class Inference:
         bundle = self._house.registry.get(task.bundle)
         workspace = self._workspace(task.job_id)
         study = workspace.study()
-        answer = workspace.answer(task.id)
+        answer = self._answers.pop(task.id, None) or workspace.answer(task.id)
         made = Made(
             answer=answer,
             source=source_of(study.series_of(task.series_id), bundle, answer),
@@ -469,6 +502,7 @@ class Inference:
         self._tidy(job_id)
 
     def _task_failed(self, task_id: str, error: RadloopError) -> None:
+        self._answers.pop(task_id, None)
         self._house.jobs.end_task(task_id, error)
         self._tidy(self._house.jobs.task(task_id).job_id)
 

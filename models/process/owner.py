@@ -101,6 +101,13 @@ class PredictorProcess:
         self._turn = threading.Lock()
         self._child: _Child | None = None
         self._calls = 0
+        self._waiting = 0
+        self._waiting_lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for their turn."""
+        return self._waiting
 
     @property
     def pid(self) -> int | None:
@@ -219,13 +226,24 @@ class PredictorProcess:
 
     @contextmanager
     def _own_turn(self, canceled: Canceled | None) -> Iterator[None]:
-        while not self._turn.acquire(timeout=PULSE_S):
-            if canceled is not None and canceled():
-                raise errors.Canceled
+        with self._in_line():
+            while not self._turn.acquire(timeout=PULSE_S):
+                if canceled is not None and canceled():
+                    raise errors.Canceled
         try:
             yield
         finally:
             self._turn.release()
+
+    @contextmanager
+    def _in_line(self) -> Iterator[None]:
+        with self._waiting_lock:
+            self._waiting += 1
+        try:
+            yield
+        finally:
+            with self._waiting_lock:
+                self._waiting -= 1
 
     def _drop(self, child: _Child) -> None:
         """End a child that cannot be asked again."""

@@ -123,6 +123,20 @@ def test_a_sender_that_is_busy_and_our_own_results_are_left_alone(
     assert files_in(tmp_path / "groundwork") == 0
 
 
+def test_what_a_busy_sender_has_sent_is_prepared_once_it_is_worth_a_look(
+    clinical: RunningOrthanc,
+    archive: Archive,
+    head: WrittenHead,
+    groundwork: Groundwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipelines.groundwork._FEW", SLICES)
+    send(clinical, head, slice(0, SLICES))
+    groundwork.look([view(archive, head, ago_s=0)])
+    wait_for(lambda: files_in(tmp_path / "groundwork") == SLICES)
+
+
 def test_what_cannot_be_deidentified_is_left_to_the_job(
     clinical: RunningOrthanc,
     archive: Archive,

@@ -1,0 +1,227 @@
+"""Predictions made while the quiet time still runs: an answer that its job may find ready.
+
+A series counts as complete after a second of quiet, and in that second nothing is certain yet. What
+is de-identified by then is shown to the models that the routes would choose, so that the end of the
+quiet time only has to confirm what was done. A slice that comes late makes the answer worthless: it
+is dropped, the job predicts anew, and the series is not foreseen a second time. Nothing of it is
+written down, nothing is delivered from here, and nothing depends on it.
+
+A model that a job waits for goes first: an answer that nobody has claimed yet gives way to it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from dicom.errors import Canceled, RadloopError
+from dicom.gate import check_voxels
+from dicom.measure import Measured
+from dicom.study import Series, Study
+from dicom.volume import describe_series
+from models.bundle import Bundle
+from models.prediction import Prediction
+from models.process import PredictorProcess
+from models.registry import Registry
+from models.sources import Case, read_case
+from pipelines.results import look_at
+from pipelines.routing import Route, match_routes
+
+log = structlog.get_logger()
+
+_KEPT = 3
+"""Series whose images and answers are held in memory, a few hundred megabytes each."""
+
+_LOOK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Foreseen:
+    """What a model was given, what it answered, and what was measured of that."""
+
+    case: Case
+    prediction: Prediction
+    measured: tuple[Measured, ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Ahead:
+    """One series on its way through the models, ahead of its job.
+
+    Attributes
+    ----------
+    originals : frozenset of Path
+        Files of the archive that it was made of: the archive names each version of a file anew.
+    claimed : Event
+        Its job has come, for exactly these files.
+    dropped : Event
+        Nobody wants it any more.
+    ended : Event
+        Nothing more will be found.
+    """
+
+    series: Series
+    originals: frozenset[Path]
+    forget: Callable[[], None]
+    claimed: threading.Event = field(default_factory=threading.Event)
+    dropped: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    found: dict[str, Foreseen] = field(default_factory=dict)
+
+
+class Foresight:
+    """Runs the models that the routes would choose, one series after the other, on its own thread.
+
+    Parameters
+    ----------
+    registry : Registry
+        Where bundles are.
+    predictor : PredictorProcess
+        The one that jobs use.
+    routes : sequence of Route
+        Those that jobs use.
+    """
+
+    def __init__(
+        self, registry: Registry, predictor: PredictorProcess, routes: Sequence[Route]
+    ) -> None:
+        self._registry = registry
+        self._predictor = predictor
+        self._routes = routes
+        self._ahead: dict[str, _Ahead] = {}
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="foresight")
+
+    def begin(self, series: Series, originals: Iterable[Path], forget: Callable[[], None]) -> None:
+        """Take up a series that seems to be whole.
+
+        Parameters
+        ----------
+        series : Series
+            De-identified, under its pseudonym.
+        originals : iterable of Path
+            The archive's files that it was made of.
+        forget : callable
+            Called once the files of `series` are not read any more.
+        """
+        if self._predictor.waiting:  # jobs are in line: there is nothing to win
+            forget()
+            return
+        ahead = _Ahead(series, frozenset(originals), forget)
+        with self._lock:
+            by_worth = sorted(self._ahead, key=lambda uid: self._ahead[uid].claimed.is_set())
+            self._ahead[series.series_uid] = ahead
+        for series_uid in by_worth[: max(len(by_worth) + 1 - _KEPT, 0)]:
+            self.drop(series_uid)  # its job does the work itself
+        self._thread.submit(self._run, ahead)
+
+    def still_so(self, series_uid: str, count: int) -> None:
+        """Drop what is made of another number of files than the archive holds of a series now."""
+        ahead = self._ahead.get(series_uid)
+        if ahead is not None and len(ahead.originals) != count and not ahead.claimed.is_set():
+            self.drop(series_uid)
+
+    def claim(self, series_uid: str, originals: Sequence[Path]) -> None:
+        """Keep what was made of exactly these files, for the job that has come; drop all else."""
+        ahead = self._ahead.get(series_uid)
+        if ahead is None:
+            return
+        if ahead.originals == frozenset(originals):
+            ahead.claimed.set()
+        else:
+            self.drop(series_uid)
+
+    def is_claimed(self, series_uid: str) -> bool:
+        """Return whether a job has come for what is made of a series."""
+        ahead = self._ahead.get(series_uid)
+        return ahead is not None and ahead.claimed.is_set()
+
+    def take(
+        self, series_uid: str, bundle: Bundle, *, canceled: Callable[[], bool]
+    ) -> Foreseen | None:
+        """Return what a model answered to a claimed series, once it has; None when it did not.
+
+        Parameters
+        ----------
+        canceled : callable
+            Asked while the model is at work; True ends that.
+        """
+        ahead = self._ahead.get(series_uid)
+        if ahead is None or not ahead.claimed.is_set():
+            return None
+        while bundle.identity not in ahead.found and not ahead.ended.wait(_LOOK_S):
+            if canceled():
+                self.drop(series_uid)
+                return None
+        found = ahead.found.pop(bundle.identity, None)
+        if ahead.ended.is_set() and not ahead.found:
+            self.drop(series_uid)
+        if found is None or found.prediction.bundle_sha256 != bundle.sha256:
+            return None
+        return found
+
+    def drop(self, series_uid: str) -> None:
+        """Let go of a series, and of the model that is at work on it."""
+        with self._lock:
+            ahead = self._ahead.pop(series_uid, None)
+        if ahead is not None:
+            ahead.dropped.set()
+
+    def stop(self) -> None:
+        """End the thread after the window that a model is at."""
+        for series_uid in list(self._ahead):
+            self.drop(series_uid)
+        self._thread.shutdown(cancel_futures=True)
+
+    # --- on its thread --------------------------------------------------------------------------
+
+    def _run(self, ahead: _Ahead) -> None:
+        began = time.monotonic()
+        try:
+            read = self._read(ahead)
+            if all(case.volume is not None for _, case in read):
+                ahead.forget()
+            for bundle, case in read:
+                ahead.found[bundle.identity] = self._foreseen(ahead, bundle, case)
+            seconds = round(time.monotonic() - began, 3)
+            count = len(ahead.found)
+            log.info("foresight_done", series=ahead.series.series_uid, count=count, seconds=seconds)
+        except RadloopError as error:  # the job meets it again and says it; or nobody wants it
+            log.info("foresight_left", series=ahead.series.series_uid, code=error.code)
+        finally:
+            ahead.forget()
+            ahead.ended.set()
+
+    def _read(self, ahead: _Ahead) -> list[tuple[Bundle, Case]]:
+        read = []
+        for bundle in self._wanted(ahead):
+            if ahead.dropped.is_set():
+                raise Canceled
+            case = read_case(bundle, Study("", (ahead.series,)), ahead.series)
+            if case.volume is not None:
+                check_voxels(case.volume)
+            read.append((bundle, case))
+        return read
+
+    def _wanted(self, ahead: _Ahead) -> list[Bundle]:
+        """Return the models that look at this series alone; others need the whole study."""
+        facts = describe_series(ahead.series)
+        routes = match_routes(facts, self._routes)
+        names = dict.fromkeys(route.bundle for route in routes if route.bundle)
+        bundles = [self._registry.get(name) for name in names]
+        return [bundle for bundle in bundles if len(bundle.inputs) == 1]
+
+    def _foreseen(self, ahead: _Ahead, bundle: Bundle, case: Case) -> Foreseen:
+        def unwanted() -> bool:
+            gives_way = self._predictor.waiting > 0 and not ahead.claimed.is_set()
+            return ahead.dropped.is_set() or gives_way
+
+        prediction = self._predictor.predict_images(bundle.identity, case.images, canceled=unwanted)
+        measured = look_at(bundle, prediction.answer, case.volume, ahead.series)
+        return Foreseen(case, prediction, measured)
