@@ -414,6 +414,16 @@ class Archive:
             raise ArchiveMismatch("the archive does not hold the instance (any longer)")
         return self._get_held(f"/instances/{found[0]}/file").content
 
+    def file_of(self, orthanc_id: str) -> bytes:
+        """Return the Part 10 file of the instance with that Orthanc id.
+
+        Raises
+        ------
+        ArchiveMismatch
+            When the archive does not hold it (any longer).
+        """
+        return self._get_held(f"/instances/{orthanc_id}/file").content
+
     # --- store, delete --------------------------------------------------------------------------
 
     def store(self, dicom: bytes | Path) -> str:

@@ -210,6 +210,13 @@ class CannotDeidentify(InputError):
     advice = "The instance holds something that no rule judges; nothing of it was passed on."
 
 
+class CannotDeface(InputError):
+    """A volume of a head whose face cannot be taken off so that it surely is gone."""
+
+    code = "cannot_deface"
+    advice = "Nothing of it was passed on; faces are taken off T1-weighted MR of a whole head only."
+
+
 class HeadNotDefaced(InputError):
     """A volume of a head, from which a face could be rendered, where a project takes none."""
 
@@ -285,6 +292,13 @@ class OverlappingSegments(InvalidSegmentation):
 
     code = "overlapping_segments"
     advice = "Segments overlap; take them one by one, or store them as BINARY or FRACTIONAL."
+
+
+class NoMatch(InvalidSegmentation):
+    """An object that another system drew, and that fits no series of its study, or several."""
+
+    code = "no_match"
+    advice = "Say on which series it was drawn, or dismiss it."
 
 
 class ImpossibleSize(InvalidSegmentation):

@@ -19,6 +19,8 @@ Action = Literal[
     "correction_saved",
     "result_assessed",
     "run_asked",
+    "elsewhere_matched",
+    "elsewhere_dismissed",
     "job_canceled",
     "job_retried",
     "user_added",

@@ -40,6 +40,7 @@ def front_parts(settings: Settings) -> FrontParts:
     database = Database(wiring.database_url(settings))
     access = Access(database)
     clinical = wiring.clinical_archive(settings, secrets)
+    desk = wiring.correction_desk(settings, secrets, database, clinical)
     return FrontParts(
         version=wiring.VERSION,
         auth=Auth(
@@ -55,7 +56,8 @@ def front_parts(settings: Settings) -> FrontParts:
         clinical=clinical,
         asked=AskedRuns(database),
         corrections=Corrections(database),
-        desk=wiring.correction_desk(settings, secrets, database, clinical),
+        desk=desk,
+        elsewhere=wiring.elsewhere(database, clinical, desk),
         warm=WarmImages(clinical, most_bytes=settings.front.warm_mb << 20),
         clinical_web=Upstream(
             f"{wiring.clinical_root(settings, secrets)}/dicom-web",

@@ -19,15 +19,25 @@ from node.keys import open_secrets
 from node.settings import Settings
 from node.worker import WakeListener, Worker
 from pipelines.collecting import Collector
+from pipelines.corrections.aftercare import Aftercare
 from pipelines.engine import Engine
-from pipelines.foresight import Foresight
 from pipelines.groundwork import Groundwork
 from pipelines.identity import Vault
 from pipelines.inference import House, Inference
 from pipelines.intake import Intake
 from pipelines.keyring import KeyRing
 from pipelines.projects import NODE, Project
-from pipelines.store import Access, AskedRuns, Database, Jobs, SealedIdentities, Studies, Trail
+from pipelines.store import (
+    Access,
+    AskedRuns,
+    Corrections,
+    Database,
+    ElsewhereObjects,
+    Jobs,
+    SealedIdentities,
+    Studies,
+    Trail,
+)
 
 
 @contextmanager
@@ -50,14 +60,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         choices=settings.data / "predictor",
     )
     deidentifier = open_engine(NODE, uid_key)
-    registry = Registry(wiring.bundle_folders(settings))
-    groundwork = Groundwork(
-        clinical,
-        deidentifier,
-        (settings.data / "groundwork").resolve(),
-        # of several workers any may get the job: all of them would predict, and one be asked
-        foresight=Foresight(registry, predictor, settings.route) if database.is_sqlite else None,
-    )
+    groundwork = Groundwork(clinical, deidentifier, (settings.data / "groundwork").resolve())
     trail = Trail(database, secrets.audit_key)
     research = wiring.research_archive(settings, secrets)
     collectors = {
@@ -80,7 +83,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
             deidentifier=deidentifier,
             groundwork=groundwork,
             vault=Vault(ring, SealedIdentities(database), trail),
-            registry=registry,
+            registry=Registry(wiring.bundle_folders(settings)),
             predictor=predictor,
             routes=settings.route,
             peers=wiring.peers(settings),
@@ -89,13 +92,29 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
             collectors=collectors,
         )
     )
+    desk = wiring.correction_desk(settings, secrets, database, clinical)
+    aftercare = Aftercare(
+        clinical,
+        studies,
+        jobs,
+        Corrections(database),
+        ElsewhereObjects(database),
+        desk,
+        pseudonym=lambda uid: pseudonym_uid(uid_key, uid),
+        tolerance_mm=settings.corrections.tolerance_mm,
+    )
     worker = Worker(
         engine=Engine(
             wiring.engine_url(settings),
             executor_id=settings.worker.executor_id,
             version=wiring.VERSION,
-            workflows=inference.specs(),
-            limits={"studies": settings.worker.studies_at_once, "tasks": 1, "deliveries": 4},
+            workflows=(*inference.specs(), *aftercare.specs()),
+            limits={
+                "studies": settings.worker.studies_at_once,
+                "tasks": 1,
+                "deliveries": 4,
+                "corrections": 1,
+            },
         ),
         intake=Intake(
             clinical,
@@ -106,6 +125,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         ),
         inference=inference,
         groundwork=groundwork,
+        aftercare=aftercare,
         studies=studies,
         access=access,
         executor_id=settings.worker.executor_id,

@@ -14,7 +14,7 @@ from models.registry import Registry
 from node.audit import Audit
 from node.auth import Auth
 from node.proxy import Upstream
-from pipelines.corrections import Desk
+from pipelines.corrections import Desk, Elsewhere
 from pipelines.projects import Project
 from pipelines.routing import Route
 from pipelines.store import Access, AskedRuns, Corrections, Jobs, Studies, Trail
@@ -73,6 +73,8 @@ class FrontParts:
         The rows of what people drew, and said of results.
     desk : Desk
         Keeps drafts, stores corrections, hears what people say of results.
+    elsewhere : Elsewhere
+        What other systems drew.
     warm : WarmImages
         The images that readers work on, kept in memory.
     clinical_web, research_web : Upstream
@@ -101,6 +103,7 @@ class FrontParts:
     asked: AskedRuns
     corrections: Corrections
     desk: Desk
+    elsewhere: Elsewhere
     warm: WarmImages
     clinical_web: Upstream
     research_web: Upstream

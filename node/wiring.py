@@ -15,10 +15,18 @@ from models.registry import SHIPPED
 from node.keys import Secrets, open_secrets
 from node.orthanc import Bell, DicomListener, KnownPeer, OrthancConfig, Permission
 from node.settings import Settings
-from pipelines.corrections import Desk
+from pipelines.corrections import Desk, Elsewhere
 from pipelines.drawer import Drawer
 from pipelines.keyring import KeyRing
-from pipelines.store import Corrections, Database, Drafts, SealedIdentities, Studies
+from pipelines.store import (
+    Corrections,
+    Database,
+    Drafts,
+    ElsewhereObjects,
+    Jobs,
+    SealedIdentities,
+    Studies,
+)
 
 VERSION = version("radloop")
 
@@ -52,6 +60,21 @@ def bundle_folders(settings: Settings) -> tuple[Path, ...]:
 def imported_bundles(settings: Settings) -> Path:
     """Return where `radloop models import` puts bundles; it may not be there yet."""
     return (settings.data / "bundles").resolve()
+
+
+def datasets_folder(settings: Settings) -> Path:
+    """Return where datasets are; it may not be there yet."""
+    return (settings.data / "datasets").resolve()
+
+
+def runs_folder(settings: Settings) -> Path:
+    """Return where trainings keep their checkpoints; it may not be there yet."""
+    return (settings.data / "trainings").resolve()
+
+
+def prepared_folder(settings: Settings) -> Path:
+    """Return where cases are kept as networks see them: made again where it is deleted."""
+    return (settings.data / "prepared").resolve()
 
 
 def ohif_folder(settings: Settings) -> Path:
@@ -194,6 +217,19 @@ def correction_desk(
         Drafts(database),
         Drawer(secrets.audit_key),
         form=Form(settings.corrections.segmentation_type),
+    )
+
+
+def elsewhere(database: Database, clinical: Archive, desk: Desk) -> Elsewhere:
+    """Return what knows of objects that other systems drew."""
+    return Elsewhere(
+        clinical,
+        Studies(database),
+        Jobs(database),
+        Corrections(database),
+        ElsewhereObjects(database),
+        desk.grids,
+        desk.verdicts,
     )
 
 

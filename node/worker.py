@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import structlog
 
 from dicom.errors import PeerError, PortTaken, ResourceError
+from pipelines.corrections.aftercare import Aftercare
 from pipelines.engine import Engine
 from pipelines.groundwork import Groundwork
 from pipelines.inference import Inference
@@ -55,6 +56,7 @@ class Worker:
         intake: Intake,
         inference: Inference,
         groundwork: Groundwork,
+        aftercare: Aftercare,
         studies: Studies,
         access: Access,
         executor_id: str,
@@ -65,6 +67,7 @@ class Worker:
         self._intake = intake
         self._inference = inference
         self._groundwork = groundwork
+        self._aftercare = aftercare
         self._studies = studies
         self._access = access
         self._executor_id = executor_id
@@ -87,6 +90,7 @@ class Worker:
     def run(self) -> None:
         """Work until `end` is called."""
         self._inference.attach(self._engine)
+        self._aftercare.attach(self._engine)
         self._engine.start()
         threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
         self.ready.set()
@@ -99,6 +103,7 @@ class Worker:
                 self._hurry(receiving)
                 self._inference.cancel_requested()
                 self._inference.hand_over()
+                self._care()
                 self._rung.wait(_RECEIVING_POLL_S if receiving else self._poll_s)
                 if receiving and self._rung.is_set():
                     self._ended.wait(_RECEIVING_POLL_S)  # rings come in bursts: read them together
@@ -128,6 +133,13 @@ class Worker:
         except PeerError as error:  # the archive restarts, say: the feed is read on later
             log.warning("archive_away", code=error.code)
         return self._studies.receiving()
+
+    def _care(self) -> None:
+        """See to what follows corrections."""
+        try:
+            self._aftercare.hand_over()
+        except PeerError as error:
+            log.warning("archive_away", code=error.code)
 
     def _keep_beating(self) -> None:
         """Show that this worker is alive; take over from those that are not."""

@@ -15,6 +15,12 @@ from pipelines.store.corrections import (
 )
 from pipelines.store.database import Database
 from pipelines.store.drafts import DraftKeys, Drafts, DraftView
+from pipelines.store.elsewhere import (
+    DRAWN_MODALITIES,
+    ElsewhereObjects,
+    ElsewhereState,
+    ElsewhereView,
+)
 from pipelines.store.job_views import (
     DeliveryView,
     JobSeries,
@@ -31,6 +37,7 @@ from pipelines.store.studies import ArchivedChange, SeriesView, Standing, Studie
 from pipelines.store.trail import AuditEvent, Seal, Trail
 
 __all__ = [
+    "DRAWN_MODALITIES",
     "Access",
     "ArchivedChange",
     "AskedRun",
@@ -47,6 +54,9 @@ __all__ = [
     "DraftView",
     "Drafts",
     "Effort",
+    "ElsewhereObjects",
+    "ElsewhereState",
+    "ElsewhereView",
     "JobSeries",
     "JobView",
     "Jobs",

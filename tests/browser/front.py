@@ -16,6 +16,7 @@ from dicom.seg import BY_CONTENT, Algorithm, ResultUids, Segment, encode_seg
 from dicom.uids import derived_uid
 from dicom.volume import read_grid
 from models.registry import Registry
+from node import wiring
 from node.app import create_app
 from node.auth import Auth
 from node.parts import DicomAddress, FrontParts, WorkerBell
@@ -132,6 +133,14 @@ def _parts(folder: Path, pair: servers.OrthancPair) -> FrontParts:
     # As the worker does: the rows of what lies in the archive.
     studies, jobs = Studies(database), Jobs(database)
     Intake(clinical, studies, jobs, pseudonym=lambda uid: derived_uid("p", uid), quiet_s=1).look()
+    desk = Desk(
+        clinical,
+        Studies(database),
+        Corrections(database),
+        Drafts(database),
+        Drawer(b"audit key"),
+        form=BY_CONTENT,
+    )
     return FrontParts(
         version="test",
         auth=auth,
@@ -142,14 +151,8 @@ def _parts(folder: Path, pair: servers.OrthancPair) -> FrontParts:
         clinical=clinical,
         asked=AskedRuns(database),
         corrections=Corrections(database),
-        desk=Desk(
-            clinical,
-            Studies(database),
-            Corrections(database),
-            Drafts(database),
-            Drawer(b"audit key"),
-            form=BY_CONTENT,
-        ),
+        desk=desk,
+        elsewhere=wiring.elsewhere(database, clinical, desk),
         warm=WarmImages(clinical, most_bytes=256 << 20),
         clinical_web=_upstream(pair.clinical),
         research_web=_upstream(pair.research),

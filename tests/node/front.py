@@ -16,6 +16,7 @@ from dicom.errors import RadloopError
 from dicom.seg import BY_CONTENT
 from dicom.volume import SeriesFacts
 from models.registry import Registry
+from node import wiring
 from node.app import create_app
 from node.auth import Auth
 from node.parts import DicomAddress, FrontParts, WorkerBell
@@ -115,6 +116,14 @@ def make_front(
     bundles = folder / "bundles"
     (bundles / "half_a_bundle").mkdir(parents=True)
     clinical = clinical or Archive(NOBODY, "radloop", "secret", timeout_s=2)
+    desk = Desk(
+        clinical,
+        Studies(database),
+        Corrections(database),
+        Drafts(database),
+        Drawer(b"audit key"),
+        form=BY_CONTENT,
+    )
     parts = FrontParts(
         version="0.0.test",
         auth=auth,
@@ -125,14 +134,8 @@ def make_front(
         clinical=clinical,
         asked=AskedRuns(database),
         corrections=Corrections(database),
-        desk=Desk(
-            clinical,
-            Studies(database),
-            Corrections(database),
-            Drafts(database),
-            Drawer(b"audit key"),
-            form=BY_CONTENT,
-        ),
+        desk=desk,
+        elsewhere=wiring.elsewhere(database, clinical, desk),
         warm=WarmImages(clinical, most_bytes=64 << 20),
         clinical_web=Upstream(f"{NOBODY}/dicom-web", "radloop", "secret"),
         research_web=Upstream(f"{NOBODY}/dicom-web", "radloop", "secret"),

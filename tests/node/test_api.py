@@ -92,6 +92,10 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("PUT", "/api/drafts", CLINICAL),
     ("POST", "/api/drafts/nothing/open", CLINICAL),
     ("DELETE", "/api/drafts/nothing", CLINICAL),
+    ("GET", "/api/effort", CLINICAL),
+    ("GET", "/api/elsewhere", CLINICAL),
+    ("POST", "/api/elsewhere/nothing/match", CLINICAL),
+    ("POST", "/api/elsewhere/nothing/dismiss", CLINICAL),
     ("GET", "/api/assessments", CLINICAL),
     ("POST", "/api/assessments", CLINICAL),
     ("GET", "/api/assessments/reasons", CLINICAL),
@@ -165,7 +169,8 @@ def test_the_table_of_reach_has_every_api_route(front: Front) -> None:
             continue
         if path == "/api/me/password":  # shown in test_auth
             continue
-        values = {"study": STUDY, "job": JOB, "name": "nobody", "draft": "nothing"}
+        values = {"study": STUDY, "job": JOB, "name": "nobody"}
+        values |= {"draft": "nothing", "object": "nothing"}
         assert {path.format(**values), path.format(**values | {"name": "nothing"})} & asked, path
 
 

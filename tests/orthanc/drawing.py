@@ -129,9 +129,12 @@ def reading_room(
     shape_kji: tuple[int, int, int] = (9, 20, 24),
     form: Form | None = None,
     name: str = "a",
+    modality: str = "CT",
 ) -> Iterator[Room]:
     """Give a room whose series lies in the archive and was taken in."""
-    series = write_series(folder / f"images {name}", shape_kji=shape_kji, name=name)
+    series = write_series(
+        folder / f"images {name}", shape_kji=shape_kji, name=name, modality=modality
+    )
     archive = orthanc.archive()
     for instance in series.instances:
         archive.store(instance.path)

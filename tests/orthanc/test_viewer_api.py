@@ -9,10 +9,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from pipelines.labels import MEDIA_TYPE
+from tests.bundles import write_threshold_bundle
 from tests.node.front import Front, make_front
 from tests.orthanc import servers
 from tests.orthanc.drawing import Room, blobs, reading_room
 from tests.orthanc.test_corrections import ORIGINS
+from tests.orthanc.test_elsewhere import care, look
+from tests.segmentations import bytes_of
+from tests.structures import square, structure_set
 
 pytestmark = pytest.mark.orthanc
 
@@ -28,12 +32,15 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Runnin
 
 @pytest.fixture
 def room(request, tmp_path: Path, orthanc: servers.RunningOrthanc) -> Iterator[Room]:
-    with reading_room(tmp_path, orthanc, name=re.sub(r"\W", " ", request.node.name)) as room:
+    with reading_room(
+        tmp_path, orthanc, modality="MR", name=re.sub(r"\W", " ", request.node.name)
+    ) as room:
         yield room
 
 
 @pytest.fixture
 def front(room: Room, tmp_path: Path) -> Front:
+    write_threshold_bundle(tmp_path / "bundles")
     return make_front(tmp_path, clinical=room.archive, database=room.database)
 
 
@@ -181,3 +188,73 @@ def test_words_are_found(front):
     found = front.client("radiologist").get("/api/vocabulary", params={"q": "liv"}).json()
     assert (found[0]["label"], found[0]["type"]["value"]) == ("Liver", "10200004")
     assert found[0]["colour"] == [190, 92, 72]
+
+
+def test_effort_is_shown_for_each_model_and_reader(front, room):
+    rita = front.client("radiologist")
+    labels_kji = blobs(room.grid, count=2)
+    before = room.result(labels_kji, "liver", "spleen")
+    for k in (0, 1):
+        labels_kji[k, 0, :4] = 1
+        content = room.document(labels_kji, segments=ORIGINS, before=before)
+        assert rita.post("/api/corrections", content=content, headers=LABELS).status_code == 201
+    scratch = room.document(labels_kji, segments=[{}, {}])
+    front.client("admin").post("/api/corrections", content=scratch, headers=LABELS)
+    for row in room.corrections.unmeasured():
+        care(room).measure(row)
+    drawn, corrected = rita.get("/api/effort").json()
+    assert (drawn["bundle"], drawn["reader"], drawn["corrections"]) == (None, "admin", 1)
+    assert (corrected["bundle"], corrected["reader"]) == ("organs@1.2.0", "rita")
+    assert corrected["active_s"] == {"count": 2, "median": 42.5, "least": 42.5, "most": 42.5}
+    assert (corrected["changed_voxels"]["least"], corrected["changed_voxels"]["most"]) == (4, 8)
+    assert (corrected["surface_dice"]["count"], corrected["tolerance_mm"]) == (2, 1.0)
+    assert rita.get("/api/effort", params={"bundle": "another@1"}).json() == []
+
+
+def test_what_waits_is_listed_and_settled(front, room):
+    rita = front.client("radiologist")
+    drawn = {"GTV": [(3, square(3.5, 12.5))]}
+    lost = structure_set(room.grid, drawn, refer=False, frame_of_reference_uid="1.2.9")
+    room.archive.store(bytes_of(lost))
+    look(room)
+    study = seen(rita, room)["study"]
+    waiting = [
+        one
+        for one in rita.get("/api/elsewhere", params={"state": "waiting"}).json()
+        if one["study"] == study
+    ]
+    assert [one["fault"]["code"] for one in waiting] == ["no_match"]
+    names = {"StudyInstanceUID": room.study_uid, "SeriesInstanceUID": room.series.series_uid}
+    path = f"/api/elsewhere/{waiting[0]['id']}"
+    settled = rita.post(f"{path}/match", json=names).json()
+    assert (settled["state"], settled["settled_by"]) == ("matched", "rita")
+    (result,) = [one for one in seen(rita, room)["results"] if one["kind"] == "elsewhere"]
+    assert result["SOPInstanceUID"] == lost.SOPInstanceUID
+    assert result["SeriesInstanceUID"] == lost.SeriesInstanceUID
+    new = {"result": result["id"], "verdict": "accepted"}
+    assert rita.post("/api/assessments", json=new).status_code == 201
+    assert seen(rita, room)["results"][0]["state"] == "accepted"
+    assert rita.post(f"{path}/dismiss").status_code == 204
+
+
+def test_a_run_that_is_asked_for_is_one_job(front, room):
+    rita = front.client("radiologist")
+    room.take_in(quiet_s=0)
+    names = {"StudyInstanceUID": room.study_uid, "SeriesInstanceUID": room.series.series_uid}
+    fits = rita.post("/api/viewer/models", json=names).json()
+    assert [one["bundle"] for one in fits["fits"]] == ["threshold@0.1.0"]
+    assert "half_a_bundle" in {one["bundle"] for one in fits["others"]}
+    asked = {**names, "bundle": "threshold"}
+    job = rita.post("/api/viewer/runs", json=asked)
+    assert job.status_code == 202, job.text
+    assert rita.post("/api/viewer/runs", json=asked).json() == job.json()
+    part = {**asked, "region": {"from": [1, 2, 3], "to": [9, 9, 5]}}
+    other = rita.post("/api/viewer/runs", json=part).json()["job"]
+    assert other != job.json()["job"]
+    run = front.parts.asked.run_of(other)
+    assert (run.region, run.asked_by) == (((3, 2, 1), (5, 9, 9)), "rita")
+    assert {one["job"] for one in seen(rita, room)["runs"]} >= {other, job.json()["job"]}
+    nothing = {**asked, "bundle": "nothing"}
+    assert rita.post("/api/viewer/runs", json=nothing).json()["code"] == "unknown_bundle"
+    upside_down = {**asked, "region": {"from": [5, 5, 5], "to": [1, 1, 1]}}
+    assert rita.post("/api/viewer/runs", json=upside_down).json()["code"] == "invalid_request"
