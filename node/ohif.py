@@ -206,7 +206,8 @@ def _app_config(config: Path, caller: Caller) -> str:
     """Return `app-config.js` after the facts about this caller that it reads."""
     archives = ["clinical", "research"] if caller.is_clinical else ["research"]
     script = (config / "app-config.js").read_text(encoding="utf-8")
-    return f"window.radloop = {json.dumps({'archives': archives})};\n{script}"
+    facts = json.dumps({"archives": archives, "user": caller.name})
+    return f"window.radloop = {facts};\n{script}"
 
 
 def _prepare(path: Path) -> Asset:

@@ -4,7 +4,7 @@
  * The node writes one line before this file when it serves it, so that each person gets the
  * archives that their role reaches:
  *
- *     window.radloop = {"archives": ["clinical", "research"]};
+ *     window.radloop = {"archives": ["clinical", "research"], "user": "rita"};
  *
  * README.md beside this file says what each part is for.
  */
@@ -19,12 +19,22 @@
     LabelMapTools: { $set: ['BrushTools', 'Shapes', 'LabelMapEditWithContour'] },
   };
 
+  // Results, corrections and signatures are about people: they are in the clinical archive alone.
+  const isClinical = window.radloop.archives.includes('clinical');
+  const WITH_PANEL = isClinical
+    ? { rightPanels: { $unshift: ['@radloop/extension-radloop.panelModule.radloop'] } }
+    : {};
+
   document.title = 'radloop viewer';
 
   window.config = {
     name: 'radloop',
     routerBasename: '/ohif',
-    extensions: ['/ohif/config/hanging.js', '/ohif/config/saving.js'],
+    extensions: [
+      '/ohif/config/hanging.js',
+      '/ohif/config/exporting.js',
+      ...(isClinical ? ['/ohif/config/radloop.js'] : []),
+    ],
     modes: [], // the stock ones
     modesConfiguration: {
       '@ohif/mode-longitudinal': {
@@ -37,6 +47,7 @@
       global: {
         'cornerstone.segmentationToolbarSections': SEGMENTATION_TOOLS,
       },
+      mode: { segmentation: WITH_PANEL, viewer: WITH_PANEL },
     },
 
     whiteLabeling: { createLogoComponentFn: logo },
@@ -62,8 +73,15 @@
     dataSources: window.radloop.archives.map(dataSource),
   };
 
-  /** The session has ended: log in, and come back to the same study. */
+  /**
+   * The session has ended: log in, in place where something may be open that was not saved, else on
+   * the login page, and come back to the same study.
+   */
   function askForLogin() {
+    if (window.radloop.logIn) {
+      window.radloop.logIn();
+      return;
+    }
     const here = window.location.pathname + window.location.search;
     window.location.assign('/login?next=' + encodeURIComponent(here));
   }

@@ -1,5 +1,6 @@
 /*
- * How a study opens: its image series on the middle slice, with every segmentation on it.
+ * How a study opens: its image series on the middle slice, with the segmentations on it; of one that
+ * was corrected, the correction.
  *
  * A run-time extension: the stock build import()s it by its address (see app-config.js).
  */
@@ -11,6 +12,17 @@ function refersTo(segmentation, image) {
   const instance = segmentation.instance ?? segmentation.instances?.[0];
   const series = [instance?.ReferencedSeriesSequence ?? []].flat();
   return series.some(item => item.SeriesInstanceUID === image.SeriesInstanceUID);
+}
+
+/** The SEG instances that another segmentation was made from: what it says now counts. */
+function corrected(displaySets) {
+  const uids = displaySets
+    .filter(set => set.Modality === 'SEG')
+    .flatMap(set => set.instance?.PredecessorDocumentsSequence ?? [])
+    .flatMap(study => study.ReferencedSeriesSequence ?? [])
+    .flatMap(series => series.ReferencedSOPSequence ?? [])
+    .map(instance => instance.ReferencedSOPInstanceUID);
+  return new Set(uids);
 }
 
 /** The image series that a study opens with: the one of the address, else the segmented one. */
@@ -101,10 +113,11 @@ export default {
     );
     hangingProtocolService.addCustomAttribute(
       'liesOnOpeningImage',
-      'A segmentation of that series',
+      'A segmentation of that series that none was made from',
       (set, { displaySets }) => {
         const shown = openingImage(displaySets);
-        return set.Modality === 'SEG' && shown !== undefined && refersTo(set, shown);
+        const isOnIt = set.Modality === 'SEG' && shown !== undefined && refersTo(set, shown);
+        return isOnIt && !corrected(displaySets).has(set.SOPInstanceUID);
       }
     );
   },

@@ -1,43 +1,135 @@
 /*
- * What happens when a person exports a segmentation from the viewer.
+ * Saving: what was drawn goes to the node as a labels document, and comes back as a DICOM SEG of the
+ * archive, with codes, tracking and predecessor.
  *
- * OHIF 3.13.2 writes a DICOM SEG of its own: without the coded terms, the tracking and the
- * predecessor of what was edited, and from the second one of a session on with other voxels than
- * were painted. The node refuses to store such an object (node/proxy.py); here the person is told
- * so before OHIF lists a series that is in no archive. RTSTRUCT and CSV are left as they are.
- *
- * A run-time extension: the stock build import()s it by its address (see app-config.js).
+ * OHIF 3.13.2 would write a SEG of its own: without all that, and from the second one of a session
+ * on with other voxels than were painted. Its Export -> DICOM SEG therefore leads here; RTSTRUCT and
+ * CSV are left as they are. What comes past this all the same is refused by the node's proxy.
  */
 
-const CONTEXTS = ['CORNERSTONE', 'SEGMENTATION']; // both hold a storeSegmentation of the stock build
-const NOT_STORED = {
-  title: 'Not stored',
-  message:
-    "This node does not store the viewer's own DICOM SEG: it can hold other voxels than were " +
-    'painted. The segmentation stays open here as you edited it.',
-  type: 'warning',
-  duration: 12000,
-};
+import { pack } from './labels.js';
+import * as labelmap from './labelmap.js';
+import * as node from './node.js';
+import { session } from './session.js';
+import { t } from './text.js';
+import { commandsManager, loadSeries, say } from './viewer.js';
 
-function tellInstead(commandsManager, uiNotificationService, context) {
-  const stock = commandsManager.getContext(context)?.storeSegmentation;
-  if (!stock || stock.tells) {
-    return;
+const CONTEXTS = ['CORNERSTONE', 'SEGMENTATION']; // both hold a storeSegmentation of the stock build
+const LONGEST_LABEL = 64; // LO, PS3.5 6.2
+let isSaving = false;
+
+/** Lead OHIF's own export of a SEG here. */
+export function takeOverExport() {
+  const manager = commandsManager();
+  for (const context of CONTEXTS) {
+    const stock = manager.getContext(context)?.storeSegmentation;
+    if (!stock || stock.isOurs) {
+      continue;
+    }
+    manager.registerCommand(context, 'storeSegmentation', {
+      ...stock,
+      isOurs: true,
+      commandFn: options =>
+        (options?.modality ?? 'SEG') === 'SEG' ? save(options?.segmentationId) : stock.commandFn(options),
+    });
   }
-  commandsManager.registerCommand(context, 'storeSegmentation', {
-    ...stock,
-    tells: true,
-    commandFn: options =>
-      (options?.modality ?? 'SEG') === 'SEG'
-        ? uiNotificationService.show(NOT_STORED)
-        : stock.commandFn(options),
-  });
 }
 
-export default {
-  id: '@radloop/extension-saving',
-  onModeEnter({ commandsManager, servicesManager }) {
-    const { uiNotificationService } = servicesManager.services;
-    CONTEXTS.forEach(context => tellInstead(commandsManager, uiNotificationService, context));
-  },
-};
+/** The labels document of a segmentation, as a Blob; `fields` are added to its head. */
+export async function documentOf(segmentationId, fields) {
+  const work = session.workOn(segmentationId);
+  const images = labelmap.imagesOf(segmentationId);
+  const { planes, ...voxels } = labelmap.read(segmentationId);
+  const head = {
+    StudyInstanceUID: images.StudyInstanceUID,
+    SeriesInstanceUID: images.SeriesInstanceUID,
+    ...voxels,
+    segments: labelmap
+      .segmentsOf(segmentationId)
+      .map(segment => described(segment, work)),
+    predecessor: work.predecessor,
+    ...fields,
+  };
+  return pack(head, planes);
+}
+
+function described({ number, label, colour }, work) {
+  const term = work.terms.get(number);
+  return {
+    number,
+    label: label.slice(0, LONGEST_LABEL),
+    category: term?.category ?? null,
+    type: term?.type ?? null,
+    region: term?.region ?? null,
+    laterality: term?.laterality ?? null,
+    colour,
+    tracking_id: null,
+    tracking_uid: null,
+    origin: work.origins.get(number) ?? null,
+  };
+}
+
+/**
+ * Save a segmentation, the active one where none is named; return the node's answer.
+ *
+ * What is saved is the predecessor of what is saved next.
+ */
+export async function save(segmentationId = labelmap.activeSegmentation()?.segmentationId) {
+  if (!segmentationId || !labelmap.isEditable(segmentationId)) {
+    say(t('save.nothing'), 'warning');
+    return null;
+  }
+  if (isSaving) {
+    return null;
+  }
+  isSaving = true;
+  session.changed();
+  const work = session.workOn(segmentationId);
+  const { changes } = work;
+  const numbers = labelmap.segmentsOf(segmentationId).map(segment => segment.number);
+  try {
+    const saved = await node.post(
+      '/api/corrections',
+      await documentOf(segmentationId, {
+        effort: work.effort.report(),
+        comment: null,
+        draft: work.draft,
+      })
+    );
+    await goOnFrom(saved, work, { numbers, changes });
+    return saved;
+  } catch (error) {
+    if (!(error instanceof node.Refused || error instanceof node.Unreachable)) {
+      throw error;
+    }
+    say(t('save.failed', { reason: error.message }), 'error', { duration: 20000 });
+    return null;
+  } finally {
+    isSaving = false;
+    session.changed();
+  }
+}
+
+export function savingNow() {
+  return isSaving;
+}
+
+async function goOnFrom(saved, work, { numbers, changes }) {
+  work.predecessor = {
+    SeriesInstanceUID: saved.SeriesInstanceUID,
+    SOPInstanceUID: saved.SOPInstanceUID,
+  };
+  // The node numbers segments from 1 in the order of the document (PS3.3 C.8.20.4.1).
+  work.origins = new Map(numbers.map((number, index) => [number, index + 1]));
+  work.draft = null;
+  work.isDirty = work.changes !== changes; // somebody draws while it is being saved
+  work.effort.restart();
+  await loadSeries(session.studyUid, saved.SeriesInstanceUID);
+  await session.refresh();
+  session.select(saved.SOPInstanceUID);
+  if (saved.stale) {
+    say(saved.message ?? t('save.stale'), 'warning', { duration: 20000 });
+  } else {
+    say(t('save.done', { title: saved.SeriesDescription }), 'success');
+  }
+}

@@ -1,4 +1,4 @@
-"""The viewer's own labelmap, voxel by voxel, as its tools see and edit it."""
+"""The labelmap that the viewer's tools see and edit, voxel by voxel."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from dicom.study import Series
 # Each labelmap image lies over the image that it refers to; that one has the SOP Instance UID.
 _READ = """() => {
     const { cache, metaData } = window.cornerstone;
-    const segmentations = window.cornerstoneTools.segmentation.state.getSegmentations();
-    if (segmentations.length !== 1) return null;
-    const [{ representationData }] = segmentations;
+    const { segmentationService, viewportGridService } = window.services;
+    const active = viewportGridService.getActiveViewportId();
+    const segmentation = segmentationService.getActiveSegmentation(active);
+    if (!segmentation) return null;
+    const { representationData } = segmentation;
     const found = [];
     for (const imageId of representationData.Labelmap.imageIds) {
         const image = cache.getImage(imageId);
@@ -33,7 +35,7 @@ _READ = """() => {
 
 
 def read_labelmap(page: Page, series: Series) -> NDArray[np.uint8]:
-    """Return what the viewer holds, shape (instances, rows, columns), in the series' order."""
+    """Return the active segmentation, shape (instances, rows, columns), in the series' order."""
     page.wait_for_function(f"() => ({_READ})()?.length")
     found: list[dict[str, Any]] = page.evaluate(_READ)
     planes = {

@@ -116,11 +116,15 @@ def export(page: Page, kind: str) -> None:
     page.get_by_role("menuitem", name=kind).click()
 
 
-def test_the_viewers_own_export_is_not_stored_and_says_so(site: SeenNode, browser: Browser) -> None:
-    link = site.link(site.head.study.study_uid, mode="segmentation")
-    log_in(browser, site.base, "rita", PASSWORD, to=link.removeprefix(site.base))
+def test_in_the_research_archive_an_export_is_not_stored_and_says_so(
+    site: SeenNode, browser: Browser
+) -> None:
+    link = site.link(site.research_head.study.study_uid, mode="segmentation")
+    log_in(browser, site.base, "rolf", PASSWORD, to=link.removeprefix(site.base))
     page = browser.page
-    wait_for_overlay(page)
+    wait_for_image(page)
+    assert page.locator("radloop-panel").count() == 0
+    page.evaluate("commandsManager.run('createLabelmapForViewport', {viewportId: 'default'})")
     export(page, "DICOM SEG")
     page.get_by_text("Not stored").wait_for()
     assert page.get_by_role("dialog").count() == 0
@@ -130,13 +134,14 @@ def test_the_viewers_own_export_is_not_stored_and_says_so(site: SeenNode, browse
 def test_what_the_viewer_really_writes_is_refused_by_the_proxy(
     site: SeenNode, browser: Browser
 ) -> None:
-    """Without our extension: the real object of this OHIF, not one that we imagine."""
-    browser.page.route(
-        "**/config/saving.js",
-        lambda route: route.fulfill(
-            content_type="text/javascript", body="export default {id: 'none'}"
-        ),
-    )
+    """Without our extensions: the real object of this OHIF, not one that we imagine."""
+    for ours in ("exporting", "radloop"):
+        browser.page.route(
+            f"**/config/{ours}.js",
+            lambda route: route.fulfill(
+                content_type="text/javascript", body="export default {id: crypto.randomUUID()}"
+            ),
+        )
     link = site.link(site.head.study.study_uid, mode="segmentation")
     log_in(browser, site.base, "rita", PASSWORD, to=link.removeprefix(site.base))
     page = browser.page

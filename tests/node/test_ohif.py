@@ -132,8 +132,8 @@ def test_what_has_no_hash_in_its_name_is_asked_for_each_time(client: TestClient)
 def test_each_role_gets_its_archives() -> None:
     with front() as rita, front(name="rolf") as rolf:
         first, second = rita.get("/ohif/app-config.js"), rolf.get("/ohif/app-config.js")
-    assert first.text.startswith('window.radloop = {"archives": ["clinical", "research"]};')
-    assert second.text.startswith('window.radloop = {"archives": ["research"]};')
+    assert first.text.startswith('window.radloop = {"archives": ["clinical", "research"], ')
+    assert second.text.startswith('window.radloop = {"archives": ["research"], ')
     assert first.headers["cache-control"] == second.headers["cache-control"] == "no-store"
 
 

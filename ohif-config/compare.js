@@ -1,0 +1,189 @@
+/*
+ * Two results, or a result and its correction: side by side, or where they differ.
+ */
+
+import * as labelmap from './labelmap.js';
+import { dice, difference, ONLY_FIRST, ONLY_SECOND, OTHER_SEGMENT } from './masks.js';
+import * as overlays from './overlays.js';
+import { session } from './session.js';
+import { t } from './text.js';
+import * as viewer from './viewer.js';
+
+const COLOURS = { [ONLY_FIRST]: [230, 80, 70], [ONLY_SECOND]: [70, 150, 235], [OTHER_SEGMENT]: [235, 200, 70] };
+const TOGETHER = [
+  { type: 'imageSlice', id: 'radloop-slice', source: true, target: true },
+  { type: 'zoompan', id: 'radloop-zoom', source: true, target: true },
+  { type: 'voi', id: 'radloop-voi', source: true, target: true },
+];
+
+/** Whether a comparison is on the screen. */
+export const canCompare = { isOn: false };
+
+let hidden = [];
+
+/** Show two results on the same images, one viewport each; slice, zoom and window go together. */
+export async function compareBeside(first, second) {
+  await stopComparing();
+  const firstId = await heldOf(first, second);
+  const secondId = await overlays.showStored(second);
+  const images = viewer.imagesOfSeries(first.image_SeriesInstanceUID);
+  const viewport = viewer.viewportOf();
+  const slice = viewport.getCurrentImageIdIndex?.() ?? 0;
+  layOut(2);
+  const [left, right] = await viewportIds(2);
+  viewer.service('viewportGridService').setDisplaySetsForViewports(
+    [left, right].map(viewportId => ({
+      viewportId,
+      displaySetInstanceUIDs: [images.displaySetInstanceUID],
+      viewportOptions: { viewportType: 'stack', toolGroupId: 'default', syncGroups: TOGETHER },
+    }))
+  );
+  await overlays.until(() => [left, right].every(id => viewer.viewportOf(id)?.getImageIds?.().length));
+  await drawOnly(left, firstId);
+  await drawOnly(right, secondId);
+  viewer.viewportOf(left).setImageIdIndex(slice);
+  canCompare.isOn = true;
+  session.select(first.id);
+}
+
+/** Draw where two results differ, and nothing else; the figures come as a message. */
+export async function compareDifference(first, second) {
+  await stopComparing();
+  const viewportId = viewer.activeViewportId();
+  const firstId = await heldOf(first, second);
+  const secondId = await overlays.showStored(second, viewportId);
+  const images = labelmap.imagesOf(firstId);
+  const segments = [ONLY_FIRST, ONLY_SECOND, OTHER_SEGMENT].map(number => ({
+    number,
+    label: t(`compare.segment-${number}`, { first: first.title, second: second.title }),
+    colour: COLOURS[number],
+  }));
+  const id = await labelmap.create(images, {
+    label: t('compare.label'),
+    segments,
+    viewportId,
+    id: labelmap.differenceId(),
+  });
+  const counts = subtract(firstId, secondId, id);
+  hide(viewportId, [firstId, secondId]);
+  labelmap.showFullest(id);
+  canCompare.isOn = true;
+  session.select(first.id);
+  const overlap = dice(counts);
+  viewer.say(
+    t(overlap === null ? 'compare.both-empty' : 'compare.figures', {
+      dice: overlap?.toFixed(3),
+      first: counts.onlyFirst,
+      second: counts.onlySecond,
+    }),
+    'info',
+    { duration: 15000 }
+  );
+}
+
+/** The first of the two, as it is in the viewer: with the edits that the second is compared with. */
+async function heldOf(first, second) {
+  const id = session.segmentationOf(first) ?? (await overlays.show(first));
+  if (first.id !== second.id) {
+    return id;
+  }
+  // A result against itself: its edits against what is stored; they move to an id of their own.
+  const work = session.workOn(id);
+  await overlays.showStored(second);
+  return [...session.works].find(([, one]) => one === work)[0];
+}
+
+function subtract(firstId, secondId, id) {
+  const planesOf = segmentation => {
+    const found = new Map();
+    for (const layer of labelmap.layersOf(segmentation)) {
+      for (const { image, values } of layer) {
+        const key = image.referencedImageId;
+        found.set(key, [...(found.get(key) ?? []), values]);
+      }
+    }
+    return found;
+  };
+  const [first, second] = [planesOf(firstId), planesOf(secondId)];
+  const counts = { both: 0, onlyFirst: 0, onlySecond: 0 };
+  const layers = [[]];
+  const planes = [];
+  for (const [imageId, values] of first) {
+    const size = values[0].length;
+    const other = second.get(imageId) ?? [new Uint8Array(size)];
+    const found = difference(values, other, size);
+    for (let at = 0; at < size; at += 1) {
+      const inFirst = values.some(plane => plane[at] !== 0);
+      const inSecond = other.some(plane => plane[at] !== 0);
+      counts.both += inFirst && inSecond ? 1 : 0;
+      counts.onlyFirst += inFirst && !inSecond ? 1 : 0;
+      counts.onlySecond += !inFirst && inSecond ? 1 : 0;
+    }
+    layers[0].push(viewer.instanceOf(imageId));
+    planes.push(found);
+  }
+  labelmap.fill(id, { head: { layers }, planes });
+  return counts;
+}
+
+function hide(viewportId, ids) {
+  const segmentations = viewer.service('segmentationService');
+  for (const segmentationId of ids) {
+    const [shown] = segmentations.getSegmentationRepresentations(viewportId, { segmentationId });
+    if (shown?.visible) {
+      segmentations.toggleSegmentationRepresentationVisibility(viewportId, {
+        segmentationId,
+        type: 'Labelmap',
+      });
+      hidden.push([viewportId, segmentationId]);
+    }
+  }
+}
+
+/** Back to one image, with what was shown before. */
+export async function stopComparing() {
+  if (!canCompare.isOn) {
+    return;
+  }
+  canCompare.isOn = false;
+  labelmap.removeDifferences();
+  const segmentations = viewer.service('segmentationService');
+  for (const [viewportId, segmentationId] of hidden) {
+    const [shown] = segmentations.getSegmentationRepresentations(viewportId, { segmentationId });
+    if (shown && !shown.visible) {
+      segmentations.toggleSegmentationRepresentationVisibility(viewportId, {
+        segmentationId,
+        type: 'Labelmap',
+      });
+    }
+  }
+  hidden = [];
+  if (viewer.service('viewportGridService').getNumViewportPanes() > 1) {
+    layOut(1);
+    await viewportIds(1);
+  }
+  session.changed();
+}
+
+function layOut(columns) {
+  viewer.command('setViewportGridLayout', { numRows: 1, numCols: columns });
+}
+
+async function viewportIds(count) {
+  const grid = viewer.service('viewportGridService');
+  await overlays.until(() => grid.getState().viewports.size === count);
+  return [...grid.getState().viewports.keys()];
+}
+
+async function drawOnly(viewportId, segmentationId) {
+  const segmentations = viewer.service('segmentationService');
+  for (const other of segmentations.getSegmentationRepresentations(viewportId)) {
+    if (other.segmentationId !== segmentationId) {
+      segmentations.removeRepresentationsFromViewport(viewportId, {
+        segmentationId: other.segmentationId,
+        type: 'Labelmap',
+      });
+    }
+  }
+  await segmentations.addSegmentationRepresentation(viewportId, { segmentationId, type: 'Labelmap' });
+}

@@ -1,0 +1,44 @@
+/*
+ * What happens when a person exports a segmentation from the viewer.
+ *
+ * OHIF 3.13.2 writes a DICOM SEG of its own: without the coded terms, the tracking and the
+ * predecessor of what was edited, and from the second one of a session on with other voxels than
+ * were painted. The node refuses to store such an object (node/proxy.py); here the person is told
+ * so before OHIF lists a series that is in no archive. RTSTRUCT and CSV are left as they are. In the
+ * clinical archive, saving.js leads the export to the node instead.
+ *
+ * A run-time extension: the stock build import()s it by its address (see app-config.js).
+ */
+
+const CONTEXTS = ['CORNERSTONE', 'SEGMENTATION']; // both hold a storeSegmentation of the stock build
+const NOT_STORED = {
+  title: 'Not stored',
+  message:
+    "This node does not store the viewer's own DICOM SEG: it can hold other voxels than were " +
+    'painted. The segmentation stays open here as you edited it.',
+  type: 'warning',
+  duration: 12000,
+};
+
+function tellInstead(commandsManager, uiNotificationService, context) {
+  const stock = commandsManager.getContext(context)?.storeSegmentation;
+  if (!stock || stock.tells) {
+    return;
+  }
+  commandsManager.registerCommand(context, 'storeSegmentation', {
+    ...stock,
+    tells: true,
+    commandFn: options =>
+      (options?.modality ?? 'SEG') === 'SEG'
+        ? uiNotificationService.show(NOT_STORED)
+        : stock.commandFn(options),
+  });
+}
+
+export default {
+  id: '@radloop/extension-exporting',
+  onModeEnter({ commandsManager, servicesManager }) {
+    const { uiNotificationService } = servicesManager.services;
+    CONTEXTS.forEach(context => tellInstead(commandsManager, uiNotificationService, context));
+  },
+};

@@ -1,0 +1,73 @@
+/*
+ * Arithmetic on label planes: typed arrays of segment numbers, one a slice. Nothing of the viewer.
+ */
+
+/** Whether no voxel is set. */
+export function isEmpty(plane) {
+  return !plane.some(value => value !== 0);
+}
+
+/** A copy that keeps one segment and nothing else. */
+export function only(plane, segment) {
+  return plane.map(value => (value === segment ? segment : 0));
+}
+
+/**
+ * Lay a mask on a plane, in place; return how many voxels changed.
+ *
+ * `replace`: the segment becomes the mask. Otherwise the mask is added to it. Voxels of another
+ * segment stay as they are.
+ */
+export function lay(plane, mask, segment, { replace }) {
+  let changed = 0;
+  for (let at = 0; at < plane.length; at += 1) {
+    const old = plane[at];
+    let value = old;
+    if (mask[at] !== 0) {
+      value = old === 0 ? segment : old;
+    } else if (replace && old === segment) {
+      value = 0;
+    }
+    if (value !== old) {
+      plane[at] = value;
+      changed += 1;
+    }
+  }
+  return changed;
+}
+
+export const ONLY_FIRST = 1;
+export const ONLY_SECOND = 2;
+export const OTHER_SEGMENT = 3;
+
+/**
+ * Where two labellings differ: a plane of ONLY_FIRST, ONLY_SECOND, OTHER_SEGMENT or 0.
+ *
+ * `first` and `second` are lists of planes of one slice, a layer each.
+ */
+export function difference(first, second, size) {
+  const found = new Uint8Array(size);
+  for (let at = 0; at < size; at += 1) {
+    const one = numbersAt(first, at);
+    const other = numbersAt(second, at);
+    if (one === other) {
+      continue;
+    }
+    found[at] = one === '' ? ONLY_SECOND : other === '' ? ONLY_FIRST : OTHER_SEGMENT;
+  }
+  return found;
+}
+
+function numbersAt(planes, at) {
+  if (planes.length === 1) {
+    return planes[0][at] || '';
+  }
+  const numbers = new Set(planes.map(plane => plane[at]).filter(Boolean));
+  return numbers.size ? [...numbers].sort().join('+') : '';
+}
+
+/** Dice's coefficient of a difference, from counts; null where both are empty. */
+export function dice({ both, onlyFirst, onlySecond }) {
+  const sum = 2 * both + onlyFirst + onlySecond;
+  return sum === 0 ? null : (2 * both) / sum;
+}

@@ -1,0 +1,176 @@
+/*
+ * The results of the study: what they are, what they measure, where they stand.
+ */
+
+import { canCompare, compareBeside, compareDifference, stopComparing } from './compare.js';
+import { dot, h, icon } from './elements.js';
+import * as overlays from './overlays.js';
+import { Section } from './section.js';
+import { session } from './session.js';
+import { t } from './text.js';
+import { attempt } from './trouble.js';
+import { shownImages } from './viewer.js';
+
+class Results extends Section {
+  build() {
+    this.list = h('div', { class: 'results', role: 'list' });
+    this.append(h('h3', {}, t('results.title')), this.list);
+  }
+
+  update() {
+    const here = session.resultsHere();
+    this.list.replaceChildren(
+      ...(here.length
+        ? here.map(result => row(result))
+        : [h('p', { class: 'quiet' }, t(session.isKnown ? 'results.none' : 'results.asking'))])
+    );
+    const elsewhere = session.results.length - here.length;
+    if (elsewhere > 0) {
+      this.list.append(h('p', { class: 'quiet' }, t('results.elsewhere', { count: elsewhere })));
+    }
+  }
+}
+
+function row(result) {
+  const isSelected = result.id === session.selected;
+  const isShown = overlays.isShown(result);
+  const id = session.segmentationOf(result);
+  const isDirty = id !== null && session.workOn(id).isDirty;
+  return h(
+    'div',
+    { class: `result${isSelected ? ' selected' : ''}`, role: 'listitem', 'data-cy': 'radloop-result' },
+    h(
+      'div',
+      { class: 'line' },
+      h(
+        'button',
+        {
+          class: `toggle${isShown ? ' on' : ''}`,
+          title: t(isShown ? 'results.hide' : 'results.show'),
+          'aria-pressed': isShown,
+          'data-cy': 'radloop-show',
+          onclick: attempt(() => overlays.toggle(result)),
+        },
+        icon(isShown ? 'seen' : 'hidden')
+      ),
+      h(
+        'button',
+        {
+          class: 'name',
+          title: t('results.alone'),
+          onclick: attempt(() => overlays.showAlone(result)),
+        },
+        h('span', {}, titleOf(result)),
+        h('small', {}, [kindOf(result), when(result.created_at)].filter(Boolean).join(' · '))
+      ),
+      h(
+        'span',
+        { class: `state ${isDirty ? 'editing' : result.state}` },
+        t(isDirty ? 'state.editing' : `state.${result.state}`)
+      ),
+      h(
+        'button',
+        {
+          class: 'toggle',
+          title: t('results.edit'),
+          'data-cy': 'radloop-edit',
+          onclick: attempt(() => overlays.edit(result)),
+        },
+        icon('edit')
+      )
+    ),
+    isSelected && detail(result)
+  );
+}
+
+function detail(result) {
+  const facts = [
+    result.bundle && [t('results.model'), [result.bundle, result.version].filter(Boolean).join(' ')],
+    result.confidence !== null &&
+      result.confidence !== undefined && [t('results.confidence'), percent(result.confidence)],
+  ].filter(Boolean);
+  return h(
+    'div',
+    { class: 'detail' },
+    facts.length > 0 &&
+      h('dl', {}, ...facts.flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, value)])),
+    h('table', {}, h('tbody', {}, ...result.segments.map(measured))),
+    compare(result)
+  );
+}
+
+function measured({ label, colour, volume_ml: volume, longest_mm: longest }) {
+  return h(
+    'tr',
+    {},
+    h('td', {}, dot(colour), label),
+    h('td', { class: 'figure' }, volume === null || volume === undefined ? '–' : millilitres(volume)),
+    h('td', { class: 'figure' }, longest ? t('results.mm', { mm: longest.toFixed(0) }) : '')
+  );
+}
+
+function compare(result) {
+  if (canCompare.isOn) {
+    return h('button', { class: 'plain', onclick: attempt(stopComparing) }, t('compare.stop'));
+  }
+  const others = session
+    .resultsHere()
+    .filter(other => other.id !== result.id)
+    .map(other => h('option', { value: other.id }, `${titleOf(other)}, ${when(other.created_at)}`));
+  const id = session.segmentationOf(result);
+  if (id !== null && session.workOn(id).isDirty) {
+    others.unshift(h('option', { value: result.id }, t('compare.as-stored')));
+  }
+  if (!others.length || !shownImages()) {
+    return null;
+  }
+  const chosen = h('select', { 'aria-label': t('compare.with'), 'data-cy': 'radloop-compare' }, ...others);
+  const against = () => session.result(chosen.value);
+  return h(
+    'div',
+    { class: 'compare' },
+    h('span', {}, t('compare.with')),
+    chosen,
+    h(
+      'button',
+      { class: 'plain', 'data-cy': 'radloop-beside', onclick: attempt(() => compareBeside(result, against())) },
+      t('compare.beside')
+    ),
+    h(
+      'button',
+      {
+        class: 'plain',
+        'data-cy': 'radloop-difference',
+        onclick: attempt(() => compareDifference(result, against())),
+      },
+      t('compare.difference')
+    )
+  );
+}
+
+/** What a list calls a result; a correction by who made it, for its title repeats the model's. */
+function titleOf(result) {
+  return result.kind === 'correction' ? t('kind.correction', { author: result.author }) : result.title;
+}
+
+function kindOf(result) {
+  return result.kind === 'correction' ? null : t(`kind.${result.kind}`);
+}
+
+function when(text) {
+  const date = new Date(text);
+  const isToday = date.toDateString() === new Date().toDateString();
+  return isToday
+    ? date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })
+    : date.toLocaleDateString([], { day: '2-digit', month: 'short', year: 'numeric' });
+}
+
+function millilitres(volume) {
+  return t('results.ml', { ml: volume < 10 ? volume.toFixed(2) : volume.toFixed(volume < 100 ? 1 : 0) });
+}
+
+function percent(share) {
+  return `${Math.round(share * 100)} %`;
+}
+
+customElements.define('radloop-results', Results);
