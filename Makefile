@@ -50,7 +50,7 @@ format: install-dev ## Put the code in shape
 	$(BIN)/ruff format .
 
 bench: install-dev ## Measure (B=name); writes benchmarks/results/<name>.json
-	$(BIN)/python -m benchmarks.$(B)
+	$(BIN)/python -m benchmarks.$(subst -,_,$(B))
 
 screenshots: install-dev ## Take the pictures of the docs anew
 	$(BIN)/python -m tests.browser.screens
