@@ -47,23 +47,23 @@ export const OTHER_SEGMENT = 3;
  */
 export function difference(first, second, size) {
   const found = new Uint8Array(size);
+  const isPlain = first.length === 1 && second.length === 1;
+  const oneAt = isPlain ? at => first[0][at] : at => numbersAt(first, at);
+  const otherAt = isPlain ? at => second[0][at] : at => numbersAt(second, at);
   for (let at = 0; at < size; at += 1) {
-    const one = numbersAt(first, at);
-    const other = numbersAt(second, at);
-    if (one === other) {
-      continue;
+    const one = oneAt(at);
+    const other = otherAt(at);
+    if (one !== other) {
+      found[at] = one ? (other ? OTHER_SEGMENT : ONLY_FIRST) : ONLY_SECOND;
     }
-    found[at] = one === '' ? ONLY_SECOND : other === '' ? ONLY_FIRST : OTHER_SEGMENT;
   }
   return found;
 }
 
+/** The numbers at a voxel of planes that overlap, as a text; empty where there is none. */
 function numbersAt(planes, at) {
-  if (planes.length === 1) {
-    return planes[0][at] || '';
-  }
   const numbers = new Set(planes.map(plane => plane[at]).filter(Boolean));
-  return numbers.size ? [...numbers].sort().join('+') : '';
+  return [...numbers].sort((a, b) => a - b).join('+');
 }
 
 /** Dice's coefficient of a difference, from counts; null where both are empty. */
