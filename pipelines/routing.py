@@ -14,7 +14,7 @@ from typing import Literal
 
 from dicom.errors import InvalidSettings
 from dicom.seg import SegmentationType
-from dicom.volume import SeriesFacts
+from dicom.volume import Kind, SeriesFacts
 
 Priority = Literal["stat", "high", "routine", "low"]
 """How soon a task is run; STAT goes before all that waits."""
@@ -46,6 +46,9 @@ class When:
         Every one of these is among the values of ImageType (0008,0008).
     not_image_type : tuple of str
         None of these is (`LOCALIZER`, `DERIVED` ...).
+    kind : tuple of Kind
+        What most images of the series are: one of these. Told from class, geometry, ImageType and
+        description together, so that it holds where a scanner leaves ImageType out.
     """
 
     modality: tuple[str, ...] = ()
@@ -58,6 +61,7 @@ class When:
     orientation: tuple[Literal["axial", "sagittal", "coronal", "oblique"], ...] = ()
     image_type: tuple[str, ...] = ()
     not_image_type: tuple[str, ...] = ()
+    kind: tuple[Kind, ...] = ()
 
     def __post_init__(self) -> None:
         for pattern in (self.description, self.protocol):
@@ -172,6 +176,8 @@ def explain(facts: SeriesFacts, route: Route) -> Explanation:
         checks.append(Check(f"image type has {value}", listed, value.upper() in found))
     for value in when.not_image_type:
         checks.append(Check(f"image type lacks {value}", listed, value.upper() not in found))
+    if when.kind:
+        checks.append(_one_of("kind", facts.kind, when.kind))
     return Explanation(route.name, tuple(checks))
 
 

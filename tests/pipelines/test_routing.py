@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from dicom.errors import InvalidSettings
-from dicom.volume import SeriesFacts
+from dicom.volume import Kind, SeriesFacts
 from pipelines.routing import Route, When, explain, match_routes
 
 HEAD = SeriesFacts(
@@ -21,6 +21,7 @@ HEAD = SeriesFacts(
     spacing_mm=1.0,
     pixel_spacing_mm=(1.0, 1.0),
     orientation="sagittal",
+    kind="slices",
 )
 UNSAID = replace(
     HEAD,
@@ -31,6 +32,7 @@ UNSAID = replace(
     image_type=(),
     spacing_mm=None,
     orientation=None,
+    kind=None,
 )
 
 # (condition, holds for HEAD, what is said)
@@ -55,6 +57,8 @@ CASES = [
     (When(image_type=("original",)), True, r"image type has original: ORIGINAL\PRIMARY\M"),
     (When(image_type=("DERIVED",)), False, r"image type has DERIVED: ORIGINAL\PRIMARY\M"),
     (When(not_image_type=("LOCALIZER",)), True, r"image type lacks LOCALIZER: ORIGINAL\PRIMARY\M"),
+    (When(kind=(Kind.SLICES, Kind.REFORMAT)), True, "kind is slices or reformat: slices"),
+    (When(kind=(Kind.LOCALISER,)), False, "kind is localiser: slices"),
     (When(not_image_type=("PRIMARY",)), False, r"image type lacks PRIMARY: ORIGINAL\PRIMARY\M"),
 ]
 
@@ -89,6 +93,7 @@ def test_every_condition_is_tried_above_both_ways():
         When(max_spacing_mm=100.0),
         When(orientation=("axial", "sagittal", "coronal", "oblique")),
         When(image_type=("ORIGINAL",)),
+        When(kind=tuple(Kind)),
     ],
 )
 def test_a_value_that_is_absent_never_matches(when):
