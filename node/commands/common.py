@@ -16,6 +16,7 @@ from node import log
 from node.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from dicom.profile import Profile
     from pipelines.store import Database
 
 out = Console()
@@ -37,6 +38,10 @@ Config = Annotated[
     Path | None, typer.Option("--config", help="Settings; ./radloop.toml where that exists.")
 ]
 Data = Annotated[Path | None, typer.Option("--data", help="Where radloop keeps everything.")]
+OfProject = Annotated[
+    str,
+    typer.Option("--project", help="By the profile of this [[project]]."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 
 
@@ -45,6 +50,13 @@ def settings_for(process: str, config: Path | None, data: Path | None) -> Settin
     settings = load_settings(config, data=data)
     log.configure(process, level=settings.log.level)
     return settings
+
+
+def profile_of(project: str, config: Path | None) -> Profile:
+    """Return the profile of a project of the settings; `node` is the node's own."""
+    from pipelines.projects import project_called
+
+    return project_called(project, load_settings(config).project).profile
 
 
 def opened_database(settings: Settings) -> AbstractContextManager[Database]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dicom.errors import InvalidRequest
-from node.commands.common import err, out, progress_bar
+from node.commands.common import Config, OfProject, err, out, profile_of, progress_bar
 
 
 def export(
@@ -29,6 +29,8 @@ def export(
     seed: Annotated[str, typer.Option(help="Shares patients out in another way.")] = "",
     licence: Annotated[str, typer.Option(help="For the data card.")] = "",
     description: Annotated[str, typer.Option(help="For the data card.")] = "",
+    project: OfProject = "node",
+    config: Config = None,
 ) -> None:
     """Write a dataset: split by patient, with manifest and data card, whole or not at all.
 
@@ -36,14 +38,13 @@ def export(
     same command goes on.
     """
     from dicom.folder import read_folder
-    from dicom.profile import node_profile
     from dicom.verify import Originals, SecondLook, Tokens
     from node.wiring import VERSION
     from pipelines.exporting import Order, export_gate
     from pipelines.exporting import export as write
     from pipelines.exports.cases import Shares, gather
 
-    profile = node_profile()
+    profile = profile_of(project, config)
     tokens = Tokens()
     if original is not None:
         originals = Originals(profile)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from node.commands.common import out, progress_bar
+from node.commands.common import Config, OfProject, out, profile_of, progress_bar
 
 
 def verify(
@@ -19,20 +19,22 @@ def verify(
         bool, typer.Option("--pixels", help="Read what stands in the pictures, too; slow.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    project: OfProject = "node",
+    config: Config = None,
 ) -> None:
     """Search what was de-identified for anything of the originals; exit code 3: it was found.
 
     Works on any tool's output. Findings name rule and place, never a value.
     """
-    from dicom.profile import node_profile
     from dicom.verify.folders import verify_folders
 
+    profile = profile_of(project, config)
     clean = compared = 0
     broken: Counter[tuple[str, str]] = Counter()
     files: dict[str, list[str]] = {}
     with progress_bar("{task.completed} files") as bar:
         task = bar.add_task("looking", total=None)
-        for looked in verify_folders(original, output, node_profile(), pixels=pixels):
+        for looked in verify_folders(original, output, profile, pixels=pixels):
             bar.advance(task)
             compared += looked.compared
             told = [(finding.rule, finding.place) for finding in looked.findings]

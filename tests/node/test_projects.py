@@ -148,3 +148,10 @@ def test_the_page_is_for_those_who_are_logged_in_and_asks_for_what_there_is(fron
     assert client.get("/profiles", params={"iod": "picture"}).status_code == 404
     echoed = client.get("/profiles", params={"find": "<script>"}).text
     assert "<script>" not in echoed
+
+
+def test_the_second_look_goes_by_the_projects_profile(config, tmp_path) -> None:
+    source, out = as_file(slice_of_mr(), tmp_path / "a.dcm"), tmp_path / "out"
+    assert run("deid", source, out, "--project", "stroke", "--config", config)[0] == 0
+    assert run("verify", source, out, "--project", "stroke", "--config", config)[0] == 0
+    assert run("verify", source, out, "--config", config)[0] == 3  # the node keeps no ages
