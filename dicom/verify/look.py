@@ -9,25 +9,28 @@ from pathlib import Path
 from typing import Final
 
 from pydicom import Dataset
-from pydicom._uid_dict import UID_dictionary
 
 from dicom.descriptors import clean_descriptor
+from dicom.elements import bytes_of
 from dicom.errors import IdentityLeft
 from dicom.profile import METHOD_CODES, PIXEL_OPTIONS, Action, Option, Profile, Verdict, iod_of
+from dicom.verify.reader import Part, Read, Reader
 from dicom.verify.reading import (
     PIXELS,
+    Found,
     Value,
     bodies_of,
-    elements_of,
+    is_registered,
     pixel_span,
-    read_file,
     split_values,
     tag_text,
 )
-from dicom.verify.tokens import DATES, KEPT, Before, Needle, Tokens, needles_of
+from dicom.verify.tokens import DATES, KEPT, Before, Needle, Needles, Tokens
 
 _PSEUDONYMS: Final = frozenset({0x00100010, 0x00100020})  # PatientName, PatientID
 _PSEUDONYM: Final = re.compile(rb"RL-[A-Z2-7]{16} ?")
+_DECLARATIONS: Final = frozenset({0x00120062, 0x00120064})
+_SOP_INSTANCE, _META_INSTANCE = 0x00080018, 0x00020003
 _TRAILING_PADDING: Final = 0xFFFCFFFC
 _BUILDERS: Final = frozenset({0x00080070, 0x00081090})  # Manufacturer, its model name
 # What a removed value is replaced by may have stood there before; it says nothing of anybody.
@@ -68,7 +71,9 @@ class SecondLook:
     def __init__(self, profile: Profile, tokens: Tokens) -> None:
         self._profile = profile
         self._tokens = tokens
-        self._needles = needles_of(tokens)
+        self._needles = Needles(tokens)
+        self._reader = Reader()
+        self._declared_by: tuple[list[Part], tuple[Finding, ...]] | None = None
         self._verdicts: dict[tuple[int, str, str, int, str], Verdict] = {}
 
     def look(self, path: Path, before: Before | None = None) -> tuple[Finding, ...]:
@@ -86,10 +91,12 @@ class SecondLook:
         NotDicom
             When it cannot be parsed: a file that nobody can read is no clean file.
         """
-        ds = read_file(path)
-        findings = [*self._in_name(path), *self._in_bytes(path.read_bytes(), ds)]
-        findings += self._in_structure(ds, before or {})
-        findings += self._declared(ds)
+        read = self._reader.read(path)
+        values = [value for part in read.parts for value in part.values]
+        iod = iod_of(str(read.ds.get("SOPClassUID", "")))
+        findings = [*self._in_name(path), *self._in_bytes(read.content, read.ds, values, iod)]
+        findings += self._in_structure(values, iod, before or {})
+        findings += self._declared(read)
         return tuple(dict.fromkeys(findings))
 
     def check(self, path: Path, before: Before | None = None) -> None:
@@ -114,28 +121,22 @@ class SecondLook:
         ------
         IdentityLeft
         """
-        for needle, _ in self._hits(content):
+        for needle, _ in self._needles.hits(content):
             raise IdentityLeft(f"1 finding(s): {needle.rule} in a text")
 
     # --- the raw bytes --------------------------------------------------------------------------
 
-    def _hits(self, part: bytes) -> Iterator[tuple[Needle, int]]:
-        """Yield what stands in a part of a file, and how often."""
-        lower = part.lower()
-        for needle in self._needles:
-            count = needle.count(lower)
-            if count:
-                yield needle, count
-
-    def _in_bytes(self, content: bytes, ds: Dataset) -> Iterator[Finding]:
+    def _in_bytes(
+        self, content: bytes, ds: Dataset, values: list[Found], iod: str
+    ) -> Iterator[Finding]:
         """Search everything but pixel values."""
         meta, body = bodies_of(content, ds)
         begin, end = pixel_span(body, ds)
         excused: _Excuses | None = None
         parts = (("meta", meta), ("header", body[:begin]), ("after the pixels", body[end:]))
         for place, part in parts:
-            for needle, count in self._hits(part):
-                excused = excused or self._excuses(ds)
+            for needle, count in self._needles.hits(part):
+                excused = excused or self._excuses(values, iod)
                 if not excused.covers(needle, count):
                     yield Finding(needle.rule, place)
         if content[:128].strip(b"\0"):
@@ -144,14 +145,13 @@ class SecondLook:
             yield Finding("trailing", "after the pixels")
 
     def _in_name(self, path: Path) -> Iterator[Finding]:
-        for needle, _ in self._hits(path.name.encode()):
+        for needle, _ in self._needles.hits(path.name.encode()):
             yield Finding("file_name", needle.rule)
 
     # --- the structure --------------------------------------------------------------------------
 
-    def _in_structure(self, ds: Dataset, before: Before) -> Iterator[Finding]:
-        iod = iod_of(str(ds.get("SOPClassUID", "")))
-        for place, element, parent in elements_of(ds):
+    def _in_structure(self, values: list[Found], iod: str, before: Before) -> Iterator[Finding]:
+        for place, element, parent in values:
             tag = element.tag
             if tag >> 16 == 0x0002 or tag in PIXELS:
                 continue
@@ -171,11 +171,10 @@ class SecondLook:
             elif element.VR == "UI":
                 yield from self._foreign_uids(place, value)
 
-    def _excuses(self, ds: Dataset) -> _Excuses:
-        iod = iod_of(str(ds.get("SOPClassUID", "")))
+    def _excuses(self, values: list[Found], iod: str) -> _Excuses:
         dates: set[bytes] = set()
         harmless = []
-        for _, element, parent in elements_of(ds):
+        for _, element, parent in values:
             value = bytes(element.value or b"").lower()
             verdict = self._verdict(element, iod, parent)
             vr = verdict.vr or element.VR
@@ -201,7 +200,7 @@ class SecondLook:
             text = value.decode("latin-1").strip()
             return clean_descriptor(text, identity=self._tokens.words) != text
         if action is Action.PSEUDONYM:
-            return any(uid not in UID_dictionary for uid in split_values(value))
+            return any(not is_registered(uid) for uid in split_values(value))
         if action is Action.SHIFT:
             return re.match(rb"\s*\d{8}", value) is not None  # a time of day stays
         return value.strip(b" \0") not in _NEUTRAL
@@ -210,10 +209,23 @@ class SecondLook:
         if Option.RETAIN_UIDS in self._profile.options:
             return
         for uid in split_values(value):
-            if uid and uid not in UID_dictionary and not uid.startswith("2.25."):
+            if uid and not is_registered(uid) and not uid.startswith("2.25."):
                 yield Finding("uid", place)
 
-    def _declared(self, ds: Dataset) -> Iterator[Finding]:
+    def _declared(self, read: Read) -> Iterator[Finding]:
+        said = [part for part in read.parts if part.tag in _DECLARATIONS]
+        if self._declared_by is None or self._declared_by[0] != said:
+            self._declared_by = said, tuple(self._declarations(read.ds))
+        yield from self._declared_by[1]
+        meta = {int(tag): bytes_of(read.ds.file_meta._dict[tag]) for tag in read.ds.file_meta._dict}
+        named = [bytes_of(part.element) for part in read.parts if part.tag == _SOP_INSTANCE]
+        if [meta.get(_META_INSTANCE, b"").strip(b" \0")] != [uid.strip(b" \0") for uid in named]:
+            yield Finding("uid", "(0002,0003)")
+        for tag in meta:
+            if tag & 0xFFFF > 0x0013:  # who sent it, and private information
+                yield Finding("table", tag_text(tag))
+
+    def _declarations(self, ds: Dataset) -> Iterator[Finding]:
         if ds.get("PatientIdentityRemoved") != "YES":
             yield Finding("declaration", "(0012,0062)")
         codes = {
@@ -224,12 +236,6 @@ class SecondLook:
         wanted = {METHOD_CODES[option][0] for option in (None, *options)}
         if not wanted <= codes:
             yield Finding("declaration", "(0012,0064)")
-        meta = getattr(ds, "file_meta", Dataset())
-        if meta.get("MediaStorageSOPInstanceUID") != ds.get("SOPInstanceUID"):
-            yield Finding("uid", "(0002,0003)")
-        for element in meta:
-            if element.tag.element > 0x0013:  # who sent it, and private information
-                yield Finding("table", tag_text(int(element.tag)))
 
 
 # --- reading --------------------------------------------------------------------------------------

@@ -16,9 +16,11 @@ from pydicom.errors import InvalidDicomError
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from dicom.elements import Element
 from dicom.errors import NotDicom
 from dicom.part10 import quiet_pydicom
 from dicom.private import PrivateCreators
+from dicom.profile import known_sop_classes
 
 PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _DEEPEST: Final = 40
@@ -49,26 +51,41 @@ class Value(NamedTuple):
     creator: str = ""
 
 
-def elements_of(
-    ds: Dataset, place: str = "", parent: int = 0, depth: int = 0
-) -> Iterator[tuple[str, Value, int]]:
+Found = tuple[str, Value, int]
+"""A value with its path of tags, and its parent sequence."""
+
+
+def elements_of(ds: Dataset, place: str = "", parent: int = 0, depth: int = 0) -> Iterator[Found]:
     """Yield every element that is no sequence, with its path of tags and its parent sequence."""
-    if depth > _DEEPEST:
-        raise NotDicom("sequences nest without end")
     creators = PrivateCreators(ds)
     for tag, raw in list(ds._dict.items()):  # raw: a value that is converted is another's work
-        here = place + tag_text(int(tag))
-        if isinstance(raw, RawDataElement) and raw.VR not in ("SQ", None):
-            yield here, Value(int(tag), str(raw.VR), raw.value, creators.of(int(tag))), parent
-            continue
-        with quiet_pydicom():
-            element = ds[tag]
-        if element.VR != "SQ":
-            if isinstance(raw, RawDataElement):
-                yield here, Value(int(tag), element.VR, raw.value, creators.of(int(tag))), parent
-            continue
-        for number, item in enumerate(element.value):
-            yield from elements_of(item, f"{here}[{number}]", int(tag), depth + 1)
+        yield from found_in(ds, int(tag), raw, creators, place, parent, depth)
+
+
+def found_in(
+    ds: Dataset,
+    tag: int,
+    raw: Element,
+    creators: PrivateCreators,
+    place: str = "",
+    parent: int = 0,
+    depth: int = 0,
+) -> Iterator[Found]:
+    """Yield what :func:`elements_of` yields for one element of a data set or item."""
+    if depth > _DEEPEST:
+        raise NotDicom("sequences nest without end")
+    here = place + tag_text(tag)
+    if isinstance(raw, RawDataElement) and raw.VR not in ("SQ", None):
+        yield here, Value(tag, str(raw.VR), raw.value, creators.of(tag)), parent
+        return
+    with quiet_pydicom():
+        element = ds[tag]
+    if element.VR != "SQ":
+        if isinstance(raw, RawDataElement):
+            yield here, Value(tag, element.VR, raw.value, creators.of(tag)), parent
+        return
+    for number, item in enumerate(element.value):
+        yield from elements_of(item, f"{here}[{number}]", tag, depth + 1)
 
 
 def tag_text(tag: int) -> str:
@@ -99,9 +116,14 @@ def split_values(value: bytes) -> list[str]:
     return [part.strip(" \0") for part in value.decode("latin-1").split("\\")]
 
 
+def is_registered(uid: str) -> bool:
+    """Return whether a UID is one of the standard's registry (PS3.6 A), or a newer SOP class."""
+    return uid in UID_dictionary or uid in known_sop_classes()
+
+
 def is_own_uid(uid: str) -> bool:
-    """Return whether a UID is not one of the standard's registry (PS3.6 A)."""
-    return len(uid) >= _SHORTEST_UID and "." in uid and uid not in UID_dictionary
+    """Return whether a UID names a thing of somebody's, not of the standard's."""
+    return len(uid) >= _SHORTEST_UID and "." in uid and not is_registered(uid)
 
 
 def bodies_of(content: bytes, ds: Dataset) -> tuple[bytes, bytes]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from dicom.descriptors import clean_descriptor
 from dicom.profile import Action, Profile, iod_of
+from dicom.verify.reader import Reader
 from dicom.verify.reading import (
     PIXELS,
     Value,
     charsets_of,
     decoded,
-    elements_of,
     is_own_uid,
-    read_file,
     split_values,
 )
 
@@ -37,6 +36,7 @@ _TEXTS: Final = frozenset({"LO", "SH", "LT", "ST", "UT", "UC", "UR", "AE", "UN",
 _SHORTEST_WORD: Final = 4
 _SHORTEST_NUMBER: Final = 5
 _SHORTEST_UID: Final = 6
+_DATE: Final = 8  # YYYYMMDD
 
 
 # How a text may be written (PS3.3 C.12.1.1.2): single byte, UTF-8, GB18030, and the 94x94 sets.
@@ -114,7 +114,9 @@ class Originals:
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
-        self._seen: set[tuple[int, str, int, str, str, bytes]] = set()
+        self._reader = Reader()
+        self._iod = ""
+        self._values: dict[str, bytes] = {}
         self._words: set[str] = set()
         self._identifiers: set[str] = set()
         self._uids: set[str] = set()
@@ -138,19 +140,21 @@ class Originals:
         NotDicom
             When it cannot be read.
         """
-        ds = read_file(path)
+        read = self._reader.read(path)
+        ds = read.ds
         iod = iod_of(str(ds.get("SOPClassUID", "")))
         charsets = charsets_of(ds)
-        values: dict[str, bytes] = {}
-        for place, element, parent in elements_of(ds):
-            if element.value is None or element.tag in PIXELS:
-                continue
-            value = bytes(element.value)
-            values[place] = value
-            key = (element.tag, element.VR, parent, iod, element.creator, value)
-            if key not in self._seen:  # most values are the same in every file of a series
-                self._seen.add(key)
-                self._gather(element, parent, iod, charsets)
+        alike = iod == self._iod and len(read.new) < len(read.parts)
+        values = self._values.copy() if alike else {}
+        for part in read.gone if alike else ():
+            for place, _, _ in part.values:
+                values.pop(place, None)
+        for part in read.new if alike else read.parts:
+            for place, element, parent in part.values:
+                if element.value is not None and element.tag not in PIXELS:
+                    values[place] = bytes(element.value)
+                    self._gather(element, parent, iod, charsets)
+        self._iod, self._values = iod, values
         return values
 
     def _gather(self, element: Value, parent: int, iod: str, charsets: list[str]) -> None:
@@ -226,6 +230,51 @@ class Needle:
                 count += 1
             at = lower.find(self.text, at + 1)
         return count
+
+
+_RUNS: Final = {
+    "name": re.compile(rb"[a-z]+"),
+    "identifier": re.compile(rb"[a-z0-9]+"),
+    "uid": re.compile(rb"[0-9.]+"),
+    "date": re.compile(rb"[0-9]{8}[0-9]*"),
+}
+"""What a token of each kind, if nothing else is in it, stands alone as: a whole run of these."""
+
+
+class Needles:
+    """What is searched for: words stand alone, digits in no longer number.
+
+    A token of nothing but the bytes that it must not be joined to is a whole run of such bytes, or
+    it is not there: those are looked up, however many there are. Others are searched one by one.
+    """
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._runs: dict[str, dict[bytes, Needle]] = {rule: {} for rule in _RUNS}
+        self._others: list[Needle] = []
+        for needle in needles_of(tokens):
+            if _RUNS[needle.rule].fullmatch(needle.text) and not (
+                needle.rule == "date" and len(needle.text) != _DATE
+            ):
+                self._runs[needle.rule][needle.text] = needle
+            else:
+                self._others.append(needle)
+
+    def hits(self, part: bytes) -> Iterator[tuple[Needle, int]]:
+        """Yield what stands in a part of a file, and how often."""
+        lower = part.lower()
+        for rule, pattern in _RUNS.items():
+            wanted = self._runs[rule]
+            if not wanted:
+                continue
+            runs = pattern.findall(lower)
+            if rule == "date":  # a time of day may follow
+                runs = [run[:_DATE] for run in runs]
+            for text in wanted.keys() & set(runs):
+                yield wanted[text], runs.count(text)
+        for needle in self._others:
+            count = needle.count(lower)
+            if count:
+                yield needle, count
 
 
 def needles_of(tokens: Tokens) -> tuple[Needle, ...]:
