@@ -3,8 +3,8 @@
 A series counts as complete after a second of quiet, and in that second nothing is certain yet. What
 is de-identified by then is shown to the models that the routes would choose, so that the end of the
 quiet time only has to confirm what was done. A slice that comes late makes the answer worthless: it
-is dropped, the job predicts anew, and the series is not foreseen a second time. Nothing of it is
-written down, nothing is delivered from here, and nothing depends on it.
+is dropped, and the job predicts anew. Nothing of it is written down, nothing is delivered from here,
+and nothing depends on it.
 
 A model that a job waits for goes first: an answer that nobody has claimed yet gives way to it.
 """
@@ -73,6 +73,13 @@ class _Ahead:
     dropped: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     found: dict[str, Foreseen] = field(default_factory=dict)
+    is_free: bool = False
+
+    def free(self) -> None:
+        """Say, once, that the files are not read any more."""
+        if not self.is_free:
+            self.is_free = True
+            self.forget()
 
 
 class Foresight:
@@ -114,6 +121,7 @@ class Foresight:
             forget()
             return
         ahead = _Ahead(series, frozenset(originals), forget)
+        self.drop(series.series_uid)
         with self._lock:
             by_worth = sorted(self._ahead, key=lambda uid: self._ahead[uid].claimed.is_set())
             self._ahead[series.series_uid] = ahead
@@ -186,7 +194,7 @@ class Foresight:
         try:
             read = self._read(ahead)
             if all(case.volume is not None for _, case in read):
-                ahead.forget()
+                ahead.free()
             for bundle, case in read:
                 ahead.found[bundle.identity] = self._foreseen(ahead, bundle, case)
             seconds = round(time.monotonic() - began, 3)
@@ -195,7 +203,7 @@ class Foresight:
         except RadloopError as error:  # the job meets it again and says it; or nobody wants it
             log.info("foresight_left", series=ahead.series.series_uid, code=error.code)
         finally:
-            ahead.forget()
+            ahead.free()
             ahead.ended.set()
 
     def _read(self, ahead: _Ahead) -> list[tuple[Bundle, Case]]:

@@ -53,8 +53,9 @@ class _Bed:
     begun: float = field(default_factory=time.monotonic)
     done: dict[Path, Prepared] = field(default_factory=dict)
     refused: set[Path] = field(default_factory=set)
-    was_foreseen: bool = False
-    in_use: bool = False
+    seen: frozenset[Path] = frozenset()  # what the models were shown
+    tries: int = 0  # how often it seemed whole
+    readers: int = 0
     taken: bool = False
 
 
@@ -152,9 +153,11 @@ class Groundwork:
     def _let_go(self, bed: _Bed, *, read: bool = False) -> None:
         """Drop the files of a series that its job has taken, and nobody reads any more."""
         with self._lock:
-            bed.taken = bed.taken or not read
-            bed.in_use = bed.in_use and not read
-            if not bed.taken or bed.in_use:
+            if read:
+                bed.readers -= 1
+            else:
+                bed.taken = True
+            if not bed.taken or bed.readers:
                 return
         shutil.rmtree(bed.folder, ignore_errors=True)
 
@@ -228,12 +231,17 @@ class Groundwork:
         return bed
 
     def _foresee(self, view: SeriesView, bed: _Bed, paths: Sequence[Path]) -> None:
-        """Show a series that seems whole to its models; one that was not, never again."""
+        """Show a series that seems whole to its models; after an error, each time twice as late."""
+        waited = datetime.now(UTC) - view.changed_at
         with self._lock:
             here = self._beds.get(view.id) is bed and all(path in bed.done for path in paths)
-            if self._foresight is None or not here or bed.was_foreseen:
+            if self._foresight is None or not here or frozenset(paths) == bed.seen:
                 return
-            bed.was_foreseen = bed.in_use = True
+            if waited < _PAUSE * 2**bed.tries:
+                return
+            bed.seen = frozenset(paths)
+            bed.tries += 1
+            bed.readers += 1
         instances = tuple(bed.done[path].instance for path in paths)
         series = Series(view.id, view.modality, instances)
         self._foresight.begin(series, paths, lambda: self._let_go(bed, read=True))
