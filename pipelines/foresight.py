@@ -3,8 +3,8 @@
 A series counts as complete after a second of quiet, and in that second nothing is certain yet. What
 is de-identified by then is shown to the models that the routes would choose, so that the end of the
 quiet time only has to confirm what was done. A slice that comes late makes the answer worthless: it
-is dropped, and the job predicts anew. Nothing of it is written down, nothing is delivered from here,
-and nothing depends on it.
+is dropped, and the job predicts anew. Nothing of it is written down, nothing is delivered from
+here, and nothing depends on it.
 
 A model that a job waits for goes first: an answer that nobody has claimed yet gives way to it.
 """
