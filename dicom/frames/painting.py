@@ -195,13 +195,13 @@ class Canvas:
         return samples.dtype.type(0)
 
     def _with_pixels(self, content: bytes) -> Dataset:
-        painted = _copied(self._ds)
+        painted = copy_of(self._ds)
         element = self._ds[self._keyword]
         painted[element.tag] = DataElement(element.tag, element.VR, content)
         return painted
 
     def _with_frames(self, frames: list[bytes], syntax: UID) -> Dataset:
-        painted = _copied(self._ds)
+        painted = copy_of(self._ds)
         for tag in _OFFSETS:
             if tag in painted:
                 del painted[tag]
@@ -309,7 +309,7 @@ def _paint_pairs(values: Samples, mask: Mask, black: Samples) -> None:
     pairs[both.all(axis=1), 2:] = black[1]
 
 
-def _copied(ds: Dataset) -> Dataset:
+def copy_of(ds: Dataset) -> Dataset:
     """Return another data set of the same elements; what is set in it leaves `ds` alone."""
     copied = empty_like(ds)
     for tag in ds.keys():  # noqa: SIM118 - to iterate over the data set itself would parse it
