@@ -27,6 +27,7 @@ from node.commands.common import (
     progress_bar,
     settings_for,
 )
+from node.commands.deface import deface
 from node.commands.export import export
 from node.commands.predict import predict
 from node.commands.profile import profile
@@ -311,6 +312,7 @@ def deid(
 app.command()(predict)
 app.command()(profile)
 app.command()(verify)
+app.command()(deface)
 app.command()(export)
 
 
