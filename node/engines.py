@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from dicom.burned_in import PixelCleaner, is_installed
 from dicom.deid import Deidentifier, Engine, Passes, PixelPass
-from dicom.errors import InvalidSettings, MissingPackage
+from dicom.errors import MissingPackage
 from dicom.fast import EngineChoice, engine_for
 from dicom.profile import Option
 from pipelines.projects import Project
 
+if TYPE_CHECKING:
+    from models.deface.series import BrainOf
+
 
 def open_engine(
-    project: Project, key: bytes, *, choice: EngineChoice = EngineChoice.AUTO
+    project: Project,
+    key: bytes,
+    *,
+    source: Path | None = None,
+    choice: EngineChoice = EngineChoice.AUTO,
+    brain: BrainOf | None = None,
 ) -> Engine:
     """Return a project's engine.
 
@@ -21,33 +32,36 @@ def open_engine(
         Its profile, its passes over the pixels, its word on heads.
     key : bytes
         32 secret bytes: the project's own (:meth:`pipelines.keyring.KeyRing.pseudonym_key`).
+    source : Path or None
+        The folder, or file, that the instances come from; a project that defaces needs it, since a
+        face is taken off a whole series.
     choice : EngineChoice
         Who does it; what comes out is the same.
-
-    Raises
-    ------
-    MissingPackage, InvalidSettings
-        When it asks for a pass that this installation does not have.
-    """
-    careful = Deidentifier(project.profile, key, passes=passes_of(project), heads=project.heads)
-    return engine_for(choice, careful)
-
-
-def passes_of(project: Project) -> Passes:
-    """Return the passes over the pixels that a project asks for.
+    brain : callable or None
+        Finds brains; None: the shipped model, loaded into this process when a head comes.
 
     Raises
     ------
     MissingPackage
         When the networks that find text are not installed.
-    InvalidSettings
-        When this installation cannot deface.
+    ValueError
+        When a project that defaces is given no source: a bug of the caller.
     """
+    passes = _passes(project, source, brain)
+    careful = Deidentifier(project.profile, key, passes=passes, heads=project.heads)
+    return engine_for(choice, careful)
+
+
+def _passes(project: Project, source: Path | None, brain: BrainOf | None) -> Passes:
     passes: dict[Option, PixelPass] = {}
     if Option.CLEAN_PIXEL_DATA in project.looks_at_pixels:
         if not is_installed():
             raise MissingPackage(f"project {project.name!r} has text searched in pixels")
         passes[Option.CLEAN_PIXEL_DATA] = PixelCleaner()
     if Option.CLEAN_RECOGNIZABLE_VISUAL_FEATURES in project.looks_at_pixels:
-        raise InvalidSettings(f"project {project.name!r}: this installation cannot deface heads")
+        from models.deface.series import DefacingPass
+
+        if source is None:
+            raise ValueError("a project that defaces is told where its instances come from")
+        passes[Option.CLEAN_RECOGNIZABLE_VISUAL_FEATURES] = DefacingPass(source, brain)
     return passes

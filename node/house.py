@@ -8,9 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+import numpy.typing as npt
+
 from dicom.archive import Archive
 from dicom.uids import pseudonym_uid
 from dicom.web import WebPeer
+from models.deface.series import BUNDLE as BRAIN_BUNDLE
+from models.deface.series import BrainOf
+from models.prediction import Image
 from models.process import PredictorProcess
 from models.registry import Registry
 from node import wiring
@@ -64,7 +70,14 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
     trail = Trail(database, secrets.audit_key)
     research = wiring.research_archive(settings, secrets)
     collectors = {
-        project.name: _collector(project, ring, SealedIdentities(database), trail, research)
+        project.name: _collector(
+            project,
+            ring,
+            SealedIdentities(database),
+            trail,
+            research,
+            _brains(predictor, Registry(wiring.bundle_folders(settings))),
+        )
         for project in settings.project
     }
     inference = Inference(
@@ -149,13 +162,24 @@ def _collector(
     sealed: SealedIdentities,
     trail: Trail,
     research: Archive,
+    brain: BrainOf,
 ) -> Collector:
     key = ring.pseudonym_key(project.name)
     return Collector(
         project=project,
-        engine=open_engine(project, key),
+        engine_for=lambda source: open_engine(project, key, source=source, brain=brain),
         key=key,
         vault=Vault(ring, sealed, trail, project=project.name),
         research=research,
         trail=trail,
     )
+
+
+def _brains(predictor: PredictorProcess, registry: Registry) -> BrainOf:
+    """Return what finds brains, in the child that runs models."""
+
+    def brain(image: Image) -> npt.NDArray[np.bool_]:
+        found = predictor.predict_images(registry.get(BRAIN_BUNDLE).identity, {"image": image})
+        return np.asarray(found.labels_kji == 1, np.bool_)
+
+    return brain

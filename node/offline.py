@@ -41,7 +41,7 @@ def deidentify(
     InvalidSettings
         When the file holds no such key, or the project cannot be carried out here.
     """
-    engine = open_engine(project, pseudonym_key(key_file, project), choice=choice)
+    engine = open_engine(project, pseudonym_key(key_file, project), source=source, choice=choice)
     return engine.deidentify_folder(source, target)
 
 

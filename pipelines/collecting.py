@@ -7,7 +7,7 @@ models see is not what a project gets. Each file is looked at a second time befo
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,8 +34,8 @@ class Collector:
     Attributes
     ----------
     project : Project
-    engine : Engine
-        Of the project's profile and key.
+    engine_for : callable
+        Gives the engine of the project's profile and key, for the originals in a folder.
     key : bytes
         The key of its pseudonyms.
     vault : Vault
@@ -47,7 +47,7 @@ class Collector:
     """
 
     project: Project
-    engine: Engine
+    engine_for: Callable[[Path], Engine]
     key: bytes
     vault: Vault
     research: Archive
@@ -86,7 +86,8 @@ class Collector:
         profile = self.project.profile
         originals = Originals(profile)
         before = [originals.read(path) for path in sources]
-        made = [self.engine.deidentify_file(path, folder) for path in sources]
+        engine = self.engine_for(_linked(sources, folder / "originals"))
+        made = [engine.deidentify_file(path, folder) for path in sources]
         look = SecondLook(profile, originals.tokens)
         for (instance, _), original in zip(made, before, strict=True):
             look.check(instance.path, original)
@@ -109,3 +110,12 @@ class Collector:
             outcome=outcome,
             reason=f"project {self.project.name}",
         )
+
+
+def _linked(sources: Sequence[Path], folder: Path) -> Path:
+    """Return a folder with nothing in it but links to the originals."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for number, source in enumerate(sources):
+        (folder / f"{number}.dcm").symlink_to(source.resolve())
+    return folder

@@ -46,7 +46,7 @@ def collector(project: Project, database: Database, research: Archive) -> Collec
     trail = Trail(database, b"audit key")
     return Collector(
         project=project,
-        engine=Deidentifier(project.profile, key, heads=project.heads),
+        engine_for=lambda _: Deidentifier(project.profile, key, heads=project.heads),
         key=key,
         vault=Vault(RING, SealedIdentities(database), trail, project=project.name),
         research=research,
@@ -69,7 +69,8 @@ def test_a_project_gets_its_own_copy_and_the_way_back(database, research, tmp_pa
     for _ in range(2):  # a step that was interrupted runs again
         assert one.collect("2.25.7", sources, tmp_path / "copies") == 3
     assert not (tmp_path / "copies").exists()
-    expected, _ = one.engine.deidentify(dcmread(sources[0]))  # type: ignore[attr-defined]
+    engine = Deidentifier(project.profile, RING.pseudonym_key("stroke"))
+    expected, _ = engine.deidentify(dcmread(sources[0]))
     (stored,) = research.lookup("series", expected.SeriesInstanceUID)
     fetched = research.fetch(research.series(stored), tmp_path / "fetched")
     assert len(fetched.instances) == 3
