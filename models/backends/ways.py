@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 
 from models.backends.lean import lean
+from models.vino import silent_openvino
 
 
 class Backend(Protocol):
@@ -105,8 +106,7 @@ class OpenVino:
     def __init__(
         self, network: torch.nn.Module, example: torch.Tensor, *, any_size: bool = False
     ) -> None:
-        import openvino
-
+        openvino = silent_openvino()
         self._sizes = None if any_size else tuple(example.shape[1:])
         axes = [-1] * (example.dim() - 2) if any_size else list(example.shape[2:])
         shape = openvino.PartialShape([-1, example.shape[1], *axes])

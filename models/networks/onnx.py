@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from dicom.errors import InvalidBundle, MissingPackage
+from models.vino import silent_openvino
 
 Run: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -87,8 +88,8 @@ def _with_onnxruntime(path: Path, device: torch.device, threads: int) -> tuple[s
 
 def _with_openvino(path: Path, threads: int) -> tuple[str, Run]:
     try:
-        import openvino
-    except ModuleNotFoundError:
+        openvino = silent_openvino()
+    except ImportError:
         raise MissingPackage(
             "ONNX models need an extra: pip install 'radloop[onnx]' or 'radloop[openvino]'"
         ) from None

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from monai.inferers.inferer import SlidingWindowInferer
 
+from dicom.phantom import head_mr
 from models.backends import (
+    DICE,
     Chosen,
     LeanTorch,
     OpenVino,
@@ -20,6 +26,12 @@ from models.backends import (
 )
 from models.backends import chosen as remembering
 from models.backends.lean import lean
+from models.building import build
+from models.bundle import read_bundle
+from models.prediction import Image
+from models.registry import SHIPPED
+from models.sliding import Sliding, slide
+from models.tensors import plain, volume_tensor
 
 CPU = torch.device("cpu")
 
@@ -32,6 +44,11 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with torch.inference_mode():
         yield
     torch.set_num_threads(before)
+
+
+def needs_openvino() -> None:
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
 
 
 def network(width: int = 16) -> torch.nn.Module:
@@ -71,7 +88,7 @@ class Steps(torch.nn.Module):
 
 
 def test_openvino_says_what_torch_says() -> None:
-    pytest.importorskip("openvino")
+    needs_openvino()
     torch.manual_seed(1)
     windows = torch.randn(2, 1, 16, 12, 20)
     ours = OpenVino(network(), windows)
@@ -190,7 +207,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_of_a_very_large_window_a_piece_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("openvino")
+    needs_openvino()
     large(monkeypatch)
     monkeypatch.setattr(choosing, "multiplies_bfloat16", lambda: False)
     made = Large()
@@ -271,3 +288,58 @@ def test_a_lean_copy_says_the_same_and_leaves_the_network_as_it_was() -> None:
     assert float((short - reference).abs().max()) < 0.05 * float(reference.max() - reference.min())
     assert all(torch.equal(each, before[name]) for name, each in made.state_dict().items())
     assert torch.equal(made(windows), reference)
+
+
+@pytest.mark.parametrize("way", [LeanTorch.name, ShortTorch.cpu_name, OpenVino.name])
+def test_mr_brain_in_every_way_is_what_monai_makes_of_it(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundle's own inferer, its windows and weights, on its own network in float32."""
+    if way == OpenVino.name:
+        needs_openvino()
+    monkeypatch.setattr(choosing, "multiplies_bfloat16", lambda: True)
+    parts = build(read_bundle(SHIPPED / "mr_brain"), CPU)
+    head = head_mr(seed=0, slices=100, size=128)
+    image = volume_tensor([Image(head.voxels_kji, head.affine_lps)])
+    ready = plain(parts.preprocess({"image": image})["image"])[None]
+    ready = ready[..., : ready.shape[-1] // 2 // 16 * 16]  # half of it takes half the time
+    reference = parts.network(ready)
+    backend, choice = choose(parts.network, CPU, ready, (reference, 1e9), ways=[way])
+    assert choice.backend == way, choice.reasons
+    inferer = SlidingWindowInferer((64, 64, 64), 1, 0.25, "gaussian")
+    sliding = Sliding.of(inferer, 3)
+    assert sliding is not None
+    expected = inferer(ready, parts.network).argmax(1) == 1
+    found = slide(ready, backend, sliding, finish="argmax")[:, 0] == 1
+    dice = float(2 * (found & expected).sum() / (found.sum() + expected.sum()))
+    assert expected.sum() > 10_000
+    assert dice >= DICE
+
+
+WATCHED = """
+import socket, sys
+
+def refused(*_, **__):
+    raise SystemExit("a connection was tried")
+
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refused
+import torch
+from models.backends import OpenVino
+
+with torch.inference_mode():
+    OpenVino(torch.nn.Conv3d(1, 2, 3), torch.zeros(1, 1, 8, 8, 8))(torch.ones(1, 1, 8, 8, 8))
+from openvino.tools.ovc import convert_impl, telemetry_utils
+
+for module in (convert_impl, telemetry_utils):
+    assert module.tm.__name__ == "openvino.tools.ovc.telemetry_stub", module.__name__
+assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
+print("silent")
+"""
+
+
+def test_openvino_tells_nobody() -> None:
+    needs_openvino()
+    ran = subprocess.run(
+        [sys.executable, "-c", WATCHED], capture_output=True, text=True, check=False
+    )
+    assert ran.stdout.strip() == "silent", ran.stderr
