@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,11 +13,27 @@ from pydicom import Dataset, dcmread
 from dicom.errors import InvalidReport
 from dicom.gate.placed import Placed
 from dicom.gate.places import read_sources
+from dicom.gate.reading import Item, opened, tag_of
 from dicom.measure import Measured
 from dicom.part10 import PARSER_ERRORS, quiet_pydicom
 from dicom.sr import FindingFigures
 from dicom.volume import Grid
 
+_CONTENT = tag_of("ContentSequence")
+_VALUE_TYPE = tag_of("ValueType")
+_CONCEPT = tag_of("ConceptNameCodeSequence")
+_CONCEPT_CODE = tag_of("ConceptCodeSequence")
+_CODE_VALUES = tuple(tag_of(name) for name in ("CodeValue", "LongCodeValue", "URNCodeValue"))
+_UID = tag_of("UID")
+_SOP = tag_of("ReferencedSOPSequence")
+_REFERENCED = tag_of("ReferencedSOPInstanceUID")
+_SEGMENT_NUMBER = tag_of("ReferencedSegmentNumber")
+_MEASURED = tag_of("MeasuredValueSequence")
+_NUMBER = tag_of("NumericValue")
+_GRAPHIC = tag_of("GraphicData")
+_FRAME_OF_REFERENCE = tag_of("ReferencedFrameOfReferenceUID")
+
+_MEASUREMENTS: Final = "126010"  # DCM: Imaging Measurements
 _GROUP: Final = "125007"  # DCM: Measurement Group
 _TRACKING: Final = "112040"
 _FINDING: Final = "121071"
@@ -204,13 +220,14 @@ def _figures_of(one: Measured) -> dict[Key, float]:
 
 
 def _groups_of(path: Path) -> list[_Group]:
-    with quiet_pydicom():
+    with opened(path, explicit=True) as document:
         try:
-            ds = dcmread(path)
             return [
-                _group(item)
-                for item in _below(ds)
-                if item.get("ValueType") == "CONTAINER" and _concept(item) == _GROUP
+                _group(group)
+                for container in document.items(_CONTENT)
+                if _concept(container) == _MEASUREMENTS
+                for group in container.items(_CONTENT)
+                if _concept(group) == _GROUP
             ]
         except PARSER_ERRORS:
             raise InvalidReport("the report does not follow TID 1500") from None
@@ -240,75 +257,81 @@ def _described(segmentation: Path) -> tuple[str, dict[int, tuple[str, str, str, 
             raise InvalidReport("the report's segmentation cannot be read") from None
 
 
-def _below(item: Dataset) -> Iterator[Dataset]:
-    """Yield every content item below one."""
-    for child in item.get("ContentSequence") or []:
-        yield child
+def _value(code: Dataset) -> str:
+    return str(code.get("CodeValue") or code.get("LongCodeValue") or code.get("URNCodeValue"))
+
+
+def _group(group: Item) -> _Group:
+    by_concept: dict[str, list[Item]] = {}
+    for item in group.items(_CONTENT):
+        by_concept.setdefault(_concept(item), []).append(item)
+    deeper = [below for items in by_concept.values() for item in items for below in _below(item)]
+    segments = [_first(item, _SOP) for item in by_concept.get(_SEGMENT, [])]
+    sites = by_concept.get(_SITE, [])
+    sides = [item for site in sites for item in _below(site) if _concept(item) == _SIDE]
+    surfaces = [item for item in deeper if item.text(_VALUE_TYPE) == "SCOORD3D"]
+    (tracking,), (finding,) = by_concept[_TRACKING], by_concept[_FINDING]
+    if len(segments) > 1 or len(sites) > 1 or len(sides) > 1:
+        raise ValueError("a group of several segments or sites")
+    return _Group(
+        tracking_uid=tracking.text(_UID),
+        finding=_meant(finding),
+        site=_meant(sites[0]) if sites else "",
+        side=_meant(sides[0]) if sides else "",
+        segmentation_uid=segments[0].text(_REFERENCED) if segments else "",
+        segment=segments[0].word(_SEGMENT_NUMBER) if segments else None,
+        series=frozenset(i.text(_UID) for i in deeper if _concept(i) == _SOURCE_SERIES),
+        images=frozenset(
+            _first(item, _SOP).text(_REFERENCED)
+            for item in deeper
+            if item.text(_VALUE_TYPE) == "IMAGE" and _concept(item) != _SEGMENT
+        ),
+        figures=_figures(item for items in by_concept.values() for item in items),
+        points=tuple(point for item in surfaces for point in _points(item)),
+        frames_of_reference=frozenset(item.text(_FRAME_OF_REFERENCE) for item in surfaces),
+    )
+
+
+def _below(item: Item) -> Iterator[Item]:
+    """Yield a content item, and every one below it."""
+    yield item
+    for child in item.items(_CONTENT):
         yield from _below(child)
 
 
-def _group(group: Dataset) -> _Group:
-    items = list(_below(group))
-    direct = {_concept(item): item for item in reversed(list(group.ContentSequence))}
-    segment = direct.get(_SEGMENT)
-    referenced = segment.ReferencedSOPSequence[0] if segment is not None else Dataset()
-    number = referenced.get("ReferencedSegmentNumber")
-    site = direct.get(_SITE)
-    sides = [item for item in _below(site or Dataset()) if _concept(item) == _SIDE]
-    surfaces = [item for item in items if item.get("ValueType") == "SCOORD3D"]
-    return _Group(
-        tracking_uid=str(_only(group, _TRACKING, "UIDREF").UID),
-        finding=_value(_only(group, _FINDING, "CODE").ConceptCodeSequence[0]),
-        site=_value(site.ConceptCodeSequence[0]) if site is not None else "",
-        side=_value(sides[0].ConceptCodeSequence[0]) if sides else "",
-        segmentation_uid=str(referenced.get("ReferencedSOPInstanceUID", "")),
-        segment=None if number is None else int(np.atleast_1d(number)[0]),
-        series=frozenset(str(item.UID) for item in items if _concept(item) == _SOURCE_SERIES),
-        images=frozenset(
-            str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
-            for item in items
-            if item.get("ValueType") == "IMAGE" and item is not segment
-        ),
-        figures=_figures(group),
-        points=tuple(
-            tuple(point)
-            for item in surfaces
-            for point in np.reshape(item.GraphicData, (-1, 3)).astype(float).tolist()
-        ),
-        frames_of_reference=frozenset(str(item.ReferencedFrameOfReferenceUID) for item in surfaces),
-    )
-
-
-def _figures(group: Dataset) -> dict[Key, float]:
+def _figures(items: Iterable[Item]) -> dict[Key, float]:
     figures: dict[Key, float] = {}
-    for item in group.ContentSequence:
-        if item.ValueType != "NUM":
+    for item in items:
+        if item.text(_VALUE_TYPE) != "NUM":
             continue
-        derived = [
-            _value(c.ConceptCodeSequence[0]) for c in _below(item) if _concept(c) == _DERIVATION
-        ]
+        derived = [_meant(c) for c in item.items(_CONTENT) if _concept(c) == _DERIVATION]
         key = (_concept(item), derived[0] if derived else "")
         if key in figures:
             raise ValueError("one figure stands twice in a group")
-        figures[key] = float(item.MeasuredValueSequence[0].NumericValue)
+        (figures[key],) = _first(item, _MEASURED).numbers(_NUMBER)
     return figures
 
 
-def _only(group: Dataset, concept: str, kind: str) -> Dataset:
-    """Return the one child of a concept and value type."""
-    (item,) = (
-        item
-        for item in group.ContentSequence
-        if _concept(item) == concept and item.ValueType == kind
-    )
-    found: Dataset = item
-    return found
+def _points(item: Item) -> list[tuple[float, ...]]:
+    points = np.frombuffer(item.raw(_GRAPHIC), "<f4").reshape(-1, 3)
+    return [tuple(point) for point in points.astype(float).tolist()]
 
 
-def _concept(item: Dataset) -> str:
-    names = item.get("ConceptNameCodeSequence")
-    return _value(names[0]) if names else ""
+def _first(item: Item, sequence: int) -> Item:
+    """Return the one item of a sequence."""
+    (only,) = item.items(sequence)
+    return only
 
 
-def _value(code: Dataset) -> str:
-    return str(code.get("CodeValue") or code.get("LongCodeValue") or code.get("URNCodeValue"))
+def _concept(item: Item) -> str:
+    """Return the code of a content item's name, empty where it has none."""
+    return next((_code(name) for name in item.items(_CONCEPT)), "")
+
+
+def _meant(item: Item) -> str:
+    """Return the code that is the value of a content item."""
+    return _code(_first(item, _CONCEPT_CODE))
+
+
+def _code(item: Item) -> str:
+    return next(filter(None, (item.text(tag) for tag in _CODE_VALUES)), "")
