@@ -17,7 +17,7 @@ import typer
 from rich.table import Table
 
 from dicom.errors import NotFound, PeerError, RadloopError, ResourceError
-from node.commands import models, people, seg, vault, volume
+from node.commands import datasets, models, people, seg, vault, volume
 from node.commands.common import (
     Config,
     Data,
@@ -29,6 +29,7 @@ from node.commands.common import (
 )
 from node.commands.deface import deface
 from node.commands.export import export
+from node.commands.learning import evaluate, train
 from node.commands.predict import predict
 from node.commands.profile import profile
 from node.commands.verify import verify
@@ -46,6 +47,7 @@ app.add_typer(people.user_app, name="user")
 app.add_typer(people.audit_app, name="audit")
 app.add_typer(vault.vault_app, name="vault")
 app.add_typer(models.models_app, name="models")
+app.add_typer(datasets.datasets_app, name="datasets")
 app.add_typer(volume.volume_app, name="volume")
 app.add_typer(seg.seg_app, name="seg")
 
@@ -314,6 +316,8 @@ app.command()(profile)
 app.command()(verify)
 app.command()(deface)
 app.command()(export)
+app.command()(train)
+app.command()(evaluate)
 
 
 # --- the demonstration --------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def write_bundle(folder: Path, trained: Trained, dataset: Dataset, title: Title)
         (half / name).mkdir(parents=True)
     torch.save(best_weights(trained.run), half / "models" / "model.pt")
     _write_json(half / "configs" / "metadata.json", _metadata(plan, dataset, title, trained))
-    _write_json(half / "configs" / "inference.json", _inference(plan, dataset))
+    _write_json(half / "configs" / "inference.json", _inference(plan))
     _write_json(half / "configs" / "train.json", plan.model_dump(mode="json"))
     (half / "docs" / "README.md").write_text(_readme(trained, dataset, title), encoding="utf-8")
     (half / "LICENSE").write_text(f"{dataset.licence}\n" if dataset.licence else _NO_LICENCE)
@@ -159,7 +159,7 @@ def _table(plan: Plan, dataset: Dataset, title: Title, trained: Trained) -> dict
     return table
 
 
-def _inference(plan: Plan, dataset: Dataset) -> dict[str, Any]:
+def _inference(plan: Plan) -> dict[str, Any]:
     before = [
         {"_target_": "LoadImaged", "keys": "image"},
         {"_target_": "EnsureChannelFirstd", "keys": "image"},
@@ -178,21 +178,19 @@ def _inference(plan: Plan, dataset: Dataset) -> dict[str, Any]:
         }
         overlap = plan.task == "multilabel"
         activation = {"sigmoid": True} if overlap else {"softmax": True}
+        back = {
+            "_target_": "Invertd",
+            "keys": "pred",
+            "transform": "@preprocessing",
+            "orig_keys": "image",
+            "nearest_interp": False,
+            "to_tensor": True,
+        }
+        decided = {"threshold": 0.5} if overlap else {"argmax": True}
         after = [
             {"_target_": "Activationsd", "keys": "pred", **activation},
-            {
-                "_target_": "Invertd",
-                "keys": "pred",
-                "transform": "@preprocessing",
-                "orig_keys": "image",
-                "nearest_interp": False,
-                "to_tensor": True,
-            },
-            {
-                "_target_": "AsDiscreted",
-                "keys": "pred",
-                **({"threshold": 0.5} if overlap else {"argmax": True}),
-            },
+            *([back] if spatial_steps(plan) else []),
+            {"_target_": "AsDiscreted", "keys": "pred", **decided},
         ]
     return {
         "imports": ["$import torch"],

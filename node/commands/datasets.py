@@ -1,0 +1,203 @@
+"""Datasets from the shell: import, look, compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+from rich.table import Table
+
+from dicom.errors import InvalidRequest
+from node.commands.common import Config, Data, out, progress_bar, settings_for
+
+if TYPE_CHECKING:
+    from models.learning.cases import Split
+    from models.table import SegmentRow
+    from pipelines.datasets import Shelf
+
+datasets_app = typer.Typer(help="Datasets to learn from.", no_args_is_help=True)
+
+
+@datasets_app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
+    layout: Annotated[str, typer.Option(help="pairs, nnunet, decathlon or dicom.")],
+    name: Annotated[str, typer.Option(help="The dataset's name.")],
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", help='"1=Liver": names, where the layout has none; repeatable.'),
+    ] = None,
+    patient: Annotated[
+        str, typer.Option(help=r"Whose a file is: a pattern with a group, such as 'Image_(\d+)'.")
+    ] = "",
+    validation: Annotated[float, typer.Option(min=0, max=1, help="Share of patients.")] = 0.2,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of patients.")] = 0.2,
+    seed: Annotated[str, typer.Option(help="Shares patients out in another way.")] = "",
+    splits: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help='JSON: {"train": [patients], "validation": [...]}.'
+        ),
+    ] = None,
+    modality: Annotated[str, typer.Option(help="DICOM's, of the images: MR, CT, DX ...")] = "",
+    licence: Annotated[str, typer.Option("--license", help="Of the data.")] = "",
+    source: Annotated[str, typer.Option(help="Where the data are from.")] = "",
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Freeze a folder as the next version of a dataset, split by patient, with a hash."""
+    from pipelines.datasets import Wanted, get_layout
+    from pipelines.exports.cases import Shares
+
+    named = dict(_class_of(one) for one in classes or [])
+    wanted = Wanted(
+        name=name,
+        shares=Shares(validation, test, seed),
+        splits=_read_splits(splits) if splits else {},
+        classes=named,
+        segments=_coded(named),
+        patient=patient,
+        modality=modality,
+        licence=licence,
+        source=source,
+    )
+    with progress_bar("{task.completed}/{task.total}") as progress:
+        bar = progress.add_task("reading", total=None)
+        frozen = _shelf(config, data).freeze(
+            get_layout(layout),
+            folder,
+            wanted,
+            told=lambda done, of: progress.update(bar, completed=done, total=of),
+        )
+    dataset = frozen.dataset
+    counts = ", ".join(f"{len(dataset.of(split))} {split}" for split in _SPLITS)
+    out.print(f"{dataset.identity}  {counts}  sha256 {dataset.sha256[:16]}", highlight=False)
+    if not dataset.segments:
+        out.print(
+            "Its classes have no codes yet: name them as the vocabulary does to make a bundle.",
+            highlight=False,
+        )
+
+
+@datasets_app.command("list")
+def list_(config: Config = None, data: Data = None) -> None:
+    """List the datasets of this node."""
+    table = Table("dataset", "task", "classes", *_SPLITS, "licence", "sha256", box=None)
+    shelf = _shelf(config, data)
+    for name in shelf.names():
+        dataset = shelf.get(name).dataset
+        counts = [str(len(dataset.of(split))) for split in _SPLITS]
+        names = ", ".join(dataset.classes.values())
+        table.add_row(name, dataset.task, names, *counts, dataset.licence, dataset.sha256[:12])
+    out.print(table)
+
+
+@datasets_app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every file and compare its hash.")
+    ] = False,
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Say what a dataset holds: cases, patients, sizes, voxels of each class."""
+    from models.learning.cases import class_counts
+
+    folder = _shelf(config, data).get(name)
+    dataset = folder.dataset
+    if check:
+        folder.check()
+    out.print(f"[bold]{dataset.identity}[/]  {dataset.task}, {dataset.dimensions}D")
+    facts = {
+        "sha256": dataset.sha256,
+        "channels": ", ".join(dataset.channels),
+        "licence": dataset.licence,
+        "source": dataset.source,
+    }
+    for key, value in facts.items():
+        if value:
+            out.print(f"  {key:10} {value}", highlight=False, soft_wrap=True)
+    table = Table("split", "cases", "patients", *dataset.classes.values(), box=None)
+    for split in _SPLITS:
+        cases = dataset.of(split)
+        labelled = [case for case in cases if case.label_sha256 or case.finding is not None]
+        counts = class_counts(folder, labelled)
+        patients = len({case.patient for case in cases})
+        voxels = [str(counts[number]) for number in dataset.classes]
+        table.add_row(split, str(len(cases)), str(patients), *voxels)
+    out.print(table)
+
+
+@datasets_app.command("diff")
+def diff(
+    old: Annotated[str, typer.Argument(help="NAME@VERSION.")],
+    new: Annotated[str, typer.Argument(help="NAME@VERSION.")],
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Say what changed from one version to another."""
+    from dataclasses import asdict
+
+    from models.learning.cases import difference
+
+    shelf = _shelf(config, data)
+    changes = asdict(difference(shelf.get(old).dataset, shelf.get(new).dataset))
+    for what, names in changes.items():
+        if names:
+            out.print(f"{what.replace('_', ' '):14} {', '.join(names)}", highlight=False)
+    if not any(changes.values()):
+        out.print("nothing changed")
+
+
+_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+def _shelf(config: Path | None, data: Path | None) -> Shelf:
+    from node import wiring
+    from pipelines.datasets import Shelf
+
+    return Shelf(wiring.datasets_folder(settings_for("datasets", config, data)))
+
+
+def _class_of(text: str) -> tuple[int, str]:
+    number, equals, name = text.partition("=")
+    if not equals or not number.strip().isdigit() or not name.strip():
+        raise InvalidRequest(f"--class is NUMBER=NAME, not {text!r}")
+    return int(number), name.strip()
+
+
+def _coded(classes: dict[int, str]) -> tuple[SegmentRow, ...]:
+    """Return the codes of classes that are named as the vocabulary does; none where one is not."""
+    from dicom.vocabulary import search
+    from models.table import SegmentRow
+
+    rows = []
+    for number, name in sorted(classes.items()):
+        terms = [term for term in search(name) if term.label.casefold() == name.casefold()]
+        if not terms:
+            return ()
+        term = terms[0]
+        rows.append(
+            SegmentRow(
+                number=number, label=name, category=term.category, type=term.type, rgb=term.rgb
+            )
+        )
+    return tuple(rows)
+
+
+def _read_splits(path: Path) -> dict[str, Split]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path.name} is no JSON: {error}") from None
+    if not isinstance(content, dict) or not set(content) <= set(_SPLITS):
+        raise InvalidRequest(f"{path.name} names other splits than {', '.join(_SPLITS)}")
+    found: dict[str, Split] = {}
+    for split, patients in content.items():
+        for patient in patients:
+            if found.setdefault(str(patient), cast("Split", split)) != split:
+                raise InvalidRequest(f"{path.name}: patient {patient} is in two splits")
+    return found

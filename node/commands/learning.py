@@ -1,0 +1,280 @@
+"""`radloop train` and `radloop evaluate`: learning and measuring, without any server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.table import Table
+
+from dicom.errors import InvalidPlan
+from node.commands.common import Config, Data, Device, out, progress_bar, settings_for
+
+if TYPE_CHECKING:
+    from models.learning.cases import DatasetFolder, Split
+    from models.learning.evaluating import Evaluation
+    from models.learning.graph import Graph
+    from models.learning.planning import Plan
+    from models.learning.trainer import Epoch
+    from node.settings import Settings
+
+
+def train(
+    dataset: Annotated[str, typer.Option(help="NAME or NAME@VERSION.")],
+    name: Annotated[str, typer.Option(help="What the bundle will be called.")],
+    version: Annotated[str, typer.Option(help="... and its version.")] = "0.1.0",
+    augment: Annotated[
+        Path | None,
+        typer.Option(help="An augmentation graph; or the name of a shipped one, such as retina."),
+    ] = None,
+    start_from: Annotated[
+        str | None, typer.Option("--from", help="A bundle of the same network to begin with.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="About how long.")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help='"field=JSON" of the plan: patch=[256,256]; repeatable.'),
+    ] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Only say what would be done, and why.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Device = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Learn from a dataset: plan, train, write a bundle. Stopped in between, it goes on."""
+    import torch
+
+    from models.building import device_of
+    from models.learning.bundling import Title, write_bundle
+    from models.learning.planning import make_plan
+    from models.learning.trainer import train as learn
+    from node import wiring
+    from pipelines.datasets import Shelf
+
+    settings = settings_for("train", config, data)
+    folder = Shelf(wiring.datasets_folder(settings)).get(dataset)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    modality = next(iter(folder.dataset.modalities), "")
+    plan = make_plan(folder, modality=modality, minutes=minutes, seed=seed)
+    plan = _changed(plan, change or [])
+    if plan_only:
+        _print_plan(plan)
+        return
+    graph = _graph(augment)
+    run = wiring.runs_folder(settings) / f"{name}@{version}"
+    with progress_bar() as progress:
+        bar = progress.add_task("learning", total=1.0)
+
+        def told(epoch: Epoch) -> None:
+            progress.update(bar, completed=min(1.0, epoch.step / plan.steps))
+            progress.console.print(_line(epoch), highlight=False)
+
+        done = learn(
+            folder,
+            plan,
+            run,
+            cache=wiring.prepared_folder(settings),
+            graph=graph,
+            device=device_of(device),
+            start_from=_weights(start_from, settings) if start_from else None,
+            minutes=minutes,
+            told=told,
+        )
+    bundle = write_bundle(
+        wiring.imported_bundles(settings), done, folder.dataset, Title(name, version)
+    )
+    score = done.best.scores.mean
+    out.print(
+        f"{bundle.identity}  epoch {done.best_epoch} of {len(done.epochs)}, "
+        f"{score:.3f} on the validation split",
+        highlight=False,
+    )
+
+
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, or a bundle's folder.")],
+    dataset: Annotated[str, typer.Option(help="NAME or NAME@VERSION.")],
+    split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    against: Annotated[
+        str | None, typer.Option(help="Another bundle: by how much this one is better.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures there.")
+    ] = None,
+    device: Device = "auto",
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Measure a bundle on a dataset's split, on the images' own grid, with confidence intervals."""
+    from models.learning.evaluating import gain
+    from node import wiring
+    from pipelines.datasets import Shelf
+
+    settings = settings_for("evaluate", config, data)
+    folder = Shelf(wiring.datasets_folder(settings)).get(dataset)
+    found = [
+        _evaluated(each, settings, folder, split, device)
+        for each in ([bundle] if against is None else [bundle, against])
+    ]
+    first = found[0]
+    for evaluation in found:
+        _print_evaluation(evaluation, dict(folder.dataset.classes))
+    better = gain(first, found[1]) if against is not None else None
+    if better is not None:
+        out.print(
+            f"gain in Dice  {better.mean:+.4f}  (95 %: {better.low:+.4f} to {better.high:+.4f}, "
+            f"{better.patients} patients)",
+            highlight=False,
+        )
+    if json_file is not None:
+        content = {
+            "evaluations": [_as_json(one) for one in found],
+            "gain": None if better is None else asdict(better),
+        }
+        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _evaluated(
+    name: str,
+    settings: Settings,
+    folder: DatasetFolder,
+    split: str,
+    device: str,
+) -> Evaluation:
+    from dicom.errors import InvalidRequest
+    from models.bundle import read_bundle
+    from models.learning.evaluating import evaluate as measure
+    from models.predictor import open_predictor
+    from models.registry import Registry
+    from node import wiring
+
+    if split not in ("train", "validation", "test"):
+        raise InvalidRequest(f"there is no split {split!r}")
+    chosen: Split = split  # type: ignore[assignment]
+    registry = Registry(wiring.bundle_folders(settings))
+    bundle = read_bundle(Path(name)) if Path(name).is_dir() else registry.get(name)
+    with progress_bar("{task.completed}/{task.total}") as progress:
+        bar = progress.add_task(bundle.identity, total=None)
+        return measure(
+            open_predictor(bundle, lambda: registry, device=device),
+            folder,
+            split=chosen,
+            told=lambda done, of: progress.update(bar, completed=done, total=of),
+        )
+
+
+def _changed(plan: Plan, changes: list[str]) -> Plan:
+    """Return the plan with fields of one's own.
+
+    Raises
+    ------
+    InvalidPlan
+        When it does not fit together then; the message names the field.
+    """
+    from models.learning.planning import Plan
+
+    fields: dict[str, Any] = {}
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise InvalidPlan(f"--set is field=value, not {change!r}")
+        try:
+            fields[key] = json.loads(text)
+        except json.JSONDecodeError:
+            fields[key] = text
+    try:
+        return Plan.model_validate({**plan.model_dump(), **fields})
+    except ValidationError as error:
+        places = (
+            f"{'.'.join(map(str, one['loc'])) or 'plan'}: {one['msg']}" for one in error.errors()
+        )
+        raise InvalidPlan("; ".join(places)) from None
+
+
+def _graph(name: Path | None) -> Graph | None:
+    from importlib.resources import files
+
+    from models.learning.graph import read_graph
+
+    if name is None:
+        return None
+    shipped = files("models.learning") / "graphs" / f"{name}.toml"
+    if not name.exists() and shipped.is_file():
+        return read_graph(shipped.read_text(encoding="utf-8"))
+    return read_graph(name)
+
+
+def _weights(name: str, settings: Settings) -> Any:  # noqa: ANN401 - torch is loaded late
+    import torch
+
+    from models.registry import Registry
+    from node import wiring
+
+    bundle = Registry(wiring.bundle_folders(settings)).get(name)
+    return torch.load(bundle.weights, map_location="cpu", weights_only=True)
+
+
+def _print_plan(plan: Plan) -> None:
+    table = Table("field", "value", "why", box=None)
+    for field, value in plan.model_dump(exclude={"why"}).items():
+        table.add_row(field, json.dumps(value), plan.why.get(field, ""))
+    out.print(table)
+
+
+def _line(epoch: Epoch) -> str:
+    return (
+        f"epoch {epoch.number:4}  step {epoch.step:6}  loss {epoch.loss:.4f}  "
+        f"score {epoch.scores.mean:.4f}  {epoch.seconds:.0f} s, "
+        f"{epoch.waited_s / epoch.seconds:.0%} waiting for data"
+    )
+
+
+def _print_evaluation(found: Evaluation, classes: dict[int, str]) -> None:
+    out.print(
+        f"[bold]{found.bundle}[/] on {found.dataset}, {found.split}: {len(found.cases)} cases",
+        highlight=False,
+    )
+    if found.cases[0].said is not None:
+        right = found.interval("correct")
+        assert right is not None  # every case has an answer
+        out.print(f"  accuracy {_spread(right)}", highlight=False)
+        return
+    table = Table("class", *_FIGURES, box=None)
+    for number, name in (*classes.items(), (None, "all")):
+        figures = [found.interval(figure, number) for figure in _FIGURES.values()]
+        table.add_row(name, *("-" if one is None else _spread(one) for one in figures))
+    out.print(table)
+
+
+_FIGURES = {
+    "Dice": "dice",
+    "surface Dice": "surface_dice",
+    "HD95 mm": "hausdorff95_mm",
+    "volume error": "volume_error",
+    "added path mm": "added_path_mm",
+}
+
+
+def _spread(one: Any) -> str:  # noqa: ANN401 - an Interval, loaded late
+    return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})"
+
+
+def _as_json(found: Evaluation) -> dict[str, Any]:
+    content = asdict(found)
+    for score, case in zip(found.cases, content["cases"], strict=True):
+        case["case"] = score.case.id
+        case["patient"] = score.case.patient
+    figures = [*_FIGURES.values(), "correct"]
+    intervals = {figure: found.interval(figure) for figure in figures}
+    content["intervals"] = {
+        figure: None if one is None else asdict(one) for figure, one in intervals.items()
+    }
+    return content

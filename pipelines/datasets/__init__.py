@@ -1,0 +1,337 @@
+"""Datasets to learn from: read from the layouts that people have, frozen, versioned, compared.
+
+One file a layout. A layout yields :class:`Found` cases one after the other, so that a dataset of
+any size passes through the memory of one case.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dicom.errors import Conflict, InvalidDataset, InvalidSettings, LabelsDoNotMatch, NotFound
+from models.learning.cases import (
+    IMAGE,
+    LABEL,
+    Case,
+    Dataset,
+    DatasetFolder,
+    Split,
+    TaskKind,
+    read_dataset,
+    write_array,
+    write_dataset,
+)
+from models.table import FindingRow, SegmentRow
+from pipelines.exports.cases import Shares, split_patients
+
+LAYOUTS: Final = ("pairs", "nnunet", "decathlon", "dicom")
+_MOST_CLASSES: Final = 255
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """One case as a layout found it.
+
+    Attributes
+    ----------
+    id : str
+        Letters, digits, dots, dashes.
+    patient : str
+        Whose; a pseudonym.
+    image : ndarray, shape (channels, slices, rows, columns)
+    label : ndarray or None
+        Shape (slices, rows, columns).
+    affine_lps : ndarray or None
+        (k, j, i, 1) -> LPS mm; None where the image has no place.
+    spacing_kji : tuple of float, or None
+        mm.
+    split : str or None
+        Where the layout says it.
+    """
+
+    id: str
+    patient: str
+    image: npt.NDArray[Any]
+    label: npt.NDArray[Any] | None
+    affine_lps: npt.NDArray[np.float64] | None = None
+    spacing_kji: tuple[float, float, float] | None = None
+    finding: int | None = None
+    split: Split | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a layout says of the whole, before a voxel is read.
+
+    Attributes
+    ----------
+    task : str
+    classes : mapping of int to str
+        Empty where the layout does not name them.
+    channels : tuple of str
+    patients : tuple of str
+        In any order, each once.
+    cases : int
+    """
+
+    task: TaskKind
+    classes: Mapping[int, str]
+    channels: tuple[str, ...]
+    patients: tuple[str, ...]
+    cases: int
+    modalities: tuple[str, ...] = ()
+    segments: tuple[SegmentRow, ...] = ()
+    licence: str = ""
+    source: str = ""
+
+
+class Layout(Protocol):
+    """What a module of a layout offers."""
+
+    def outline(self, folder: Path, *, patient: str) -> Outline:
+        """Look at names and descriptions alone; `patient` is a pattern for a case's patient."""
+        ...
+
+    def read(self, folder: Path, *, patient: str) -> Iterator[Found]:
+        """Yield the cases, read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a dataset shall be made.
+
+    Attributes
+    ----------
+    name : str
+    shares : Shares
+        How patients are shared out, where the layout and `splits` do not say it.
+    splits : mapping of str to str
+        Patient to split, for all of them; empty: by `shares`.
+    classes : mapping of int to str
+        Names, where the layout has none.
+    segments, findings : tuple
+        The codes of the classes.
+    patient : str
+        A regular expression; its first group in a case's name is its patient. Empty: each case is
+        a patient of its own.
+    """
+
+    name: str
+    shares: Shares = field(default_factory=Shares)
+    splits: Mapping[str, Split] = field(default_factory=dict)
+    classes: Mapping[int, str] = field(default_factory=dict)
+    segments: tuple[SegmentRow, ...] = ()
+    findings: tuple[FindingRow, ...] = ()
+    patient: str = ""
+    modality: str = ""
+    licence: str = ""
+    source: str = ""
+
+
+def get_layout(name: str) -> Layout:
+    """Return the layout of that name.
+
+    Raises
+    ------
+    InvalidSettings
+        When there is none.
+    """
+    if name not in LAYOUTS:
+        raise InvalidSettings(f"there is no layout {name!r}; there are: {', '.join(LAYOUTS)}")
+    return import_module(f"{__name__}.{name}")
+
+
+class Shelf:
+    """The datasets of a node: ``NAME@VERSION``, each frozen.
+
+    Parameters
+    ----------
+    root : Path
+        Made with the first dataset.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def names(self) -> list[str]:
+        """Return every ``NAME@VERSION``, the newest of a name last."""
+        found = [path.name for path in self._root.glob("[!.]*@*") if path.is_dir()]
+        return sorted(found, key=lambda each: (each.split("@")[0], _version(each)))
+
+    def get(self, name: str) -> DatasetFolder:
+        """Return the dataset of that name: of a version, or the newest.
+
+        Raises
+        ------
+        NotFound
+        InvalidDataset
+        """
+        wanted = name.split("@")[0]
+        known = [each for each in self.names() if each == name or each.split("@")[0] == wanted]
+        if "@" in name:
+            known = [each for each in known if each == name]
+        if not known:
+            raise NotFound(f"there is no dataset {name}")
+        return read_dataset(self._root / known[-1])
+
+    def freeze(
+        self,
+        layout: Layout,
+        source: Path,
+        wanted: Wanted,
+        *,
+        told: Callable[[int, int], None] | None = None,
+    ) -> DatasetFolder:
+        """Read a folder as the next version of a dataset: whole, or not at all.
+
+        Raises
+        ------
+        InvalidDataset, LabelsDoNotMatch, PatientInTwoSplits
+            What the folder has wrong; nothing is kept then.
+        Conflict
+            When it is the newest version already, voxel for voxel.
+        """
+        outline = layout.outline(source, patient=wanted.patient)
+        classes = dict(outline.classes or wanted.classes)
+        if not classes:
+            raise InvalidDataset("the layout does not name its classes, and nobody else did")
+        splits = _splits(outline, wanted)
+        versions = [_version(each) for each in self.names() if each.split("@")[0] == wanted.name]
+        number = max(versions, default=0) + 1
+        half = self._root / f".{wanted.name}@{number}.part"
+        shutil.rmtree(half, ignore_errors=True)
+        try:
+            cases = []
+            for found in layout.read(source, patient=wanted.patient):
+                cases.append(_case(half, found, splits, classes, outline))
+                if told is not None:
+                    told(len(cases), outline.cases)
+            dataset = Dataset(
+                name=wanted.name,
+                version=str(number),
+                task=outline.task,
+                classes=classes,
+                channels=outline.channels,
+                modalities=outline.modalities or ((wanted.modality,) if wanted.modality else ()),
+                segments=wanted.segments or outline.segments,
+                findings=wanted.findings,
+                licence=wanted.licence or outline.licence,
+                source=wanted.source or outline.source,
+                cases=tuple(sorted(cases, key=lambda case: case.id)),
+            )
+            self._refuse_twice(dataset)
+            write_dataset(half, dataset)
+            half.replace(self._root / dataset.identity)
+        finally:
+            shutil.rmtree(half, ignore_errors=True)
+        return DatasetFolder(self._root / dataset.identity, dataset)
+
+    def _refuse_twice(self, dataset: Dataset) -> None:
+        older = [each for each in self.names() if each.split("@")[0] == dataset.name]
+        if not older:
+            return
+        newest = self.get(older[-1]).dataset
+        if newest.model_copy(update={"version": dataset.version}).sha256 == dataset.sha256:
+            raise Conflict(f"{newest.identity} is the same already")
+
+
+def _splits(outline: Outline, wanted: Wanted) -> Mapping[str, Split]:
+    if not wanted.splits:
+        return split_patients(outline.patients, wanted.shares)
+    missing = sorted(set(outline.patients) - wanted.splits.keys())
+    if missing:
+        raise InvalidDataset(f"{len(missing)} patients are in no split, such as {missing[0]}")
+    return wanted.splits
+
+
+def _case(
+    folder: Path,
+    found: Found,
+    splits: Mapping[str, Split],
+    classes: Mapping[int, str],
+    outline: Outline,
+) -> Case:
+    slices, rows, columns = found.image.shape[1:]
+    if len(found.image) != len(outline.channels):
+        raise InvalidDataset(
+            f"case {found.id} has {len(found.image)} channels, others {len(outline.channels)}"
+        )
+    if found.image.dtype.kind == "f" and not np.isfinite(found.image).all():
+        raise InvalidDataset(f"case {found.id}: its image holds values that are no numbers")
+    label_sha256 = ""
+    if found.label is not None:
+        label = _checked(found, classes)
+        label_sha256 = write_array(folder, found.id, LABEL, label)
+    affine = found.affine_lps
+    return Case(
+        id=found.id,
+        patient=found.patient,
+        split=found.split or splits[found.patient],
+        shape=(slices, rows, columns),
+        spacing_kji=found.spacing_kji,
+        affine_lps=None if affine is None else tuple(tuple(row) for row in affine.tolist()),
+        finding=found.finding,
+        tags=found.tags,
+        image_sha256=write_array(folder, found.id, IMAGE, _small(found.image)),
+        label_sha256=label_sha256,
+    )
+
+
+def _checked(found: Found, classes: Mapping[int, str]) -> npt.NDArray[np.uint8]:
+    """Return a label map that holds what is described, on the image's grid."""
+    label = found.label
+    assert label is not None  # the caller looked
+    if label.shape != found.image.shape[1:]:
+        raise LabelsDoNotMatch(
+            f"case {found.id}: labels of {label.shape} voxels, an image of {found.image.shape[1:]}"
+        )
+    values = np.unique(label)
+    if values.size and (values != np.rint(values)).any():
+        raise LabelsDoNotMatch(f"case {found.id}: labels that are no whole numbers")
+    unknown = sorted({int(value) for value in values} - classes.keys() - {0})
+    if unknown:
+        raise LabelsDoNotMatch(
+            f"case {found.id}: the value {unknown[0]} is no class; there are: "
+            f"{', '.join(f'{n} {name}' for n, name in classes.items())}"
+        )
+    return label.astype(np.uint8)
+
+
+def _small(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an image in the smallest type that holds it exactly."""
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype.kind in "iu" or (np.rint(image) == image).all():
+        low, high = (int(end) for end in (image.min(initial=0), image.max(initial=0)))
+        if np.iinfo(np.int16).min <= low and high <= np.iinfo(np.int16).max:
+            return image.astype(np.int16)
+    return image.astype(np.float32)
+
+
+def _version(name: str) -> int:
+    _, _, version = name.partition("@")
+    return int(version) if version.isdigit() else 0
+
+
+def check_patients(patients: Iterable[str]) -> tuple[str, ...]:
+    """Return patients once each, sorted.
+
+    Raises
+    ------
+    InvalidDataset
+        When there is none.
+    """
+    found = tuple(sorted(set(patients)))
+    if not found:
+        raise InvalidDataset("the folder holds no case")
+    return found

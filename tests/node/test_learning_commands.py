@@ -1,0 +1,131 @@
+"""From a folder to a better bundle, in the shell: import, train, evaluate."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import structlog
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from dicom.errors import Conflict, InvalidPlan, InvalidRequest, InvalidSettings, NotFound
+from node.cli import app
+
+SMALL = (
+    'network={"kind":"unet","channels":[8,16,16],"strides":[2,2],"residual_units":1}',
+    "patch=[32,32]",
+    "batch=4",
+    "steps_an_epoch=20",
+    "rate=0.01",
+    "average=0.8",
+)
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Undo what a command does to its process: its log, its threads."""
+    threads = torch.get_num_threads()
+    yield
+    structlog.reset_defaults()
+    torch.set_num_threads(threads)
+
+
+def radloop(*words: str, cwd: Path) -> Result:
+    """Run a command in this process: ten starts of Python would take longer than all they do."""
+    before = Path.cwd()
+    os.chdir(cwd)
+    try:
+        return CliRunner().invoke(app, words)
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of discs with their masks, two of each person."""
+    folder = tmp_path_factory.mktemp("learning")
+    draw = np.random.default_rng(2)
+    for name in ("images", "labels"):
+        (folder / "in" / name).mkdir(parents=True)
+    j, i = np.indices((48, 48))
+    for number in range(10):
+        at = draw.uniform(14, 34, 2)
+        disc = (j - at[0]) ** 2 + (i - at[1]) ** 2 < 64
+        grey = np.clip(90 + 80 * disc + draw.normal(0, 20, disc.shape), 0, 255).astype(np.uint8)
+        stem = f"person{number // 2}_{number}"
+        Image.fromarray(grey).save(folder / "in" / "images" / f"{stem}.png")
+        Image.fromarray((disc * 255).astype(np.uint8)).save(
+            folder / "in" / "labels" / f"{stem}.png"
+        )
+    return folder
+
+
+def settings(*changes: str) -> list[str]:
+    return ["--threads", "1", *(word for change in changes for word in ("--set", change))]
+
+
+def test_from_pictures_to_a_bundle_and_its_figures(folder: Path):
+    imported = radloop(
+        "datasets", "import", "in", "--layout", "pairs", "--name", "discs",
+        "--class", "1=Liver", "--patient", r"(person\d)", "--modality", "DX",
+        "--license", "CC0", cwd=folder,
+    )  # fmt: skip
+    assert imported.exit_code == 0, imported.output
+    assert "discs@1  6 train, 2 validation, 2 test" in imported.output
+    again = radloop(
+        "datasets", "import", "in", "--layout", "pairs", "--name", "discs",
+        "--class", "1=Liver", "--patient", r"(person\d)", "--modality", "DX",
+        "--license", "CC0", cwd=folder,
+    )  # fmt: skip
+    assert isinstance(again.exception, Conflict)
+    shown = radloop("datasets", "show", "discs", "--check", cwd=folder)
+    assert "CC0" in shown.output
+    assert "discs@1" in radloop("datasets", "list", cwd=folder).output
+    assert "nothing changed" in radloop("datasets", "diff", "discs@1", "discs@1", cwd=folder).output
+
+    planned = radloop("train", "--dataset", "discs", "--name", "discs", "--plan", cwd=folder)
+    assert planned.exit_code == 0, planned.output
+    assert "U-Net" in planned.output
+    wrong = radloop(
+        "train", "--dataset", "discs", "--name", "x", "--set", "patch=[33,33]", cwd=folder
+    )
+    assert isinstance(wrong.exception, InvalidPlan)
+    assert "a multiple of" in str(wrong.exception)
+
+    weak = radloop(
+        "train", "--dataset", "discs", "--name", "discs", *settings(*SMALL, "steps=5"), cwd=folder
+    )
+    assert weak.exit_code == 0, weak.output
+    strong = radloop(
+        "train", "--dataset", "discs", "--name", "discs", "--version", "0.2.0",
+        *settings(*SMALL, "steps=120"), cwd=folder,
+    )  # fmt: skip
+    assert strong.exit_code == 0, strong.output
+    assert "discs@0.2.0" in radloop("models", "list", cwd=folder).output
+
+    compared = radloop(
+        "evaluate", "discs@0.2.0", "--dataset", "discs", "--against", "discs@0.1.0",
+        "--json", "figures.json", cwd=folder,
+    )  # fmt: skip
+    assert compared.exit_code == 0, compared.output
+    figures = json.loads((folder / "figures.json").read_text())
+    better, worse = (one["intervals"]["dice"]["mean"] for one in figures["evaluations"])
+    assert better > 0.85
+    assert figures["gain"]["mean"] == pytest.approx(better - worse)
+    assert f"{better:.3f}" in compared.output
+
+
+def test_mistakes_have_codes(folder: Path, tmp_path: Path):
+    missing = radloop("train", "--dataset", "none", "--name", "x", cwd=tmp_path)
+    assert isinstance(missing.exception, NotFound)
+    begin = ("datasets", "import", str(folder / "in"), "--name", "x", "--layout")
+    assert isinstance(radloop(*begin, "guess", cwd=tmp_path).exception, InvalidSettings)
+    wrong = radloop(*begin, "pairs", "--class", "one", cwd=tmp_path)
+    assert isinstance(wrong.exception, InvalidRequest)
+    (tmp_path / "splits.json").write_text('{"train": ["a"], "test": ["a"]}')
+    twice = radloop(*begin, "pairs", "--splits", "splits.json", cwd=tmp_path)
+    assert isinstance(twice.exception, InvalidRequest)
