@@ -16,9 +16,9 @@ from dicom.burned_in.finding import TextFinder
 from dicom.burned_in.reading import TextReader
 from dicom.burned_in.rules import Course, is_marker, judge
 from dicom.burned_in.views import views_of
-from dicom.errors import CannotDeidentify
+from dicom.errors import CannotDeidentify, UnreadablePixels
 from dicom.frames.painting import Canvas
-from dicom.part10 import quiet_pydicom
+from dicom.part10 import PARSER_ERRORS, quiet_pydicom
 
 _SURE_OF_A_MARKER: Final = 0.9
 _SURE_OF_OTHERS: Final = 0.6
@@ -126,7 +126,7 @@ class PixelCleaner:
     def _cleaned(self, ds: Dataset) -> PixelsCleaned:
         if not any(tag in ds for tag in _PIXELS):
             return PixelsCleaned(ds, Course.NO_PICTURE)
-        size = (int(ds.get("Rows") or 0), int(ds.get("Columns") or 0))
+        size = _size_of(ds)
         judgement = judge(
             ds,
             *size,
@@ -189,6 +189,14 @@ class PixelCleaner:
                 elif reading.confidence >= _SURE_OF_OTHERS and _letters(reading.text) > 2:
                     return False
         return told
+
+
+def _size_of(ds: Dataset) -> tuple[int, int]:
+    """Return rows and columns; an image that does not say them is refused when it is decoded."""
+    try:
+        return int(ds.get("Rows") or 0), int(ds.get("Columns") or 0)
+    except PARSER_ERRORS:
+        raise UnreadablePixels("the size of an image cannot be read") from None
 
 
 def _letters(text: str) -> int:

@@ -291,6 +291,9 @@ def test_pixels_that_cannot_be_decoded_are_refused() -> None:
     ds.PixelData = b"\0" * 100
     with pytest.raises(UnreadablePixels):
         cleaner().clean(ds)
+    del ds.Rows
+    with pytest.raises(UnreadablePixels):
+        cleaner().clean(ds)
 
 
 def test_the_networks_are_loaded_by_the_first_search_alone() -> None:
