@@ -17,8 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from dicom.seg import Crop
+
+_ROUNDED_MM = 1e-6
 
 Mask = npt.NDArray[np.bool_]
 Pair = tuple[Crop | None, Crop | None]
@@ -180,5 +183,7 @@ def _near(
     """Return how many voxels of a surface lie within the tolerance of another one."""
     if not other.any() or not surface.any():
         return 0
-    distance_mm = ndimage.distance_transform_edt(~other, sampling=spacing_kji)
-    return int(np.count_nonzero(distance_mm[surface] <= tolerance_mm + 1e-6))
+    places_mm = (np.argwhere(mask) * spacing_kji for mask in (other, surface))
+    tree = KDTree(next(places_mm))
+    distance_mm, _ = tree.query(next(places_mm), distance_upper_bound=tolerance_mm + _ROUNDED_MM)
+    return int(np.count_nonzero(np.isfinite(distance_mm)))

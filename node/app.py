@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 from node import api, pages
 from node.answers import CommonAnswers, install_handlers
 from node.auth import CLINICAL_ROLES, ROLES, guard
+from node.exported import take_exported
 from node.live import Feed
 from node.ohif import ohif_router
 from node.pages.patients import Patients
@@ -58,7 +59,10 @@ def create_app(parts: FrontParts) -> FastAPI:
         app.include_router(router)
     app.include_router(
         dicomweb_router(
-            prefix="/dicom-web", upstream=parts.clinical_web, guard=guard(*CLINICAL_ROLES)
+            prefix="/dicom-web",
+            upstream=parts.clinical_web,
+            guard=guard(*CLINICAL_ROLES),
+            take_exported=take_exported,
         )
     )
     app.include_router(

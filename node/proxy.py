@@ -22,6 +22,7 @@ import httpx
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from pydicom.datadict import tag_for_keyword
+from starlette.concurrency import run_in_threadpool
 
 from dicom.errors import (
     InvalidRequest,
@@ -34,6 +35,7 @@ from dicom.errors import (
 GIB = 1 << 30
 MAX_STORE_BYTES = 4 * GIB
 _LOOK_FIRST = 1 << 16
+_MOST_HELD = 256 << 20
 
 _UID = r"[0-9.]{1,64}"
 _STUDY = rf"studies/{_UID}"
@@ -80,6 +82,9 @@ class Upstream:
     password: str = field(repr=False)
 
 
+TakeExported = Callable[[Request, bytes], Response]
+"""Takes a STOW-RS body that begins with a segmentation that the viewer exported by itself."""
+
 _NO_RESOURCE = "the archive has no such DICOMweb resource, or it is not for browsers"
 _NO_DICOM = "only uncompressed multipart/related DICOM can be stored here"
 _OHIF_SEG = (
@@ -98,6 +103,7 @@ def dicomweb_router(
     upstream: Upstream,
     guard: Callable[..., object],
     max_store_bytes: int = MAX_STORE_BYTES,
+    take_exported: TakeExported | None = None,
 ) -> APIRouter:
     """Return the routes that stand for one archive.
 
@@ -111,6 +117,9 @@ def dicomweb_router(
         FastAPI dependency that raises unless the caller may use this archive.
     max_store_bytes : int
         The largest body of one STOW-RS request.
+    take_exported : callable, optional
+        Given a body that begins with a segmentation of the viewer's own export, which is not
+        stored as it is; it answers instead of the archive. Without it such a body is refused.
     """
     client = httpx.AsyncClient(
         base_url=upstream.url.rstrip("/") + "/",
@@ -138,7 +147,9 @@ def dicomweb_router(
     async def store(path: str, request: Request) -> Response:
         if not _WRITABLE.fullmatch(path):
             raise NotFound(_NO_RESOURCE)
-        body = await _Body.opened(request, limit=max_store_bytes)
+        body = await _Body.opened(request, limit=max_store_bytes, hold=take_exported is not None)
+        if take_exported is not None and body.held is not None:
+            return await run_in_threadpool(take_exported, request, body.held)
         return _streamed(await _send(client, request, path, public_path, body))
 
     return router
@@ -249,19 +260,24 @@ def _is_ohif_segmentation(meta: bytes) -> bool:
 
 
 class _Body:
-    """A STOW-RS body on its way: counted and looked at, never kept."""
+    """A STOW-RS body on its way: counted and looked at; kept only where it goes no further."""
 
-    def __init__(self, request: Request, *, limit: int) -> None:
+    def __init__(self, request: Request, *, limit: int, hold: bool) -> None:
         self._incoming = request.stream()
         self._limit = limit
+        self._may_hold = hold
+        self.held: bytes | None = None
         self._bytes = 0
         self._scanner = StoreScanner()
         self._first: list[bytes] = []
         self._rest = self._judged()
 
     @classmethod
-    async def opened(cls, request: Request, *, limit: int) -> _Body:
+    async def opened(cls, request: Request, *, limit: int, hold: bool) -> _Body:
         """Return the body after a look at its first object.
+
+        With `hold`, a body that begins with the viewer's own segmentation is read to its end and
+        `held`; nothing of it goes on.
 
         Raises
         ------
@@ -275,12 +291,13 @@ class _Body:
             raise InvalidRequest(_NO_DICOM)
         if int(request.headers.get("content-length", "0")) > limit:
             raise TooLarge(_too_large(limit))
-        body = cls(request, limit=limit)
+        body = cls(request, limit=limit, hold=hold)
         # The usual body is one object: it is judged before the archive hears of it.
         async for chunk in body._rest:
             body._first.append(chunk)
             if body._bytes >= _LOOK_FIRST and not body._scanner.waiting:
                 break
+        body._may_hold = False  # what follows is on its way to the archive
         return body
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
@@ -305,9 +322,23 @@ class _Body:
             try:
                 self._scanner.feed(chunk)
             except UnsafeSegmentation:
+                if self._may_hold:
+                    await self._hold(chunk)
+                    return
                 await self._drain()
                 raise
             yield chunk
+
+    async def _hold(self, chunk: bytes) -> None:
+        """Keep the whole body, from its beginning."""
+        parts = [*self._first, chunk]
+        async for later in self._incoming:
+            self._bytes += len(later)
+            if self._bytes > min(self._limit, _MOST_HELD):
+                raise TooLarge(_too_large(_MOST_HELD))
+            parts.append(later)
+        self._first.clear()
+        self.held = b"".join(parts)
 
     async def _drain(self) -> None:
         """Read the rest, so that the browser listens to the answer instead of a broken pipe."""

@@ -333,8 +333,8 @@ def _renumber(plane_ji: Plane, table: Plane, out_ji: Plane) -> None:
     highest = int(plane_ji.max(initial=0))
     if highest >= table.size:
         raise InvalidLabels("a voxel has a value that no segment describes")
-    if highest == 0:
-        out_ji[...] = 0
+    if np.array_equal(table[: highest + 1], np.arange(highest + 1)):  # most are numbered so
+        out_ji[...] = plane_ji
         return
     np.take(table, plane_ji, out=out_ji, mode="clip")  # else NumPy copies to look for faults
     if out_ji.max() == (0xFF if table.dtype == np.uint8 else 0xFFFF):

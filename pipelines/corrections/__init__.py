@@ -9,6 +9,7 @@ them the durable engine: the front does not load it.
 from pipelines.corrections.desk import Desk, OpenDraft
 from pipelines.corrections.elsewhere import Elsewhere
 from pipelines.corrections.head import CorrectionHead, EditingEffort
+from pipelines.corrections.objects import DrawnObject, about, pairs_of, read_object
 from pipelines.corrections.source import SourceGrids, SourceSeries
 from pipelines.corrections.verdicts import REASONS, Assessed, Verdicts
 
@@ -17,10 +18,14 @@ __all__ = [
     "Assessed",
     "CorrectionHead",
     "Desk",
+    "DrawnObject",
     "EditingEffort",
     "Elsewhere",
     "OpenDraft",
     "SourceGrids",
     "SourceSeries",
     "Verdicts",
+    "about",
+    "pairs_of",
+    "read_object",
 ]

@@ -14,16 +14,17 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import structlog
+from pydicom.uid import SegmentationStorage
 
-from dicom.archive import Archive, ArchivedSeries
+from dicom.archive import Archive
 from dicom.errors import (
-    ForeignSegmentation,
     InputError,
     InvalidLabels,
     NotFound,
@@ -33,7 +34,6 @@ from dicom.errors import (
     PeerUnreachable,
     RadloopError,
 )
-from dicom.header import read_header
 from dicom.measure import masks_of
 from dicom.seg import (
     Crop,
@@ -43,13 +43,14 @@ from dicom.seg import (
     Predecessor,
     ResultUids,
     check_seg,
-    decode_seg,
     write_seg,
 )
+from dicom.seg.form import LABEL_MAP_STORAGE
 from dicom.uids import derived_uid
 from dicom.volume import Grid
 from pipelines.corrections.head import CorrectionHead
 from pipelines.corrections.lineage import Before, Lineage, lineage
+from pipelines.corrections.predecessors import Predecessors
 from pipelines.corrections.source import SourceGrids
 from pipelines.corrections.verdicts import Verdicts
 from pipelines.drawer import Drawer
@@ -70,7 +71,6 @@ from pipelines.store import (
 log = structlog.get_logger()
 
 _FIRST_SERIES_NUMBER: Final = 9501  # after those of the models' results
-_NAMES: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _INTERRUPTED_AFTER: Final = timedelta(minutes=2)  # no save takes that long
 
 
@@ -83,7 +83,7 @@ class OpenDraft:
     head: CorrectionHead
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class _Work:
     """A correction on its way: everything that was looked up and judged."""
 
@@ -97,6 +97,11 @@ class _Work:
     judged: Judged | None
     author: str
     source: CorrectionSource
+
+    @cached_property
+    def overlapping(self) -> bool:
+        """Whether any voxel belongs to two segments."""
+        return isinstance(self.labels, Masks) and self.labels.overlap()
 
 
 class Desk:
@@ -131,6 +136,7 @@ class Desk:
         self._drawer = drawer
         self._form = form
         self.grids = SourceGrids(archive)
+        self._predecessors = Predecessors(archive)
         self.verdicts = Verdicts(archive, corrections, drawer)
 
     # --- drafts ---------------------------------------------------------------------------------
@@ -252,38 +258,26 @@ class Desk:
         if series is None:
             raise NotTakenIn("the node has not read this study yet")
         masks = labels if isinstance(labels, Masks) else _all_masks(labels, len(head.segments))
-        predecessor, before, judged = self._before(head.predecessor, found.archived, grid)
+        known = self._predecessors.read(head.predecessor, head.study_uid, grid)
         return _Work(
-            document, grid, series, labels, masks, predecessor, before, judged, author, source
+            document=document,
+            grid=grid,
+            series=series,
+            labels=labels,
+            masks=masks,
+            predecessor=known[0] if known else None,
+            before=known[1] if known else None,
+            judged=self._judged(head.predecessor) if known else None,
+            author=author,
+            source=source,
         )
 
-    def _before(
-        self, named: Referenced | None, archived: ArchivedSeries, grid: Grid
-    ) -> tuple[Predecessor | None, Before | None, Judged | None]:
-        """Return what was corrected: its name, its voxels where they can be read, its row."""
-        if named is None:
-            return None, None, None
-        if not self._archive.holds(named.sop_instance_uid):
-            # Deleted meanwhile: what was drawn stands by itself.
-            log.warning("predecessor_gone", series=archived.modality)
-            return None, None, None
-        content = self._archive.instance_bytes(named.sop_instance_uid)
-        with tempfile.TemporaryDirectory(prefix="radloop-") as folder:
-            path = Path(folder, "before.dcm")
-            path.write_bytes(content)
-            about = _about(path)
-            if about.study_uid != archived.study_uid:
-                raise ForeignSegmentation("what was corrected belongs to another study")
-            try:
-                before = Before.of(decode_seg(path, grid))
-            except InputError as error:  # another program's: it is named, and nothing is kept of it
-                log.info("predecessor_not_read", code=error.code)
-                before = None
+    def _judged(self, named: Referenced | None) -> Judged | None:
+        """Return the row of what was corrected; None for another system's that nobody matched."""
         try:
-            judged = self.verdicts.judged(named.sop_instance_uid)
-        except NotFound:  # another system's, which nobody has matched yet
-            judged = None
-        return about, before, judged
+            return self.verdicts.judged(named.sop_instance_uid) if named else None
+        except NotFound:
+            return None
 
     def _store(self, work: _Work, draft_id: str) -> CorrectionView:
         key = _digest(work)
@@ -320,6 +314,7 @@ class Desk:
             self._drafts.not_saved(draft_id)
             raise
         stored = self._corrections.stored(row.id, orthanc_id=orthanc_id, draft_id=draft_id)
+        self._remember(work, segments, row)
         log.info("correction_stored", study=row.study_id, stale=stored.stale)
         return stored
 
@@ -342,7 +337,7 @@ class Desk:
                 series_description=row.title,
                 content_label="CORRECTION" if work.predecessor else "DRAWN",
                 created=row.created_at.astimezone(),  # DICOM times are local (PS3.3 C.12.1)
-                form=self._form_for(work.masks),
+                form=self._form_for(work),
             )
             check_seg(path, work.labels, work.grid)
             orthanc_id = self._archive.store(path)
@@ -350,9 +345,23 @@ class Desk:
             raise PeerRefused("the archive took the correction, and does not hold it")
         return orthanc_id
 
-    def _form_for(self, masks: Masks) -> Form:
+    def _remember(self, work: _Work, segments: Sequence[Lineage], row: CorrectionView) -> None:
+        """Keep what was stored in memory: the next save of the session corrects it."""
+        before = Before(
+            tuple(each.segment for each in segments),
+            tuple(each.origin for each in segments),
+            work.masks,
+        )
+        kind = self._form_for(work).kind_for(
+            len(segments), overlapping=work.overlapping, fractional=False
+        )
+        sop_class_uid = LABEL_MAP_STORAGE if kind == "LABELMAP" else SegmentationStorage
+        name = Predecessor(work.document.head.study_uid, row.series_uid, row.id, sop_class_uid)
+        self._predecessors.keep(name, work.grid, before)
+
+    def _form_for(self, work: _Work) -> Form:
         wanted = self._form
-        if wanted.segmentation_type == "labelmap" and masks.overlap():
+        if wanted.segmentation_type == "labelmap" and work.overlapping:
             return Form("binary", rle=wanted.rle)
         return wanted
 
@@ -362,18 +371,6 @@ def _all_masks(labels_kji: npt.NDArray[np.generic], count: int) -> Masks:
     nothing = Crop((0, 0, 0), np.zeros((0, 0, 0), np.bool_))
     found = masks_of(labels_kji)
     return Masks(found.shape_kji, {n: found.crops.get(n, nothing) for n in range(1, count + 1)})
-
-
-def _about(path: Path) -> Predecessor:
-    """Return what a Segmentation is called.
-
-    Raises
-    ------
-    NotDicom
-    """
-    header = read_header(path, _NAMES)
-    study, series, instance, sop_class = (header.text(name) or "" for name in _NAMES)
-    return Predecessor(study, series, instance, sop_class)
 
 
 def _title(work: _Work) -> str:

@@ -246,14 +246,26 @@ class Elsewhere:
                 return self._verdicts.judged(uid)
             except NotFound:
                 continue
-        for result_id in self._results_on(match.series)[:_LOOKED_BACK]:
+        found = self.origin_of(match.drawn, match.series, match.grid)
+        return self._corrections.judged(found[0]) if found else None
+
+    def origin_of(
+        self, drawn: DrawnObject, series: SeriesView, grid: Grid
+    ) -> tuple[str, DrawnObject] | None:
+        """Return the newest result of a model that something was made from, and what it draws.
+
+        Raises
+        ------
+        PeerError
+        """
+        for result_id in self._results_on(series)[:_LOOKED_BACK]:
             content = self._archive.instance_bytes(result_id)
             try:
-                other = _on_any(content, match.series, (match.grid,), by_place=False).drawn
+                other = _on_any(content, series, (grid,), by_place=False).drawn
             except InputError:
                 continue
-            if _tracked_alike(other, match.drawn) or _alike(other, match):
-                return self._corrections.judged(result_id)
+            if _tracked_alike(other, drawn) or _alike(other, drawn, grid):
+                return result_id, other
         return None
 
     def _results_on(self, series: SeriesView) -> list[str]:
@@ -303,14 +315,14 @@ def _tracked_alike(one: DrawnObject, other: DrawnObject) -> bool:
     return bool(tracked[0] & tracked[1])
 
 
-def _alike(before: DrawnObject, match: _Match) -> bool:
+def _alike(before: DrawnObject, after: DrawnObject, grid: Grid) -> bool:
     """Whether half of the voxels are the same, of things that are the same in codes or name."""
-    each, _ = compare_objects(before, match.drawn, match.grid.spacing_kji, tolerance_mm=1.0)
+    each, _ = compare_objects(before, after, grid.spacing_kji, tolerance_mm=1.0)
     shared = sizes = 0.0
     for a, b, agreement in each:
         count = sum(
             int(np.count_nonzero(side.masks.crops[number].voxels_kji))
-            for side, number in ((before, a), (match.drawn, b))
+            for side, number in ((before, a), (after, b))
             if number is not None
         )
         if a is not None and b is not None and agreement.dice is not None:

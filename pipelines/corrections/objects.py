@@ -54,6 +54,7 @@ class About:
 
     sop_class_uid: str
     sop_instance_uid: str
+    study_uid: str
     series_uids: frozenset[str]
     frame_of_reference_uids: frozenset[str]
     predecessors: tuple[str, ...]
@@ -81,7 +82,7 @@ def about(content: bytes) -> About:
                 str(series.SeriesInstanceUID) for series in ds.get("ReferencedSeriesSequence") or ()
             }
             frame = str(ds.get("FrameOfReferenceUID") or "")
-            words = str(ds.SOPClassUID), str(ds.SOPInstanceUID)
+            words = str(ds.SOPClassUID), str(ds.SOPInstanceUID), str(ds.StudyInstanceUID)
     except PARSER_ERRORS:
         raise NotDicom("the object cannot be read") from None
     if words[0] != STRUCTURES_STORAGE:
