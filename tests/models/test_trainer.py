@@ -225,3 +225,31 @@ def test_weights_to_begin_with_are_those_of_the_network(tmp_path: Path):
     assert again.best.scores.mean == pytest.approx(first.best.scores.mean, abs=0.02)
     with pytest.raises(CannotTrain, match="another network"):
         trained(folder, tmp_path, "wrong", start_from={"x": torch.zeros(1)})
+
+
+def _train_as_rank(rank: int, folder: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meeting", rank=rank, world_size=2
+    )
+    done = trained(read_dataset(folder), tmp_path, f"rank{rank}", plan=small_plan(steps=100))
+    torch.save({"mean": done.best.scores.mean}, tmp_path / f"rank{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_share_a_batch_and_agree(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    spawning = multiprocessing.get_context("spawn")
+    ranks = [
+        spawning.Process(target=_train_as_rank, args=(rank, folder.root, tmp_path))
+        for rank in (0, 1)
+    ]
+    for one in ranks:
+        one.start()
+    for one in ranks:
+        one.join(180)
+        assert one.exitcode == 0
+    scores = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)["mean"] for rank in (0, 1)]
+    assert scores[0] == scores[1] > 0.7
+    assert read_curve(tmp_path / "rank0")
+    assert not (tmp_path / "rank1" / LAST).exists()  # one of them keeps the checkpoints
