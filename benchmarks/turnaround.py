@@ -2,8 +2,10 @@
 
 A whole node is started on free ports; a 300-slice CT (a bundle that resamples to 1.5 mm and back,
 with a network of one convolution) and a 192-slice head MR (mr_brain) are sent to it three times
-each, and the fastest overhead is reported with its steps. Ingest is measured by the same sender
-on an Orthanc with our plugin and a listening node, and on one without, in turns.
+each, and the fastest overhead is reported with its steps: all of the time but the seconds in which
+the network ran. Some of those lie in the quiet second, which is used to predict; so the whole time
+is told as well. Ingest is measured by the same sender on an Orthanc with our plugin and a listening
+node, and on one without, in turns.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from tests.whole.nodes import Node, running_node, until, write_config
 
 SLICES, SIZE, VISITS, ROUNDS = 192, 256, 3, 5
 CT_OVERHEAD_S, OVERHEAD_S, INGEST_RATIO, MEMORY_MB = 2.0, 8.0, 0.9, 400.0
+_LOOK_S, _PATIENCE_S = 0.03, 600.0
 BONE_HU, CT_SPACING_MM = 250.0, 1.5
 ROUTE = """
 [[route]]
@@ -95,10 +98,18 @@ def _overhead(node: Node, study: Path) -> tuple[float, JobView]:
             answer = client.get(path, params={"Modality": "SEG"})
             return answer.status_code == 200 and bool(answer.json())
 
-        until(listed, timeout_s=600)
+        deadline = time.monotonic() + _PATIENCE_S
+        while not listed():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"no segmentation in {_PATIENCE_S:.0f} s")
+            time.sleep(_LOOK_S)
     seconds = time.monotonic() - sent
     job = node.ended_job(found.study_uid)
-    return seconds - sum(task.forward_s or 0.0 for task in job.tasks), job
+    return seconds - _forward_s(job), job
+
+
+def _forward_s(job: JobView) -> float:
+    return sum(task.forward_s or 0.0 for task in job.tasks)
 
 
 def _overhead_rows(what: str, overheads: list[tuple[float, JobView]], target_s: float) -> list[Row]:
@@ -116,7 +127,8 @@ def _overhead_rows(what: str, overheads: list[tuple[float, JobView]], target_s: 
             "s",
             round(statistics.median(seconds for seconds, _ in overheads), 3),
         ),
-        Row("of the best: forward passes", "s", sum(t.forward_s or 0.0 for t in job.tasks)),
+        Row("of the best: forward passes", "s", round(_forward_s(job), 3)),
+        Row("of the best: all of it", "s", round(best + _forward_s(job), 3)),
     ]
     for step in job.steps:
         rows.append(Row(f"of the best: step {step.name}", "s", round(step.seconds or 0.0, 3)))
