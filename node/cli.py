@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -282,15 +282,22 @@ def deid(
         Literal["auto", "fast", "careful"],
         typer.Option(help="Who does it; what comes out is the same."),
     ] = "auto",
+    clean_pixels: Annotated[
+        bool,
+        typer.Option("--clean-pixels", help="Mask text in pixels, also without a project."),
+    ] = False,
     config: Config = None,
 ) -> None:
     """De-identify a file or folder, without any server; exit code 3: some were held back."""
     from dicom.deid import Quarantined
     from dicom.fast import EngineChoice
+    from dicom.profile import Option
     from node.offline import deidentify
     from pipelines.projects import project_called
 
     chosen = project_called(project, load_settings(config).project)
+    if clean_pixels:
+        chosen = replace(chosen, options=(*chosen.options, Option.CLEAN_PIXEL_DATA))
 
     done: Counter[str] = Counter()
     held: Counter[tuple[str, str]] = Counter()

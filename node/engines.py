@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom.burned_in import PixelCleaner, is_installed
+from dicom.burned_in import PixelCleaner, PixelPolicy, is_installed
 from dicom.deid import Deidentifier, Engine, Passes, PixelPass
 from dicom.errors import MissingPackage
 from dicom.fast import EngineChoice, engine_for
@@ -57,7 +57,8 @@ def _passes(project: Project, source: Path | None, brain: BrainOf | None) -> Pas
     if Option.CLEAN_PIXEL_DATA in project.looks_at_pixels:
         if not is_installed():
             raise MissingPackage(f"project {project.name!r} has text searched in pixels")
-        passes[Option.CLEAN_PIXEL_DATA] = PixelCleaner()
+        policy = PixelPolicy(keep_markers=project.side_markers)
+        passes[Option.CLEAN_PIXEL_DATA] = PixelCleaner(policy)
     if Option.CLEAN_RECOGNIZABLE_VISUAL_FEATURES in project.looks_at_pixels:
         from models.deface.series import DefacingPass
 

@@ -36,6 +36,8 @@ class Project:
         Objects that are taken although nobody looks into them; refused otherwise.
     heads : str
         What becomes of volumes of CT, MR, PET that may show a face.
+    side_markers : bool
+        Where text in pixels is masked, words that name a side or a view (L, R, PA) stay.
     collect : bool
         Whether the series of its routes go to the research archive.
     """
@@ -44,6 +46,7 @@ class Project:
     options: tuple[Option, ...] = (Option.CLEAN_DESCRIPTORS, Option.RETAIN_MODIFIED_DATES)
     objects: tuple[ObjectType, ...] = ()
     heads: Heads = Heads.REFUSE
+    side_markers: bool = False
     collect: bool = True
 
     def __post_init__(self) -> None:
