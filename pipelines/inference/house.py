@@ -1,0 +1,90 @@
+"""What the workflows work with, and how a step of theirs is seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from dicom import dimse
+from dicom.archive import Archive
+from dicom.deid import Engine as Deidentifying
+from dicom.errors import Canceled, RadloopError
+from dicom.web import WebPeer
+from models.process import PredictorProcess
+from models.registry import Registry
+from pipelines.collecting import Collector
+from pipelines.groundwork import Groundwork
+from pipelines.identity import Vault
+from pipelines.routing import Route
+from pipelines.store import AskedRuns, Jobs, Studies
+from pipelines.workspace import Workspace
+
+log = structlog.get_logger()
+
+ARCHIVE = "archive"
+"""How the clinical archive is called among a result's destinations."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class House:
+    """What the workflows work with; put together in `node.wiring`."""
+
+    clinical: Archive
+    clinical_web: WebPeer
+    research: Archive
+    studies: Studies
+    jobs: Jobs
+    asked: AskedRuns
+    deidentifier: Deidentifying
+    groundwork: Groundwork
+    vault: Vault
+    registry: Registry
+    predictor: PredictorProcess
+    routes: Sequence[Route]
+    peers: Mapping[str, dimse.Peer]
+    aet: str
+    work: Path
+    collectors: Mapping[str, Collector] = field(default_factory=dict)
+
+    def workspace(self, job_id: str) -> Workspace:
+        """Return the folder of a job."""
+        return Workspace(self.work, job_id)
+
+    def is_canceled(self, job_id: str) -> Callable[[], bool]:
+        """Return what says whether somebody asked to cancel a job."""
+        return lambda: self.jobs.is_cancel_requested(job_id)
+
+
+@contextmanager
+def shown(house: House, job_id: str, name: str, task_id: str | None = None) -> Iterator[None]:
+    """Let a step be seen while it runs, and its seconds afterwards."""
+    jobs = house.jobs
+    if jobs.is_cancel_requested(job_id):
+        raise Canceled
+    step = jobs.begin_step(job_id, name, task_id)
+    started = time.monotonic()
+    try:
+        yield
+    except RadloopError as error:
+        jobs.end_step(step, error.code)
+        log.warning("step_failed", job=job_id, task=task_id, step=name, code=error.code)
+        raise
+    jobs.end_step(step)
+    seconds = round(time.monotonic() - started, 3)
+    log.info("step_done", job=job_id, task=task_id, step=name, seconds=seconds)
+
+
+@contextmanager
+def noted(house: House, result_id: str, destination: str) -> Iterator[None]:
+    """Note one try of a delivery, whether it succeeds or not."""
+    try:
+        yield
+    except RadloopError as error:
+        house.jobs.note_delivery(result_id, destination, error)
+        raise
+    house.jobs.note_delivery(result_id, destination)
