@@ -8,8 +8,10 @@ from pathlib import Path
 
 from dicom import dimse
 from dicom.errors import MissingProgram, RadloopError
+from dicom.uids import KEY_BYTES
 from models.registry import Registry
 from node import wiring
+from node.engines import open_engine
 from node.orthanc import find_plugins, find_program
 from node.settings import Settings
 from pipelines.outputs import get_output
@@ -25,7 +27,7 @@ class Finding:
 
 
 def check(settings: Settings) -> Iterator[Finding]:
-    """Look at programs, database, bundles, routes and peers, one after the other.
+    """Look at programs, database, bundles, routes, projects and peers, one after the other.
 
     Settings are valid once loaded, so they are not looked at again.
     """
@@ -43,6 +45,11 @@ def check(settings: Settings) -> Iterator[Finding]:
             yield _look(f"route {route.name}: bundle", lambda r=route: registry.get(r.bundle))  # type: ignore[misc]  # a default binds the loop's value
         for name in route.outputs:
             yield _look(f"route {route.name}: output", lambda n=name: get_output(n))  # type: ignore[misc]  # likewise
+    for project in settings.project:
+        yield _look(
+            f"project {project.name}",
+            lambda p=project: open_engine(p, bytes(KEY_BYTES), source=settings.data),  # type: ignore[misc]  # likewise
+        )
     for peer in wiring.peers(settings).values():
         yield _look(
             f"peer {peer.name} ({peer.aet} at {peer.host}:{peer.port})",

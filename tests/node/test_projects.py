@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from dicom.errors import ConflictingOptions, InvalidSettings, NotFound
 from dicom.profile import Option
 from node.app import create_app
+from node.check import check
 from node.cli import app
 from node.settings import load_settings
 from pipelines.projects import Project
@@ -155,3 +156,8 @@ def test_the_second_look_goes_by_the_projects_profile(config, tmp_path) -> None:
     assert run("deid", source, out, "--project", "stroke", "--config", config)[0] == 0
     assert run("verify", source, out, "--project", "stroke", "--config", config)[0] == 0
     assert run("verify", source, out, "--config", config)[0] == 3  # the node keeps no ages
+
+
+def test_the_check_says_which_projects_can_be_carried_out(config, tmp_path) -> None:
+    found = {one.what: one.error for one in check(load_settings(config, data=tmp_path))}
+    assert found["project stroke"] is None and found["project liver"] is None
