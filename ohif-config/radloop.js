@@ -70,7 +70,7 @@ function listen() {
   const segmentations = viewer.service('segmentationService');
   const displaySets = viewer.service('displaySetService');
   const grid = viewer.service('viewportGridService');
-  const changed = () => session.changed();
+  const changed = () => session.follow();
   const on = (service, name, heard) => service.subscribe(service.EVENTS[name], heard).unsubscribe;
   const opened = () => {
     if (viewer.openStudy() !== session.studyUid) {

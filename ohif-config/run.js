@@ -84,11 +84,20 @@ export async function run(bundle, region = null) {
     region,
   });
   asked.add(job);
-  session.runs = [
-    { job, task: null, bundle, state: 'scheduled', progress: null, error: null },
-    ...session.runs.filter(one => one.job !== job),
-  ];
-  session.changed();
+  await session.refresh();
+  if (!session.runs.some(one => one.job === job)) {
+    await showAgain(bundle); // the same wish is the same job, and it is done
+  }
+}
+
+async function showAgain(bundle) {
+  const made = session
+    .resultsHere()
+    .find(result => result.kind === 'ai' && `${result.bundle}@${result.version}` === bundle);
+  if (made) {
+    await overlays.showAlone(made);
+    say(t('run.again', { title: made.title }));
+  }
 }
 
 class Run extends Section {

@@ -50,6 +50,7 @@ class Session extends EventTarget {
     this.runs = [];
     this.drafts = [];
     this.selected = null;
+    this.followed = null;
     this.fault = null;
     this.isKnown = false;
     this.works = new Map();
@@ -110,6 +111,16 @@ class Session extends EventTarget {
     const active = labelmap.activeSegmentation();
     const predecessor = active ? this.workOn(active.segmentationId).predecessor : null;
     return predecessor ? this.result(predecessor.SOPInstanceUID) : null;
+  }
+
+  /** Select the result that tools draw into, when they begin to draw into another one. */
+  follow() {
+    const active = labelmap.activeSegmentation()?.segmentationId ?? null;
+    if (active !== this.followed) {
+      this.followed = active;
+      this.selected = this.shownResult()?.id ?? this.selected;
+    }
+    this.changed();
   }
 
   /** The segmentation in the viewer that is this result, or was edited from it; null when none. */

@@ -83,9 +83,9 @@ class Reason extends HTMLElement {
       }
     });
     this.comment = h('textarea', { rows: 2, maxlength: 1000, 'aria-label': t('sign.comment'), placeholder: t('sign.comment') });
-    const choices = this.reasons.map(({ value, meaning }, index) =>
+    const choices = this.reasons.map(({ value, meaning }) =>
       h('label', { class: 'choice' },
-        h('input', { type: 'radio', name: 'reason', value, required: true, checked: index === 0 }), meaning));
+        h('input', { type: 'radio', name: 'reason', value, required: true }), meaning));
     this.form = h('form', { class: 'dialog', 'data-cy': 'radloop-reason' },
       h('h2', {}, t('sign.why', { title: this.result.title })),
       ...choices,

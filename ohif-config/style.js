@@ -17,6 +17,7 @@ const CSS = `
   --amber: #d3a145;
   --red: #d9736b;
   color: var(--text);
+  color-scheme: dark;
   font: 13px/1.35 Inter, system-ui, sans-serif;
 }
 * { box-sizing: border-box; }
@@ -61,6 +62,7 @@ button:focus-visible, input:focus-visible, select:focus-visible, textarea:focus-
 input, select, textarea { background: var(--raised); border: 1px solid var(--line); border-radius: 4px; color: var(--strong); font: inherit; min-width: 0; padding: 4px 6px; }
 select { flex: 1; }
 input[type=range] { accent-color: var(--blue); flex: 1; padding: 0; }
+input[type=range]:disabled { opacity: 0.3; }
 input[type=number] { width: 52px; }
 input[type=search], textarea { width: 100%; }
 progress { accent-color: var(--blue); flex: 1; height: 6px; min-width: 40px; }

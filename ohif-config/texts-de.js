@@ -51,6 +51,7 @@ export default {
   'run.job': 'Auftrag',
   'run.failed': 'gescheitert',
   'run.cancel': 'Abbrechen',
+  'run.again': '{title} lief auf dieser Serie schon: das ist das Ergebnis.',
   'run.ready': '{title} ist fertig.',
 
   'edit.title': 'Zeichnen',

@@ -51,6 +51,7 @@ export default {
   'run.job': 'Job',
   'run.failed': 'failed',
   'run.cancel': 'Cancel',
+  'run.again': '{title} has run on this series before: this is its result.',
   'run.ready': '{title} is ready.',
 
   'edit.title': 'Draw',

@@ -13,6 +13,7 @@ from dicom.phantom import write_head_study
 from models.registry import SHIPPED
 from tests.browser.chromium import Browser, browsing, log_in
 from tests.browser.front import ROOT
+from tests.browser.panel import Panel
 from tests.browser.viewport import wait_for_overlay
 from tests.whole.nodes import ADMIN_PASSWORD, Node, running_node, write_config
 
@@ -27,6 +28,7 @@ modality = ["MR"]
 min_slices = 20
 """
 WINDOW = ViewportSize(width=1440, height=860)
+READING_ROOM = ViewportSize(width=1280, height=800)  # the smallest that the panel is made for
 
 
 def take_all(node: Node, folder: Path) -> None:
@@ -52,7 +54,38 @@ def take_all(node: Node, folder: Path) -> None:
         wait_for_overlay(browser.page)
         browser.page.wait_for_load_state("networkidle")
         save(browser, "ohif-seg")
+        browser.page.set_viewport_size(READING_ROOM)
+        take_panel(
+            browser,
+            f"{node.address}/ohif/segmentation?StudyInstanceUIDs={heads[0].study.study_uid}",
+        )
         assert browser.outside() == []
+
+
+def take_panel(browser: Browser, address: str) -> None:
+    """Correct a result, draw a structure from a click; take the pictures of the guide."""
+    page = browser.page
+    page.goto(address)
+    wait_for_overlay(page)
+    panel = Panel(page)
+    panel.results.first.wait_for()
+    panel.use("CircularEraser")
+    save(browser, "panel")
+    panel.stroke(0.36, 0.5)
+    panel.save()
+    panel.part("compare").select_option(index=0)
+    panel.part("difference").click()
+    panel.wait_for("Dice")
+    save(browser, "panel-difference")
+    page.get_by_role("button", name="End the comparison").click()
+
+    panel.part("vocabulary").fill("ventricle")
+    page.get_by_role("button", name="Lateral Ventricle", exact=True).click()
+    panel.part("pick-grow").click()
+    panel.click(0.46, 0.5)
+    panel.wait_for_status("Not saved")
+    page.locator("radloop-prompts").scroll_into_view_if_needed()
+    save(browser, "panel-grow")
 
 
 def save(browser: Browser, name: str) -> None:

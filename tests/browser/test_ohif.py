@@ -1,11 +1,15 @@
 """OHIF as a person meets it: a real Chromium, the whole front, real archives."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Response, Route
+from pydicom import dcmread
 
+from dicom.seg import decode_seg
+from dicom.volume import read_grid
 from tests.browser.chromium import Browser, browsing, log_in
 from tests.browser.front import OHIF_DIST, PASSWORD, SEGMENT, SeenNode, seen_node
 from tests.browser.labelmap import read_labelmap
@@ -36,8 +40,10 @@ def family(site: SeenNode) -> str:
     return site.head.person.name.split("^")[0]
 
 
-def panel_rows(page: Page) -> list[str]:
-    return [row.inner_text().split("\n")[-1] for row in page.locator("[data-cy=data-row]").all()]
+def segments(page: Page) -> list[str]:
+    rows = page.locator("[data-cy=radloop-segment]")
+    rows.first.wait_for()
+    return rows.all_inner_texts()
 
 
 def assert_lies_on_the_brain(site: SeenNode, seen: Drawn) -> None:
@@ -60,8 +66,9 @@ def test_from_the_study_list_to_the_overlay(site: SeenNode, browser: Browser) ->
     page.get_by_role("button", name="Basic Viewer").click()
     wait_for_image(page)
     assert_lies_on_the_brain(site, wait_for_overlay(page))
-    assert panel_rows(page) == [SEGMENT]
+    assert segments(page) == [SEGMENT]
 
+    page.locator("[data-cy=panelSegmentation-btn]").click()
     toggle = page.locator("[data-cy^=all-segments-visibility-toggle]")
     toggle.click()
     assert wait_for_grey(page).bright > 2000
@@ -74,9 +81,10 @@ def test_a_link_opens_for_editing_after_the_login(site: SeenNode, browser: Brows
     log_in(browser, site.base, "rita", PASSWORD, to=link.removeprefix(site.base))
     page = browser.page
     assert_lies_on_the_brain(site, wait_for_overlay(page))
-    assert panel_rows(page) == [SEGMENT]
+    assert segments(page) == [SEGMENT]
     labels_kji = read_labelmap(page, site.head.series)
     np.testing.assert_array_equal(labels_kji, site.head.head.brain_kji)
+    page.locator("[data-cy=panelSegmentationWithToolsLabelMap-btn]").click()
     page.locator("[data-cy=Brush-btn]").wait_for()
     for fetches_a_model in ("MarkerLabelmap", "LabelmapSlicePropagation", "ClickSegment"):
         assert page.locator(f"[data-cy={fetches_a_model}-btn]").count() == 0
@@ -110,7 +118,17 @@ def test_who_was_logged_out_logs_in_and_comes_back(site: SeenNode, browser: Brow
     page.get_by_text("Study List").first.wait_for()
 
 
+DRAW_ONE_VOXEL = """async () => {
+    const id = await commandsManager.run('createLabelmapForViewport', {viewportId: 'default'});
+    const { state, triggerSegmentationEvents } = cornerstoneTools.segmentation;
+    const [first] = state.getSegmentation(id).representationData.Labelmap.imageIds;
+    cornerstone.cache.getImage(first).voxelManager.setAtIndex(0, 1);
+    triggerSegmentationEvents.triggerSegmentationDataModified(id, [0], 1);
+}"""
+
+
 def export(page: Page, kind: str) -> None:
+    page.locator("[data-cy=panelSegmentationWithToolsLabelMap-btn]").click()
     page.locator("[data-cy=segmentation-collapsed-more-btn-Labelmap]").click()
     page.get_by_role("menuitem", name="Export").hover()
     page.get_by_role("menuitem", name=kind).click()
@@ -124,34 +142,56 @@ def test_in_the_research_archive_an_export_is_not_stored_and_says_so(
     page = browser.page
     wait_for_image(page)
     assert page.locator("radloop-panel").count() == 0
-    page.evaluate("commandsManager.run('createLabelmapForViewport', {viewportId: 'default'})")
+    page.evaluate(DRAW_ONE_VOXEL)
     export(page, "DICOM SEG")
     page.get_by_text("Not stored").wait_for()
     assert page.get_by_role("dialog").count() == 0
     assert page.get_by_text("Research Derived series").count() == 0  # OHIF's name for its own
 
 
-def test_what_the_viewer_really_writes_is_refused_by_the_proxy(
-    site: SeenNode, browser: Browser
+def test_what_the_viewer_really_writes_is_held_back_and_becomes_a_correction_once(
+    site: SeenNode, browser: Browser, tmp_path: Path
 ) -> None:
-    """Without our extensions: the real object of this OHIF, not one that we imagine."""
-    for ours in ("exporting", "radloop"):
-        browser.page.route(
-            f"**/config/{ours}.js",
-            lambda route: route.fulfill(
-                content_type="text/javascript", body="export default {id: crypto.randomUUID()}"
-            ),
-        )
+    """With the stock export: the real object of this OHIF, not one that we imagine."""
+    names = ("takeOverExport", "save", "savingNow", "documentOf")
+    stock = {
+        "exporting": "export default {id: 'none'};",
+        "saving": f"export const {', '.join(f'{name} = () => null' for name in names)};",
+    }
+
+    def answer(route: Route) -> None:
+        name = route.request.url.rsplit("/", 1)[-1].removesuffix(".js")
+        route.fulfill(content_type="text/javascript", body=stock[name])
+
+    for name in stock:
+        browser.page.route(f"**/config/{name}.js", answer)
     link = site.link(site.head.study.study_uid, mode="segmentation")
     log_in(browser, site.base, "rita", PASSWORD, to=link.removeprefix(site.base))
     page = browser.page
     wait_for_overlay(page)
     with site.orthanc.clinical.archive() as archive:
         before = archive.statistics()
-    export(page, "DICOM SEG")
-    with page.expect_response(lambda answer: answer.request.method == "POST") as stored:
-        page.get_by_role("button", name="Save").click()
-    assert stored.value.status == 409
-    assert stored.value.json()["code"] == "unsafe_segmentation"
+    first = exported(page)
+    assert first.status == 200
+    (item,) = first.json()["00081199"]["Value"]
+    path = tmp_path / "seg.dcm"
     with site.orthanc.clinical.archive() as archive:
-        assert archive.statistics() == before
+        path.write_bytes(archive.instance_bytes(item["00081155"]["Value"][0]))
+    seg = dcmread(path)
+    assert seg.Manufacturer == "radloop" and seg.ContentCreatorName == "rita"
+    decoded = decode_seg(path, read_grid(site.head.series))
+    np.testing.assert_array_equal(decoded.labels(), site.head.head.brain_kji)
+    second = exported(page)
+    assert (second.status, second.json()["code"]) == (409, "unsafe_segmentation")
+    with site.orthanc.clinical.archive() as archive:
+        assert archive.statistics().instances == before.instances + 1
+
+
+def exported(page: Page) -> Response:
+    """Export by the viewer itself, and return what the node said to its STOW."""
+    export(page, "DICOM SEG")
+    with page.expect_response(
+        lambda answer: answer.request.method == "POST" and "dicom-web" in answer.url
+    ) as stored:
+        page.get_by_role("button", name="Save").click()
+    return stored.value
