@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Request, Response
 
 from node.api.documents import REQUEST_BODY, LabelsBody, LabelsResponse
 from node.auth import ClinicalCaller
@@ -23,9 +23,13 @@ class KeptDraft:
 
 
 @router.put("", openapi_extra=REQUEST_BODY)
-def keep(caller: ClinicalCaller, content: LabelsBody, request: Request) -> KeptDraft:
+def keep(
+    caller: ClinicalCaller, content: LabelsBody, request: Request, later: BackgroundTasks
+) -> KeptDraft:
     """Keep a labels document, sealed; there is one for each series and predecessor."""
-    row = parts_of(request).desk.keep_draft(content, user=caller.name)
+    desk = parts_of(request).desk
+    row = desk.keep_draft(content, user=caller.name)
+    later.add_task(desk.warm, content)
     return KeptDraft(row.id, row.saved_at)
 
 

@@ -151,6 +151,16 @@ class Desk:
         """
         return self._put_draft(read_labels(content, CorrectionHead).head, content, user)
 
+    def warm(self, content: bytes) -> None:
+        """Read what saving a draft will need: images and predecessor. Nobody waits for it."""
+        head = read_labels(content, CorrectionHead).head
+        try:
+            found = self.grids.series(head.study_uid, head.series_uid)
+            grid = found.grid_with(name.sop_instance_uid for layer in head.layers for name in layer)
+            self._predecessors.read(head.predecessor, head.study_uid, grid)
+        except (InputError, PeerError) as error:  # saving will say so, to somebody who listens
+            log.info("not_warmed", code=error.code)
+
     def drafts_of(self, study_uid: str, *, user: str) -> list[OpenDraft]:
         """Return what a reader has drawn on a study and not saved, as far as it can be opened."""
         opened = []
@@ -315,7 +325,7 @@ class Desk:
             raise
         stored = self._corrections.stored(row.id, orthanc_id=orthanc_id, draft_id=draft_id)
         self._remember(work, segments, row)
-        log.info("correction_stored", study=row.study_id, stale=stored.stale)
+        log.info("correction_stored", study=row.study_id)
         return stored
 
     def _put_in_archive(self, work: _Work, segments: Sequence[Lineage], row: CorrectionView) -> str:
