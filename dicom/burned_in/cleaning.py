@@ -141,7 +141,11 @@ class PixelCleaner:
             raise CannotDeidentify("text is said to be burned into the pixels, and none was found")
         boxes = without_doubles([*judgement.boxes, *found])
         mask = mask_of(boxes, *size)
-        return PixelsCleaned(canvas.painted(lambda _: mask), Course.LOOK, boxes, kept)
+        painted = canvas.painted(lambda _: mask, clear_unused=bool(judgement.overlays))
+        if judgement.overlays:
+            for tag in [tag for tag in painted.keys() if tag.group in judgement.overlays]:  # noqa: SIM118
+                del painted[tag]
+        return PixelsCleaned(painted, Course.LOOK, boxes, kept)
 
     def _found(self, canvas: Canvas, known: Sequence[Box]) -> tuple[list[Box], int]:
         """Return what stands in any frame outside what is masked anyway, and how much may stay."""

@@ -47,11 +47,14 @@ class Judgement:
         To be masked unseen, in every frame.
     says_so : bool
         The object itself says that text is burned in.
+    overlays : frozenset of int
+        Groups whose overlay lies in bits of the pixels that are not of the value.
     """
 
     course: Course
     boxes: tuple[Box, ...] = ()
     says_so: bool = False
+    overlays: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +152,15 @@ def judge(
     Raises
     ------
     UnreadablePixels
-        When the regions that an object declares cannot be parsed.
+        When the regions or overlays that an object declares cannot be parsed.
     """
     facts = _facts()
     sop_class = text_of(ds, _SOP_CLASS)
     if sop_class in facts.no_pictures:
         return Judgement(Course.NO_PICTURE)
     says_so = text_of(ds, _BURNED_IN) == "YES"
-    if skip_primary and not says_so and _is_primary(ds, sop_class, facts):
+    overlays = _overlays_in_pixels(ds)
+    if skip_primary and not says_so and not overlays and _is_primary(ds, sop_class, facts):
         return Judgement(Course.PRIMARY)
     boxes = [
         box.within(rows, columns)
@@ -166,7 +170,8 @@ def judge(
     ]
     if outside_regions:
         boxes += _outside(_regions(ds, rows, columns), rows, columns)
-    return Judgement(Course.LOOK, tuple(box for box in boxes if box is not None), says_so)
+    inside = tuple(box for box in boxes if box is not None)
+    return Judgement(Course.LOOK, inside, says_so, overlays)
 
 
 def _is_primary(ds: Dataset, sop_class: str, facts: _Facts) -> bool:
@@ -184,6 +189,23 @@ def _is_primary(ds: Dataset, sop_class: str, facts: _Facts) -> bool:
         and kinds[:2] == ["ORIGINAL", "PRIMARY"]
         and facts.not_primary.isdisjoint(word for kind in kinds for word in (kind, *kind.split()))
     )
+
+
+def _overlays_in_pixels(ds: Dataset) -> frozenset[int]:
+    """Return the groups of overlays without data of their own (retired; PS3.3-2004 C.9.2)."""
+    found = set()
+    for group in range(0x6000, 0x6100, 2):
+        position = group << 16 | 0x0102  # Overlay Bit Position
+        if position not in ds or group << 16 | 0x3000 in ds:
+            continue
+        with quiet_pydicom():
+            try:
+                embedded = ds[position].value not in (None, "", 0)
+            except PARSER_ERRORS:
+                raise UnreadablePixels("an overlay's place cannot be read") from None
+        if embedded:
+            found.add(group)
+    return frozenset(found)
 
 
 # --- ultrasound -----------------------------------------------------------------------------------

@@ -146,13 +146,16 @@ class Canvas:
 
     # --- to be painted on -----------------------------------------------------------------------
 
-    def painted(self, mask_of: MaskOf) -> Dataset:
+    def painted(self, mask_of: MaskOf, *, clear_unused: bool = False) -> Dataset:
         """Return the object with the masked pixels black, and all others as they were.
 
         Parameters
         ----------
         mask_of : callable
             Asked once for each frame.
+        clear_unused : bool
+            Take away what stands in bits that are not of the value: overlays of old, and
+            whatever else. The values stay.
 
         Returns
         -------
@@ -166,14 +169,18 @@ class Canvas:
             When a frame cannot be decoded, or cannot be written again.
         """
         masks = [mask_of(frame) for frame in range(self.form.frames)]
-        if not any(mask is not None and mask.any() for mask in masks):
+        if not clear_unused and not any(mask is not None and mask.any() for mask in masks):
             return self._ds
+        if clear_unused and self.form.high_bit != self.form.bits_stored - 1:
+            raise UnsupportedPixelFormat("values that do not lie in the lowest bits")
         if not self._frames:
-            return self._with_pixels(self._painted_native(masks))
+            return self._with_pixels(self._painted_native(masks, clear_unused=clear_unused))
         syntax = lossless_syntax(self.form)
         frames = []
         for frame, mask in enumerate(masks):
             samples = self.samples(frame)
+            if clear_unused:
+                samples = self._without_unused(samples)
             if mask is not None and mask.any():
                 samples = samples.copy()
                 samples[mask] = self._black(samples)
@@ -236,7 +243,7 @@ class Canvas:
             return full_from_422(content.view(form.dtype), form.rows, form.columns)
         return decoders.native(content, form)
 
-    def _painted_native(self, masks: list[Mask | None]) -> bytes:
+    def _painted_native(self, masks: list[Mask | None], *, clear_unused: bool) -> bytes:
         """Return the pixel bytes with the masked ones changed where they lie."""
         form = self.form
         if form.bits_allocated == 1:
@@ -248,10 +255,13 @@ class Canvas:
             content[:whole] = content[:whole].view(f"u{unit}").byteswap().view(np.uint8)
         size = form.frame_bits // 8
         for frame, mask in enumerate(masks):
+            values = content[frame * size : (frame + 1) * size].view(form.dtype)
+            if clear_unused:
+                values[...] = self._without_unused(values)
             if mask is None or not mask.any():
                 continue
-            black = self._black(self._native(frame))
-            values = content[frame * size : (frame + 1) * size].view(form.dtype)
+            samples = self._native(frame)
+            black = self._black(self._without_unused(samples) if clear_unused else samples)
             if form.photometric == "YBR_FULL_422":
                 _paint_pairs(values, mask, black)
             elif form.samples == 3 and form.planar:

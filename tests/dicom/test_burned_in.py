@@ -167,6 +167,30 @@ def test_text_in_a_palette_s_colours_is_found() -> None:
     assert not Canvas(cleaned.ds).picture(0)[mask_of(cleaned.boxes, 300, 300)].any()
 
 
+@needs_networks
+@needs_fonts
+@pytest.mark.parametrize("signed", [False, True])
+def test_an_overlay_in_unused_bits_goes(signed: bool) -> None:
+    rng = random()
+    values = background("soft", 200, 300, rng).astype(np.int16) * 8 - 900 * signed
+    overlay = with_texts(np.zeros((200, 300)), [(NAMES[3], 14, 0)], rng, ink=1).picture > 0.5
+    words = (values & 0x0FFF).astype("<u2") | (overlay.astype("<u2") << 12)
+    ds = image(words, BitsStored=12, HighBit=11, PixelRepresentation=int(signed))
+    ds.SOPClassUID, ds.ImageType = CTImageStorage, ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.add_new(0x60000100, "US", 16)
+    ds.add_new(0x60000102, "US", 12)
+    cleaned = cleaner().clean(ds)
+    assert 0x60000102 not in cleaned.ds
+    after = np.frombuffer(cleaned.ds.PixelData, "<i2" if signed else "<u2").reshape(200, 300)
+    mask = mask_of(cleaned.boxes, 200, 300)
+    np.testing.assert_array_equal(after[~mask], values[~mask])
+    profile = Profile(options=frozenset({Option.CLEAN_PIXEL_DATA}))
+    engine = Deidentifier(profile, bytes(32), passes={Option.CLEAN_PIXEL_DATA: cleaner()})
+    with pytest.raises(CannotDeidentify):  # without the pass
+        engine.deidentify(ds)
+    engine.deidentify(cleaned.ds, done=frozenset({Option.CLEAN_PIXEL_DATA}))
+
+
 # --- side markers -------------------------------------------------------------------------------
 
 
