@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -36,18 +36,29 @@ from pipelines.routing import Route, match_routes
 log = structlog.get_logger()
 
 _KEPT = 3
-"""Series whose images and answers are held in memory, a few hundred megabytes each."""
+"""Series whose answers are held in memory: a byte a voxel, or more where segments overlap."""
 
 _LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Foreseen:
-    """What a model was given, what it answered, and what was measured of that."""
+    """What a model answered, on the archive's slices, and what was measured of that."""
 
-    case: Case
     prediction: Prediction
     measured: tuple[Measured, ...]
+
+    @classmethod
+    def of(cls, prediction: Prediction, bundle: Bundle, case: Case, series: Series) -> Foreseen:
+        """Measure an answer on the images that the model was given; these are not kept.
+
+        Raises
+        ------
+        WrongGeometry
+            When a left structure lies on the right.
+        """
+        measured = look_at(bundle, prediction.answer, case.volume, series)
+        return cls(replace(prediction, answer=case.on_source(prediction.answer)), measured)
 
 
 @dataclass(slots=True, eq=False)
@@ -195,7 +206,8 @@ class Foresight:
             read = self._read(ahead)
             if all(case.volume is not None for _, case in read):
                 ahead.free()
-            for bundle, case in read:
+            while read:
+                bundle, case = read.pop(0)
                 ahead.found[bundle.identity] = self._foreseen(ahead, bundle, case)
             seconds = round(time.monotonic() - began, 3)
             count = len(ahead.found)
@@ -231,5 +243,4 @@ class Foresight:
             return ahead.dropped.is_set() or gives_way
 
         prediction = self._predictor.predict_images(bundle.identity, case.images, canceled=unwanted)
-        measured = look_at(bundle, prediction.answer, case.volume, ahead.series)
-        return Foreseen(case, prediction, measured)
+        return Foreseen.of(prediction, bundle, case, ahead.series)

@@ -31,7 +31,7 @@ from pipelines.store import SeriesView
 
 log = structlog.get_logger()
 
-_PAUSE = timedelta(seconds=0.15)
+_PAUSE = timedelta(seconds=0.1)
 _REST = 0.7  # seconds of rest to each of work while the sender is busy: it and the archive go first
 _FEW = 16  # new instances of a busy sender that are not worth a look yet
 _KEPT_S = 600.0

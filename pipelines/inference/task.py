@@ -20,7 +20,7 @@ from models.sources import Case, read_case
 from pipelines.foresight import Foreseen
 from pipelines.inference.house import ARCHIVE, House, noted, shown
 from pipelines.outputs import Made, outputs_for
-from pipelines.results import check_results, encode_all, look_at, source_of
+from pipelines.results import check_results, encode_all, source_of
 from pipelines.store import TaskView
 
 log = structlog.get_logger()
@@ -64,10 +64,9 @@ class TaskSteps:
                 seconds=round(found.prediction.forward_s, 3),
                 reason=found.prediction.run_by,
             )
-            answer = found.case.on_source(found.prediction.answer)
             workspace.keep_measured(task.id, found.measured)
-            workspace.keep_answer(task.id, answer)
-            self._answers[task.id] = answer
+            workspace.keep_answer(task.id, found.prediction.answer)
+            self._answers[task.id] = found.prediction.answer
             self._house.jobs.keep_prediction(
                 task.id, forward_s=found.prediction.forward_s, device=found.prediction.device
             )
@@ -107,8 +106,7 @@ class TaskSteps:
             whole = put_back(prediction.answer, region, case.images[first])
             prediction = replace(prediction, answer=whole)
         series = self._house.workspace(task.job_id).study().series_of(task.series_id)
-        measured = look_at(bundle, prediction.answer, case.volume, series)
-        return Foreseen(case, prediction, measured)
+        return Foreseen.of(prediction, bundle, case, series)
 
     def _region(self, task: TaskView, case: Case) -> Region | None:
         """Return the part of the series that a person asked about; None: all of it."""
