@@ -284,6 +284,13 @@ def one_frame_twice(ds: Dataset) -> None:
     put(ds, pixels)
 
 
+def one_frame_again(ds: Dataset) -> None:
+    pixels = pixels_of(ds)
+    ds.PerFrameFunctionalGroupsSequence.append(deepcopy(ds.PerFrameFunctionalGroupsSequence[0]))
+    ds.NumberOfFrames += 1
+    put(ds, np.concatenate([pixels, pixels[:1]]))
+
+
 # --- references -----------------------------------------------------------------------------------
 
 
@@ -457,6 +464,7 @@ EVERYWHERE = [
     *(places_reversed, places_and_references_reversed, mirrored_rows, axes_exchanged),
     *(turned_by_half_a_degree, spacing_of_a_thousandth_more, spacings_exchanged, no_spacing),
     *(another_step, no_orientation, no_position, position_that_is_no_number, one_frame_twice),
+    one_frame_again,
     *(another_study, another_frame_of_reference, no_frame_of_reference, another_series),
     *(no_series, one_series_more, an_image_unnamed, a_foreign_image_named, no_derivation),
     *(no_derivation_of_one_frame, no_source_images, the_next_images),
