@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -138,7 +138,7 @@ class Foresight:
             self._ahead[series.series_uid] = ahead
         for series_uid in by_worth[: max(len(by_worth) + 1 - _KEPT, 0)]:
             self.drop(series_uid)  # its job does the work itself
-        self._thread.submit(self._run, ahead)
+        self._thread.submit(self._run, ahead).add_done_callback(_say_what_broke)
 
     def still_so(self, series_uid: str, count: int) -> None:
         """Drop what is made of another number of files than the archive holds of a series now."""
@@ -193,10 +193,10 @@ class Foresight:
             ahead.dropped.set()
 
     def stop(self) -> None:
-        """End the thread after the window that a model is at."""
+        """Drop everything; the thread ends after the window that a model is at."""
         for series_uid in list(self._ahead):
             self.drop(series_uid)
-        self._thread.shutdown(cancel_futures=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     # --- on its thread --------------------------------------------------------------------------
 
@@ -244,3 +244,9 @@ class Foresight:
 
         prediction = self._predictor.predict_images(bundle.identity, case.images, canceled=unwanted)
         return Foreseen.of(prediction, bundle, case, ahead.series)
+
+
+def _say_what_broke(done: Future[None]) -> None:
+    """Log a mistake of ours; the job meets it again, and is marked."""
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.error("foresight_broke", code=type(error).__name__)
