@@ -53,7 +53,8 @@ def show(
 @vault_app.command("rotate")
 def rotate(
     projects: Annotated[
-        list[str] | None, typer.Option("--project", help="Besides the node's own; repeatable.")
+        list[str] | None,
+        typer.Option("--project", help="Of one that left the settings, besides all; repeatable."),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with one that was stopped.")] = False,
     config: Config = None,
@@ -70,11 +71,12 @@ def rotate(
     settings = settings_for("vault", config, data)
     with opened_database(settings) as database:
         ring = wiring.key_ring(open_secrets(settings), database)
+        named = {project.name for project in settings.project} | set(projects or ())
         if not resume:
             ring = ring.with_new_master()
         count = sum(
             _vault(settings, database, project, ring).reseal()
-            for project in ("node", *(projects or ()))
+            for project in ("node", *sorted(named))
         )
     err.print(f"[bold green]✓[/] {count} identities sealed anew; {len(ring.masters)} keys")
 

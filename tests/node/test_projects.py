@@ -9,13 +9,18 @@ import pytest
 from pydicom import dcmread
 from typer.testing import CliRunner
 
+from dicom.deid import Identity
 from dicom.errors import ConflictingOptions, InvalidSettings, NotFound
 from dicom.profile import Option
+from node import wiring
 from node.app import create_app
 from node.check import check
 from node.cli import app
+from node.keys import open_secrets
 from node.settings import load_settings
+from pipelines.identity import Vault
 from pipelines.projects import Project
+from pipelines.store import Database, SealedIdentities, Trail
 from tests.dicom.test_deid import as_file, slice_of_mr
 from tests.node.front import Front, make_front
 
@@ -161,3 +166,18 @@ def test_the_second_look_goes_by_the_projects_profile(config, tmp_path) -> None:
 def test_the_check_says_which_projects_can_be_carried_out(config, tmp_path) -> None:
     found = {one.what: one.error for one in check(load_settings(config, data=tmp_path))}
     assert found["project stroke"] is None and found["project liver"] is None
+
+
+def test_a_rotation_seals_the_identities_of_every_project_anew(config, tmp_path) -> None:
+    settings = load_settings(config, data=tmp_path / "node")
+    settings.data.mkdir()
+    secrets = open_secrets(settings)
+    database = Database(wiring.database_url(settings))
+    database.migrate()
+    ring, trail = wiring.key_ring(secrets, database), Trail(database, secrets.audit_key)
+    for name in ("node", "stroke"):
+        identity = Identity(f"2.25.{len(name)}", {f"2.25.{len(name)}": "1.2.840.77"}, {})
+        Vault(ring, SealedIdentities(database), trail, project=name).seal(identity)
+    database.close()
+    code, said = run("vault", "rotate", "--config", config, "--data", settings.data)
+    assert code == 0 and "2 identities" in said
