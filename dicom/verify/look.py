@@ -19,9 +19,7 @@ from dicom.verify.reading import (
     PIXELS,
     Found,
     Value,
-    bodies_of,
     is_registered,
-    pixel_span,
     split_values,
     tag_text,
 )
@@ -94,7 +92,7 @@ class SecondLook:
         read = self._reader.read(path)
         values = [value for part in read.parts for value in part.values]
         iod = iod_of(str(read.ds.get("SOPClassUID", "")))
-        findings = [*self._in_name(path), *self._in_bytes(read.content, read.ds, values, iod)]
+        findings = [*self._in_name(path), *self._in_bytes(read, values, iod)]
         findings += self._in_structure(values, iod, before or {})
         findings += self._declared(read)
         return tuple(dict.fromkeys(findings))
@@ -126,22 +124,19 @@ class SecondLook:
 
     # --- the raw bytes --------------------------------------------------------------------------
 
-    def _in_bytes(
-        self, content: bytes, ds: Dataset, values: list[Found], iod: str
-    ) -> Iterator[Finding]:
+    def _in_bytes(self, read: Read, values: list[Found], iod: str) -> Iterator[Finding]:
         """Search everything but pixel values."""
-        meta, body = bodies_of(content, ds)
-        begin, end = pixel_span(body, ds)
+        meta, header, after = read.around_pixels()
         excused: _Excuses | None = None
-        parts = (("meta", meta), ("header", body[:begin]), ("after the pixels", body[end:]))
+        parts = (("meta", meta), ("header", header), ("after the pixels", after))
         for place, part in parts:
             for needle, count in self._needles.hits(part):
                 excused = excused or self._excuses(values, iod)
                 if not excused.covers(needle, count):
                     yield Finding(needle.rule, place)
-        if content[:128].strip(b"\0"):
+        if read.content[:128].strip(b"\0"):
             yield Finding("trailing", "preamble")
-        if body[end:].strip(b"\0") and _TRAILING_PADDING not in ds:
+        if after.strip(b"\0") and _TRAILING_PADDING not in read.ds:
             yield Finding("trailing", "after the pixels")
 
     def _in_name(self, path: Path) -> Iterator[Finding]:
