@@ -33,7 +33,9 @@ from pipelines.inference import House, Inference
 from pipelines.intake import Intake
 from pipelines.keyring import KeyRing
 from pipelines.projects import NODE, Project
+from pipelines.routing import untaken
 from pipelines.store import (
+    DRAWN_MODALITIES,
     Access,
     AskedRuns,
     Corrections,
@@ -135,6 +137,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
             jobs,
             pseudonym=lambda uid: pseudonym_uid(uid_key, uid),
             quiet_s=settings.worker.quiet_s,
+            passed_over=untaken(DRAWN_MODALITIES, settings.route),
         ),
         inference=inference,
         groundwork=groundwork,

@@ -9,7 +9,7 @@ so that the same bytes sent again are the same job.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import structlog
 
@@ -33,6 +33,8 @@ class Intake:
         From an original UID to its pseudonym.
     quiet_s : float
         Seconds without a new instance after which a series counts as complete.
+    passed_over : collection of str
+        Modalities of which no job is made: no rule can take them.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Intake:
         *,
         pseudonym: Callable[[str], str],
         quiet_s: float,
+        passed_over: Collection[str] = (),
     ) -> None:
         self._archive = archive
         self._studies = studies
         self._jobs = jobs
         self._pseudonym = pseudonym
         self._quiet_s = quiet_s
+        self._passed_over = frozenset(passed_over)
 
     def look(self) -> None:
         """Read the feed to its end, then make jobs of what has become complete.
@@ -99,7 +103,9 @@ class Intake:
 
     def _complete(self, study_id: str) -> None:
         content, as_of = {}, {}
+        modalities = {}
         for view in self._studies.series_of(study_id):
+            modalities[view.id] = view.modality
             if view.state == "receiving":
                 as_of[view.id] = view.changed_at
                 content[view.id] = self._fingerprint(view.orthanc_id)
@@ -107,7 +113,9 @@ class Intake:
         new = {
             series_id: fingerprint
             for series_id, fingerprint in content.items()
-            if fingerprint and (series_id, fingerprint) not in done
+            if fingerprint
+            and (series_id, fingerprint) not in done
+            and modalities[series_id] not in self._passed_over
         }
         job_id = derive_job_id(study_id, new) if new else None
         if self._jobs.schedule(study_id, complete=content, as_of=as_of, job_id=job_id, new=new):

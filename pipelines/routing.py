@@ -8,7 +8,7 @@ evaluated.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -136,6 +136,14 @@ class Explanation:
 def match_routes(facts: SeriesFacts, routes: Sequence[Route]) -> list[Route]:
     """Return the routes whose every condition holds for a series, in their order."""
     return [route for route in routes if explain(facts, route).matched]
+
+
+def untaken(modalities: Iterable[str], routes: Iterable[Route]) -> frozenset[str]:
+    """Return those modalities that no rule can match: each names others."""
+    named = [set(route.when.modality) for route in routes]
+    return frozenset(
+        modality for modality in modalities if all(each and modality not in each for each in named)
+    )
 
 
 def explain(facts: SeriesFacts, route: Route) -> Explanation:

@@ -130,11 +130,12 @@ def reading_room(
     form: Form | None = None,
     name: str = "a",
     modality: str = "CT",
+    series: Series | None = None,
 ) -> Iterator[Room]:
-    """Give a room whose series lies in the archive and was taken in."""
-    series = write_series(
-        folder / f"images {name}", shape_kji=shape_kji, name=name, modality=modality
-    )
+    """Give a room whose series, written here or elsewhere, lies in the archive and was taken in."""
+    if series is None:
+        images = folder / f"images {name}"
+        series = write_series(images, shape_kji=shape_kji, name=name, modality=modality)
     archive = orthanc.archive()
     for instance in series.instances:
         archive.store(instance.path)

@@ -6,7 +6,7 @@ import pytest
 
 from dicom.errors import InvalidSettings
 from dicom.volume import Kind, SeriesFacts
-from pipelines.routing import Route, When, explain, match_routes
+from pipelines.routing import Route, When, explain, match_routes, untaken
 
 HEAD = SeriesFacts(
     modality="MR",
@@ -141,3 +141,14 @@ def test_a_pattern_that_is_none_is_refused(when):
 def test_no_rule_can_ask_for_a_name():
     asked = {field.name for field in fields(SeriesFacts)}
     assert not [name for name in asked if "patient" in name or "date" in name]
+
+
+def test_what_no_rule_can_take_is_known_beforehand():
+    ct = Route("ct", When(modality=("CT",)), bundle="a")
+    drawn = Route("drawn", When(modality=("SEG", "RTSTRUCT")), collect=True)
+    everything = Route("all", When(min_slices=2), collect=True)
+    modalities = ("SEG", "RTSTRUCT", "CT")
+    assert untaken(modalities, []) == set(modalities)
+    assert untaken(modalities, [ct]) == {"SEG", "RTSTRUCT"}
+    assert untaken(modalities, [ct, drawn]) == set()
+    assert untaken(modalities, [ct, everything]) == set()
