@@ -38,6 +38,9 @@ def declared(careful: Deidentifier, series: Series, has: tuple[int, ...]) -> Tok
 
 
 def _written(tag: BaseTag, element: Element, like: Dataset) -> bytes:
+    if isinstance(element, RawDataElement) and element.VR is not None:
+        implicit = like.original_encoding[0] is True
+        return element_of(int(tag), element.VR, element.value or b"", implicit=implicit)
     one = empty_like(like)
     one[tag] = element
     buffer = DicomBytesIO()
