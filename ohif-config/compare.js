@@ -9,7 +9,11 @@ import { session } from './session.js';
 import { t } from './text.js';
 import * as viewer from './viewer.js';
 
-const COLOURS = { [ONLY_FIRST]: [230, 80, 70], [ONLY_SECOND]: [70, 150, 235], [OTHER_SEGMENT]: [235, 200, 70] };
+const COLOURS = {
+  [ONLY_FIRST]: [230, 80, 70],
+  [ONLY_SECOND]: [70, 150, 235],
+  [OTHER_SEGMENT]: [235, 200, 70],
+};
 const TOGETHER = [
   { type: 'imageSlice', id: 'radloop-slice', source: true, target: true },
   { type: 'zoompan', id: 'radloop-zoom', source: true, target: true },
@@ -38,7 +42,9 @@ export async function compareBeside(first, second) {
       viewportOptions: { viewportType: 'stack', toolGroupId: 'default', syncGroups: TOGETHER },
     }))
   );
-  await overlays.until(() => [left, right].every(id => viewer.viewportOf(id)?.getImageIds?.().length));
+  await overlays.until(() =>
+    [left, right].every(id => viewer.viewportOf(id)?.getImageIds?.().length)
+  );
   await drawOnly(left, firstId);
   await drawOnly(right, secondId);
   viewer.viewportOf(left).setImageIdIndex(slice);
@@ -185,5 +191,8 @@ async function drawOnly(viewportId, segmentationId) {
       });
     }
   }
-  await segmentations.addSegmentationRepresentation(viewportId, { segmentationId, type: 'Labelmap' });
+  await segmentations.addSegmentationRepresentation(viewportId, {
+    segmentationId,
+    type: 'Labelmap',
+  });
 }

@@ -49,7 +49,10 @@ export class Debounce {
 /** Keeps what is not saved, one request at a time. */
 class Keeper {
   constructor() {
-    this.waiting = new Debounce(() => this.keep(), { settledMs: SETTLED_MS, longestMs: LONGEST_MS });
+    this.waiting = new Debounce(() => this.keep(), {
+      settledMs: SETTLED_MS,
+      longestMs: LONGEST_MS,
+    });
     this.isKeeping = false;
   }
 
@@ -113,7 +116,9 @@ export async function open(draft) {
       viewportId,
       displaySetInstanceUIDs: [images.displaySetInstanceUID],
     });
-    await overlays.until(() => viewer.shownImages(viewportId) === images && viewer.viewportOf(viewportId));
+    await overlays.until(
+      () => viewer.shownImages(viewportId) === images && viewer.viewportOf(viewportId)
+    );
   }
   const found = await node.post(`/api/drafts/${encodeURIComponent(draft.id)}/open`);
   const { head } = found;
@@ -153,12 +158,44 @@ class Drafts extends Section {
     this.hidden = !offered.length;
     this.replaceChildren(
       ...offered.map(draft =>
-        h('div', { class: 'offer', 'data-cy': 'radloop-draft' },
-          h('p', {}, t('drafts.offer', { time: new Date(draft.saved_at).toLocaleString([], { dateStyle: 'short', timeStyle: 'short' }) })),
+        h(
+          'div',
+          { class: 'offer', 'data-cy': 'radloop-draft' },
+          h(
+            'p',
+            {},
+            t('drafts.offer', {
+              time: new Date(draft.saved_at).toLocaleString([], {
+                dateStyle: 'short',
+                timeStyle: 'short',
+              }),
+            })
+          ),
           h('p', { class: 'quiet' }, draft.segments.join(', ')),
-          h('div', { class: 'line end' },
-            h('button', { class: 'plain', 'data-cy': 'radloop-draft-drop', onclick: attempt(() => drop(draft)) }, t('drafts.drop')),
-            h('button', { class: 'main', 'data-cy': 'radloop-draft-open', onclick: attempt(() => open(draft)) }, t('drafts.open')))))
+          h(
+            'div',
+            { class: 'line end' },
+            h(
+              'button',
+              {
+                class: 'plain',
+                'data-cy': 'radloop-draft-drop',
+                onclick: attempt(() => drop(draft)),
+              },
+              t('drafts.drop')
+            ),
+            h(
+              'button',
+              {
+                class: 'main',
+                'data-cy': 'radloop-draft-open',
+                onclick: attempt(() => open(draft)),
+              },
+              t('drafts.open')
+            )
+          )
+        )
+      )
     );
   }
 }

@@ -23,9 +23,13 @@ const START_RADIUS_MM = 8;
 /** The segment that tools draw: `{segmentationId, segment}`; null when there is none. */
 export function activeSegment() {
   const active = labelmap.activeSegmentation();
-  const segment = active && viewer.service('segmentationService').getActiveSegment(viewer.activeViewportId());
+  const segment =
+    active && viewer.service('segmentationService').getActiveSegment(viewer.activeViewportId());
   return segment
-    ? { segmentationId: active.segmentationId, segment: { number: segment.segmentIndex, label: segment.label } }
+    ? {
+        segmentationId: active.segmentationId,
+        segment: { number: segment.segmentIndex, label: segment.label },
+      }
     : null;
 }
 
@@ -69,7 +73,10 @@ function renameSegment(segmentationId, number, { label, colour, ...term }) {
   const segmentations = viewer.service('segmentationService');
   segmentations.setSegmentLabel(segmentationId, number, label);
   if (colour) {
-    segmentations.setSegmentColor(viewer.activeViewportId(), segmentationId, number, [...colour, 255]);
+    segmentations.setSegmentColor(viewer.activeViewportId(), segmentationId, number, [
+      ...colour,
+      255,
+    ]);
   }
   const work = session.workOn(segmentationId);
   work.terms.set(number, term);
@@ -83,7 +90,9 @@ function hasTerm(segmentationId, number) {
 }
 
 function primaryTool() {
-  const group = viewer.service('toolGroupService').getToolGroupForViewport(viewer.activeViewportId());
+  const group = viewer
+    .service('toolGroupService')
+    .getToolGroupForViewport(viewer.activeViewportId());
   return group?.getActivePrimaryMouseButtonTool() ?? null;
 }
 
@@ -115,14 +124,38 @@ function addDrawingTool(group, name) {
 class Edit extends Section {
   build() {
     this.tools = TOOLS.map(({ name, icon: drawing, key }) =>
-      h('button', { class: 'tool', title: t(key), 'data-cy': `radloop-tool-${name}`, 'data-name': name,
-        onclick: attempt(() => this.take(name)) }, icon(drawing)));
-    this.radius = h('input', { type: 'range', min: 0.5, max: 40, step: 0.5, value: START_RADIUS_MM,
-      'aria-label': t('edit.radius'), title: t('edit.radius'),
-      oninput: () => viewer.command('setBrushSize', { value: this.radius.value }) });
-    this.segments = h('div', { class: 'segments', role: 'listbox', 'aria-label': t('edit.segments') });
+      h(
+        'button',
+        {
+          class: 'tool',
+          title: t(key),
+          'data-cy': `radloop-tool-${name}`,
+          'data-name': name,
+          onclick: attempt(() => this.take(name)),
+        },
+        icon(drawing)
+      )
+    );
+    this.radius = h('input', {
+      type: 'range',
+      min: 0.5,
+      max: 40,
+      step: 0.5,
+      value: START_RADIUS_MM,
+      'aria-label': t('edit.radius'),
+      title: t('edit.radius'),
+      oninput: () => viewer.command('setBrushSize', { value: this.radius.value }),
+    });
+    this.segments = h('div', {
+      class: 'segments',
+      role: 'listbox',
+      'aria-label': t('edit.segments'),
+    });
     this.vocabulary = document.createElement('radloop-vocabulary');
-    this.vocabulary.addEventListener('chosen', attempt(({ detail }) => this.chosen(detail)));
+    this.vocabulary.addEventListener(
+      'chosen',
+      attempt(({ detail }) => this.chosen(detail))
+    );
     this.append(
       h('h3', {}, t('edit.title')),
       h('div', { class: 'line' }, ...this.tools, this.radius),
@@ -142,7 +175,9 @@ class Edit extends Section {
     const number = activeSegment()?.segment.number;
     const id = active?.segmentationId;
     this.segments.replaceChildren(
-      ...(id ? labelmap.segmentsOf(id).map(segment => this.row(id, segment, segment.number === number)) : [])
+      ...(id
+        ? labelmap.segmentsOf(id).map(segment => this.row(id, segment, segment.number === number))
+        : [])
     );
     if (!id) {
       this.segments.append(h('p', { class: 'quiet' }, t('edit.none')));
@@ -150,15 +185,33 @@ class Edit extends Section {
   }
 
   row(id, { number, label, colour }, isActive) {
-    return h('div', { class: `segment line${isActive ? ' on' : ''}`, role: 'option', 'aria-selected': isActive },
-      h('button', { class: 'name', 'data-cy': 'radloop-segment',
-        onclick: () => {
-          viewer.service('segmentationService').setActiveSegment(id, number);
-          session.changed();
-        } }, dot(colour), label),
+    return h(
+      'div',
+      { class: `segment line${isActive ? ' on' : ''}`, role: 'option', 'aria-selected': isActive },
+      h(
+        'button',
+        {
+          class: 'name',
+          'data-cy': 'radloop-segment',
+          onclick: () => {
+            viewer.service('segmentationService').setActiveSegment(id, number);
+            session.changed();
+          },
+        },
+        dot(colour),
+        label
+      ),
       !hasTerm(id, number) &&
-        h('button', { class: 'plain warn', title: t('edit.term-hint'), onclick: () => this.askTerm(id, number) },
-          t('edit.term')));
+        h(
+          'button',
+          {
+            class: 'plain warn',
+            title: t('edit.term-hint'),
+            onclick: () => this.askTerm(id, number),
+          },
+          t('edit.term')
+        )
+    );
   }
 
   take(name) {

@@ -26,14 +26,23 @@ class Help extends HTMLElement {
     const key = (name, text) => [h('dt', {}, h('kbd', {}, name)), h('dd', {}, t(text))];
     const close = h('button', { class: 'plain', onclick: () => this.remove() }, t('help.close'));
     root.append(
-      h('div', { class: 'veil', onclick: event => event.target === event.currentTarget && this.remove() },
-        h('section', { class: 'dialog wide', 'data-cy': 'radloop-help' },
+      h(
+        'div',
+        { class: 'veil', onclick: event => event.target === event.currentTarget && this.remove() },
+        h(
+          'section',
+          { class: 'dialog wide', 'data-cy': 'radloop-help' },
           h('h2', {}, t('help.title')),
           h('ol', {}, ...STEPS.map(step => h('li', {}, t(step)))),
-          h('div', { class: 'columns' },
+          h(
+            'div',
+            { class: 'columns' },
             h('dl', { class: 'keys' }, ...KEYS.flatMap(one => key(one.key, one.text))),
-            h('dl', { class: 'keys' }, ...STOCK_KEYS.flatMap(([name, text]) => key(name, text)))),
-          h('div', { class: 'line end' }, close)))
+            h('dl', { class: 'keys' }, ...STOCK_KEYS.flatMap(([name, text]) => key(name, text)))
+          ),
+          h('div', { class: 'line end' }, close)
+        )
+      )
     );
     root.addEventListener('keydown', event => {
       if (event.key === 'Escape') {

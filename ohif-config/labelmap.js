@@ -12,6 +12,7 @@ import { command, displaySet, instanceOf, libraries, service, viewportOf } from 
 
 const OURS = 'radloop:'; // ids of segmentations that no SEG of the archive was loaded into
 const DIFFERENCE = 'radloop-difference:';
+const QUIET_MS = 500;
 
 /** Cornerstone's state of a segmentation; null when there is none. */
 export function stateOf(segmentationId) {
@@ -300,7 +301,8 @@ function tellChanged(segmentationId, planes) {
   }
   const { imageIds } = stateOf(segmentationId).representationData.Labelmap;
   const slices = planes.map(({ image }) => imageIds.indexOf(image.imageId));
-  const { triggerSegmentationDataModified } = cornerstoneTools.segmentation.triggerSegmentationEvents;
+  const { triggerSegmentationDataModified } =
+    cornerstoneTools.segmentation.triggerSegmentationEvents;
   triggerSegmentationDataModified(segmentationId, slices);
 }
 
@@ -322,30 +324,42 @@ export function fingerprint(segmentationId) {
 /**
  * Call `heard(segmentationId)` when voxels were changed, by a tool or by us; return how to stop.
  *
- * Cornerstone tells the same when it only draws a labelmap for the first time. It names the slices
- * that a tool changed; where it does not, the voxels themselves are looked at.
+ * Cornerstone tells the same when it only draws a labelmap, so at each slice that is turned to. It
+ * names the slices that a tool changed; where it does not, the voxels themselves are looked at, when
+ * it is quiet.
  */
 export function onDrawn(heard) {
   const { cornerstone, cornerstoneTools } = libraries();
   const name = cornerstoneTools.Enums.Events.SEGMENTATION_DATA_MODIFIED;
   const known = new Map();
-  const listener = ({ detail: { segmentationId, modifiedSlicesToUse: slices } }) => {
-    if (!stateOf(segmentationId) || !isEditable(segmentationId)) {
+  const looking = new Map();
+  const look = id => {
+    if (!stateOf(id)) {
+      return;
+    }
+    const before = known.get(id);
+    known.set(id, fingerprint(id));
+    if (before !== undefined && before !== known.get(id)) {
+      heard(id);
+    }
+  };
+  const listener = ({ detail: { segmentationId: id, modifiedSlicesToUse: slices } }) => {
+    if (!stateOf(id) || !isEditable(id)) {
       return;
     }
     if (slices?.length) {
-      known.delete(segmentationId);
-      heard(segmentationId);
-      return;
-    }
-    const before = known.get(segmentationId);
-    known.set(segmentationId, fingerprint(segmentationId));
-    if (before !== undefined && before !== known.get(segmentationId)) {
-      heard(segmentationId);
+      known.delete(id);
+      heard(id);
+    } else {
+      clearTimeout(looking.get(id));
+      looking.set(id, setTimeout(look, QUIET_MS, id));
     }
   };
   cornerstone.eventTarget.addEventListener(name, listener);
-  return () => cornerstone.eventTarget.removeEventListener(name, listener);
+  return () => {
+    cornerstone.eventTarget.removeEventListener(name, listener);
+    looking.forEach(timer => clearTimeout(timer));
+  };
 }
 
 /** Put a step on OHIF's own list of what can be undone (Ctrl+Z). */
@@ -378,6 +392,9 @@ export function showFullest(segmentationId) {
   const [fullest] = [...counts].sort((a, b) => b[1] - a[1])[0] ?? [];
   const images = imagesOf(segmentationId);
   if (fullest && counts.get(fullest) > 0) {
-    command('jumpToImage', { imageIndex: images.imageIds.indexOf(fullest), viewport: viewportOf() });
+    command('jumpToImage', {
+      imageIndex: images.imageIds.indexOf(fullest),
+      viewport: viewportOf(),
+    });
   }
 }

@@ -38,11 +38,12 @@ export async function showStored(result, viewportId = viewer.activeViewportId())
   if (held === null || !session.workOn(held).isDirty) {
     return show(result, viewportId);
   }
-  const isCopy = viewer.segDisplaySet(result.SOPInstanceUID)?.displaySetInstanceUID !== held;
-  const id = isCopy ? await loadBeside(result, viewportId) : held;
-  if (!isCopy) {
-    await moveAside(held, viewportId);
+  const own = viewer.segDisplaySet(result.SOPInstanceUID)?.displaySetInstanceUID;
+  if (held === own) {
+    await moveAside(own, viewportId);
   }
+  const isThere = own && labelmap.stateOf(own) !== null && !session.workOn(own).isDirty;
+  const id = isThere ? own : await loadStored(result, viewportId);
   await drawIn(viewportId, id);
   return id;
 }
@@ -76,9 +77,14 @@ export async function showAlone(result) {
 /** Hide what else is drawn in a viewport. */
 export function hideOthers(viewportId, id) {
   const segmentations = viewer.service('segmentationService');
-  for (const { segmentationId, visible, type } of segmentations.getSegmentationRepresentations(viewportId)) {
+  for (const { segmentationId, visible, type } of segmentations.getSegmentationRepresentations(
+    viewportId
+  )) {
     if (visible && segmentationId !== id) {
-      segmentations.toggleSegmentationRepresentationVisibility(viewportId, { segmentationId, type });
+      segmentations.toggleSegmentationRepresentationVisibility(viewportId, {
+        segmentationId,
+        type,
+      });
     }
   }
 }
@@ -123,15 +129,11 @@ async function loadStored(result, viewportId) {
   return id;
 }
 
-/** The SEG of a result whose edits lie in a copy. */
-async function loadBeside(result, viewportId) {
-  const id = viewer.segDisplaySet(result.SOPInstanceUID)?.displaySetInstanceUID;
-  return id && labelmap.stateOf(id) && !session.workOn(id).isDirty ? id : loadStored(result, viewportId);
-}
-
+/** Let a copy go on with what was edited under a SEG's id. */
 async function moveAside(id, viewportId) {
   const work = session.workOn(id);
-  const title = session.result(work.predecessor?.SOPInstanceUID)?.title ?? labelmap.stateOf(id).label;
+  const title =
+    session.result(work.predecessor?.SOPInstanceUID)?.title ?? labelmap.stateOf(id).label;
   const copy = await labelmap.putAside(id, { label: t('edit.edited', { title }), viewportId });
   session.giveWork(id, copy, work);
 }

@@ -41,10 +41,17 @@ class Panel extends HTMLElement {
       return;
     }
     root.append(
-      h('div', { class: 'panel', 'data-cy': 'radloop-panel' },
+      h(
+        'div',
+        { class: 'panel', 'data-cy': 'radloop-panel' },
         document.createElement('radloop-head'),
-        h('div', { class: 'scroll' }, ...SECTIONS.map(name => document.createElement(`radloop-${name}`))),
-        document.createElement('radloop-foot'))
+        h(
+          'div',
+          { class: 'scroll' },
+          ...SECTIONS.map(name => document.createElement(`radloop-${name}`))
+        ),
+        document.createElement('radloop-foot')
+      )
     );
   }
 }
@@ -53,9 +60,21 @@ class Head extends Section {
   build() {
     this.fault = h('p', { class: 'fault', role: 'alert', hidden: true });
     this.append(
-      h('div', { class: 'line' },
+      h(
+        'div',
+        { class: 'line' },
         h('h2', {}, t('panel.title')),
-        h('button', { class: 'toggle', title: t('keys.help'), 'data-cy': 'radloop-help-button', onclick: toggleHelp }, icon('help'))),
+        h(
+          'button',
+          {
+            class: 'toggle',
+            title: t('keys.help'),
+            'data-cy': 'radloop-help-button',
+            onclick: toggleHelp,
+          },
+          icon('help')
+        )
+      ),
       this.fault
     );
   }
@@ -69,15 +88,33 @@ class Head extends Section {
 class Foot extends Section {
   build() {
     const button = (name, drawing, work) =>
-      h('button', { class: `act ${name}`, title: t(`foot.${name}-key`), 'data-cy': `radloop-${name}`, onclick: attempt(work) },
-        icon(drawing), t(`foot.${name}`));
+      h(
+        'button',
+        {
+          class: `act ${name}`,
+          title: t(`foot.${name}-key`),
+          'data-cy': `radloop-${name}`,
+          onclick: attempt(work),
+        },
+        icon(drawing),
+        t(`foot.${name}`)
+      );
     this.save = button('save', 'save', () => save());
     this.accept = button('accept', 'check', accept);
     this.reject = button('reject', 'cross', reject);
     this.told = h('p', { class: 'quiet', role: 'status', 'data-cy': 'radloop-status' });
-    this.message = h('p', { class: 'message', role: 'alert', 'data-cy': 'radloop-message', hidden: true });
+    this.message = h('p', {
+      class: 'message',
+      role: 'alert',
+      'data-cy': 'radloop-message',
+      hidden: true,
+    });
     this.hear = this.hear.bind(this);
-    this.append(this.message, this.told, h('div', { class: 'acts' }, this.save, this.accept, this.reject));
+    this.append(
+      this.message,
+      this.told,
+      h('div', { class: 'acts' }, this.save, this.accept, this.reject)
+    );
   }
 
   connectedCallback() {
@@ -126,7 +163,9 @@ class Foot extends Section {
       const values = { time: clock(seconds), strokes };
       return t(work.kept === work.changes ? 'foot.kept' : 'foot.unsaved', values);
     }
-    return selected ? t('foot.selected', { title: selected.title, state: t(`state.${selected.state}`) }) : '';
+    return selected
+      ? t('foot.selected', { title: selected.title, state: t(`state.${selected.state}`) })
+      : '';
   }
 }
 

@@ -6,7 +6,16 @@ import { h } from './elements.js';
 import { session } from './session.js';
 import * as viewer from './viewer.js';
 
-const EVENTS = ['pointerdown', 'pointermove', 'pointerup', 'mousedown', 'mousemove', 'mouseup', 'click', 'dblclick'];
+const EVENTS = [
+  'pointerdown',
+  'pointermove',
+  'pointerup',
+  'mousedown',
+  'mousemove',
+  'mouseup',
+  'click',
+  'dblclick',
+];
 const NEAR = 4; // pixels: less than that is a click, not a box
 
 let current = null;

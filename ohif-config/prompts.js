@@ -67,35 +67,67 @@ function place({ SOPInstanceUID, frame, row, column }) {
 
 class Prompts extends Section {
   build() {
-    this.flat = h('select', { 'aria-label': t('prompts.dimensions'), 'data-cy': 'radloop-dimensions' },
+    this.flat = h(
+      'select',
+      { 'aria-label': t('prompts.dimensions'), 'data-cy': 'radloop-dimensions' },
       h('option', { value: 3 }, t('prompts.3d')),
-      h('option', { value: 2 }, t('prompts.2d')));
+      h('option', { value: 2 }, t('prompts.2d'))
+    );
     this.tolerance = h('input', {
-      type: 'range', min: 1, max: SLIDER_STEPS, value: SLIDER_STEPS / WIDEST, disabled: true,
-      'aria-label': t('prompts.tolerance'), 'data-cy': 'radloop-tolerance',
+      type: 'range',
+      min: 1,
+      max: SLIDER_STEPS,
+      value: SLIDER_STEPS / WIDEST,
+      disabled: true,
+      'aria-label': t('prompts.tolerance'),
+      'data-cy': 'radloop-tolerance',
       oninput: () => this.slide(),
     });
     this.range = h('span', { class: 'quiet figure' });
-    this.mm = h('input', { type: 'number', min: 0.5, max: 50, step: 0.5, value: 2, 'aria-label': t('prompts.mm') });
+    this.mm = h('input', {
+      type: 'number',
+      min: 0.5,
+      max: 50,
+      step: 0.5,
+      value: 2,
+      'aria-label': t('prompts.mm'),
+    });
     this.pickers = {
       grow: this.picker('grow', 'target', { onPoint: voxel => this.grow(voxel) }),
-      inside: this.picker('inside', 'plus', { onPoint: voxel => this.refine({ positive: [place(voxel)] }) }),
-      outside: this.picker('outside', 'minus', { onPoint: voxel => this.refine({ negative: [place(voxel)] }) }),
+      inside: this.picker('inside', 'plus', {
+        onPoint: voxel => this.refine({ positive: [place(voxel)] }),
+      }),
+      outside: this.picker('outside', 'minus', {
+        onPoint: voxel => this.refine({ negative: [place(voxel)] }),
+      }),
       box: this.picker('box', 'box', { onBox: ([first, last]) => this.box(first, last) }),
     };
     this.append(
       h('h3', {}, t('prompts.title')),
       h('div', { class: 'line' }, ...Object.values(this.pickers), this.flat),
       h('div', { class: 'line' }, this.tolerance, this.range),
-      h('div', { class: 'line' },
+      h(
+        'div',
+        { class: 'line' },
         h('span', {}, t('prompts.margin')),
-        this.shape('minus', 'prompts.shrink', () => ({ kind: 'margin', mm: -Number(this.mm.value) })),
-        this.mm, h('span', {}, 'mm'),
-        this.shape('plus', 'prompts.grow-by', () => ({ kind: 'margin', mm: Number(this.mm.value) }))),
-      h('div', { class: 'wrap' },
-        ...['fill_holes', 'largest', 'smooth', 'interpolate'].map(kind => this.shape(null, `prompts.${kind}`, () => ({ kind }))))
+        this.shape('minus', 'prompts.shrink', () => ({
+          kind: 'margin',
+          mm: -Number(this.mm.value),
+        })),
+        this.mm,
+        h('span', {}, 'mm'),
+        this.shape('plus', 'prompts.grow-by', () => ({ kind: 'margin', mm: Number(this.mm.value) }))
+      ),
+      h(
+        'div',
+        { class: 'wrap' },
+        ...['fill_holes', 'largest', 'smooth', 'interpolate'].map(kind =>
+          this.shape(null, `prompts.${kind}`, () => ({ kind }))
+        )
+      )
     );
     this.seed = null;
+    this.isGrowing = false;
   }
 
   disconnectedCallback() {
@@ -113,45 +145,67 @@ class Prompts extends Section {
     this.querySelectorAll('button').forEach(button => {
       button.disabled = !isUsable;
     });
-    const isFresh = this.seed !== null && this.seed.changes === changesOf(this.seed.segmentationId);
-    this.tolerance.disabled = !isFresh;
-    if (!isFresh) {
+    this.tolerance.disabled = !this.isFresh();
+    if (!this.isFresh()) {
       this.range.textContent = '';
     }
   }
 
+  /** Whether nothing was drawn since the growing: only then can the slider take it back. */
+  isFresh() {
+    const { seed } = this;
+    return seed !== null && (this.isGrowing || seed.changes === changesOf(seed.segmentationId));
+  }
+
   picker(name, drawing, { onPoint = null, onBox = null }) {
-    const button = h('button', {
-      class: 'tool', title: t(`prompts.${name}`), 'data-cy': `radloop-pick-${name}`,
-      onclick: () => {
-        if (picking() === name) {
-          stopPicking();
-        } else {
-          warm();
-          startPicking(name, { onPoint: onPoint && attempt(onPoint), onBox: onBox && attempt(onBox) });
-        }
+    const button = h(
+      'button',
+      {
+        class: 'tool',
+        title: t(`prompts.${name}`),
+        'data-cy': `radloop-pick-${name}`,
+        onclick: () => {
+          if (picking() === name) {
+            stopPicking();
+          } else {
+            warm();
+            startPicking(name, {
+              onPoint: onPoint && attempt(onPoint),
+              onBox: onBox && attempt(onBox),
+            });
+          }
+        },
       },
-    }, icon(drawing));
+      icon(drawing)
+    );
     return button;
   }
 
   shape(drawing, key, ask) {
-    return h('button', {
-      class: drawing ? 'tool' : 'plain', title: t(`${key}-hint`), 'data-cy': key,
-      onclick: attempt(async () => {
-        if (activeSegment() === null) {
-          say(t('prompts.no-segment'), 'warning');
-          return;
-        }
-        const dimensions = ask().kind === 'interpolate' ? 3 : Number(this.flat.value);
-        this.told(await prompt({ ...ask(), dimensions }));
-      }),
-    }, drawing ? icon(drawing) : t(key));
+    return h(
+      'button',
+      {
+        class: drawing ? 'tool' : 'plain',
+        title: t(`${key}-hint`),
+        'data-cy': key,
+        onclick: attempt(async () => {
+          if (activeSegment() === null) {
+            say(t('prompts.no-segment'), 'warning');
+            return;
+          }
+          const dimensions = ask().kind === 'interpolate' ? 3 : Number(this.flat.value);
+          this.told(await prompt({ ...ask(), dimensions }));
+        }),
+      },
+      drawing ? icon(drawing) : t(key)
+    );
   }
 
   async refine(clicks) {
     const dimensions = Number(this.flat.value);
-    this.told(await prompt({ kind: 'refine', positive: [], negative: [], box: null, ...clicks, dimensions }));
+    this.told(
+      await prompt({ kind: 'refine', positive: [], negative: [], box: null, ...clicks, dimensions })
+    );
   }
 
   async box(first, last) {
@@ -159,7 +213,13 @@ class Prompts extends Section {
     stopPicking();
     this.told(
       await prompt(
-        { kind: 'refine', positive: [], negative: [], box: corners, dimensions: Number(this.flat.value) },
+        {
+          kind: 'refine',
+          positive: [],
+          negative: [],
+          box: corners,
+          dimensions: Number(this.flat.value),
+        },
         { isAdded: true }
       )
     );
@@ -180,7 +240,11 @@ class Prompts extends Section {
       { isAdded: true }
     );
     const { low, high, unit } = grown.head;
-    this.range.textContent = t('prompts.range', { low: Math.round(low), high: Math.round(high), unit });
+    this.range.textContent = t('prompts.range', {
+      low: Math.round(low),
+      high: Math.round(high),
+      unit,
+    });
     this.seed = {
       ...seed,
       suggested: seed.suggested ?? (high - low) / 2,
@@ -193,11 +257,14 @@ class Prompts extends Section {
 
   slide() {
     clearTimeout(this.settling);
-    this.settling = setTimeout(attempt(() => this.regrow()), SETTLED_MS);
+    this.settling = setTimeout(
+      attempt(() => this.regrow()),
+      SETTLED_MS
+    );
   }
 
   async regrow() {
-    if (this.isGrowing || this.tolerance.disabled || this.seed === null) {
+    if (this.isGrowing || !this.isFresh()) {
       return;
     }
     this.isGrowing = true;

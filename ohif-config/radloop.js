@@ -227,4 +227,3 @@ export default {
     { name: 'default', value: { 'ohif.hotkeyBindings': { $push: bindings() } } },
   ],
 };
-

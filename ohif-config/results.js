@@ -38,7 +38,11 @@ function row(result) {
   const isDirty = id !== null && session.workOn(id).isDirty;
   return h(
     'div',
-    { class: `result${isSelected ? ' selected' : ''}`, role: 'listitem', 'data-cy': 'radloop-result' },
+    {
+      class: `result${isSelected ? ' selected' : ''}`,
+      role: 'listitem',
+      'data-cy': 'radloop-result',
+    },
     h(
       'div',
       { class: 'line' },
@@ -85,7 +89,10 @@ function row(result) {
 
 function detail(result) {
   const facts = [
-    result.bundle && [t('results.model'), [result.bundle, result.version].filter(Boolean).join(' ')],
+    result.bundle && [
+      t('results.model'),
+      [result.bundle, result.version].filter(Boolean).join(' '),
+    ],
     result.confidence !== null &&
       result.confidence !== undefined && [t('results.confidence'), percent(result.confidence)],
   ].filter(Boolean);
@@ -104,7 +111,11 @@ function measured({ label, colour, volume_ml: volume, longest_mm: longest }) {
     'tr',
     {},
     h('td', {}, dot(colour), label),
-    h('td', { class: 'figure' }, volume === null || volume === undefined ? '–' : millilitres(volume)),
+    h(
+      'td',
+      { class: 'figure' },
+      volume === null || volume === undefined ? '–' : millilitres(volume)
+    ),
     h('td', { class: 'figure' }, longest ? t('results.mm', { mm: longest.toFixed(0) }) : '')
   );
 }
@@ -124,7 +135,11 @@ function compare(result) {
   if (!others.length || !shownImages()) {
     return null;
   }
-  const chosen = h('select', { 'aria-label': t('compare.with'), 'data-cy': 'radloop-compare' }, ...others);
+  const chosen = h(
+    'select',
+    { 'aria-label': t('compare.with'), 'data-cy': 'radloop-compare' },
+    ...others
+  );
   const against = () => session.result(chosen.value);
   return h(
     'div',
@@ -133,7 +148,11 @@ function compare(result) {
     chosen,
     h(
       'button',
-      { class: 'plain', 'data-cy': 'radloop-beside', onclick: attempt(() => compareBeside(result, against())) },
+      {
+        class: 'plain',
+        'data-cy': 'radloop-beside',
+        onclick: attempt(() => compareBeside(result, against())),
+      },
       t('compare.beside')
     ),
     h(
@@ -150,7 +169,9 @@ function compare(result) {
 
 /** What a list calls a result; a correction by who made it, for its title repeats the model's. */
 function titleOf(result) {
-  return result.kind === 'correction' ? t('kind.correction', { author: result.author }) : result.title;
+  return result.kind === 'correction'
+    ? t('kind.correction', { author: result.author })
+    : result.title;
 }
 
 function kindOf(result) {
@@ -166,7 +187,9 @@ function when(text) {
 }
 
 function millilitres(volume) {
-  return t('results.ml', { ml: volume < 10 ? volume.toFixed(2) : volume.toFixed(volume < 100 ? 1 : 0) });
+  return t('results.ml', {
+    ml: volume < 10 ? volume.toFixed(2) : volume.toFixed(volume < 100 ? 1 : 0),
+  });
 }
 
 function percent(share) {

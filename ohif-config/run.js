@@ -105,7 +105,12 @@ class Run extends Section {
     this.models = h('select', { 'aria-label': t('run.model'), 'data-cy': 'radloop-models' });
     this.start = h(
       'button',
-      { class: 'main', 'data-cy': 'radloop-run', title: t('run.go-key'), onclick: attempt(() => this.go()) },
+      {
+        class: 'main',
+        'data-cy': 'radloop-run',
+        title: t('run.go-key'),
+        onclick: attempt(() => this.go()),
+      },
       t('run.go')
     );
     this.region = h(
@@ -193,7 +198,11 @@ function progress(one) {
     h('span', { class: 'name' }, one.bundle ?? t('run.job')),
     isOpen
       ? h('progress', { max: 1, value: one.progress })
-      : h('span', { class: 'fault', title: one.error?.advice }, one.error?.message ?? t('run.failed')),
+      : h(
+          'span',
+          { class: 'fault', title: one.error?.advice },
+          one.error?.message ?? t('run.failed')
+        ),
     isOpen &&
       h(
         'button',

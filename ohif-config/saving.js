@@ -30,7 +30,9 @@ export function takeOverExport() {
       ...stock,
       isOurs: true,
       commandFn: options =>
-        (options?.modality ?? 'SEG') === 'SEG' ? save(options?.segmentationId) : stock.commandFn(options),
+        (options?.modality ?? 'SEG') === 'SEG'
+          ? save(options?.segmentationId)
+          : stock.commandFn(options),
     });
   }
 }
@@ -44,9 +46,7 @@ export async function documentOf(segmentationId, fields) {
     StudyInstanceUID: images.StudyInstanceUID,
     SeriesInstanceUID: images.SeriesInstanceUID,
     ...voxels,
-    segments: labelmap
-      .segmentsOf(segmentationId)
-      .map(segment => described(segment, work)),
+    segments: labelmap.segmentsOf(segmentationId).map(segment => described(segment, work)),
     predecessor: work.predecessor,
     ...fields,
   };

@@ -10,6 +10,8 @@ import * as labelmap from './labelmap.js';
 import * as node from './node.js';
 import { displaySet, openStudy, segDisplaySet, service, shownImages } from './viewer.js';
 
+const TOLD_EVERY_MS = 100;
+
 /**
  * What is known of a segmentation in the viewer beyond what the viewer knows.
  *
@@ -51,6 +53,7 @@ class Session extends EventTarget {
     this.drafts = [];
     this.selected = null;
     this.followed = null;
+    this.telling = null;
     this.fault = null;
     this.isKnown = false;
     this.works = new Map();
@@ -151,12 +154,15 @@ class Session extends EventTarget {
     this.changed();
   }
 
-  /** Note a change of a segmentation: it is not saved any more. */
+  /** Note a change of a segmentation: it is not saved any more. A brush makes many a second. */
   touch(segmentationId) {
     const work = this.workOn(segmentationId);
     work.isDirty = true;
     work.changes += 1;
-    this.changed();
+    this.telling ??= setTimeout(() => {
+      this.telling = null;
+      this.changed();
+    }, TOLD_EVERY_MS);
     return work;
   }
 

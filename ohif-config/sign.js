@@ -82,17 +82,37 @@ class Reason extends HTMLElement {
         this.finish(null);
       }
     });
-    this.comment = h('textarea', { rows: 2, maxlength: 1000, 'aria-label': t('sign.comment'), placeholder: t('sign.comment') });
+    this.comment = h('textarea', {
+      rows: 2,
+      maxlength: 1000,
+      'aria-label': t('sign.comment'),
+      placeholder: t('sign.comment'),
+    });
     const choices = this.reasons.map(({ value, meaning }) =>
-      h('label', { class: 'choice' },
-        h('input', { type: 'radio', name: 'reason', value, required: true }), meaning));
-    this.form = h('form', { class: 'dialog', 'data-cy': 'radloop-reason' },
+      h(
+        'label',
+        { class: 'choice' },
+        h('input', { type: 'radio', name: 'reason', value, required: true }),
+        meaning
+      )
+    );
+    this.form = h(
+      'form',
+      { class: 'dialog', 'data-cy': 'radloop-reason' },
       h('h2', {}, t('sign.why', { title: this.result.title })),
       ...choices,
       this.comment,
-      h('div', { class: 'line end' },
-        h('button', { class: 'plain', type: 'button', onclick: () => this.finish(null) }, t('sign.back')),
-        h('button', { class: 'main danger', type: 'submit' }, t('sign.reject'))));
+      h(
+        'div',
+        { class: 'line end' },
+        h(
+          'button',
+          { class: 'plain', type: 'button', onclick: () => this.finish(null) },
+          t('sign.back')
+        ),
+        h('button', { class: 'main danger', type: 'submit' }, t('sign.reject'))
+      )
+    );
     this.form.addEventListener('submit', event => {
       event.preventDefault();
       const reason = new FormData(this.form).get('reason');

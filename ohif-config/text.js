@@ -10,7 +10,9 @@ const words = LANGUAGES[chosen(navigator.languages ?? [])];
 
 /** The first language of the browser that there is a file for. */
 export function chosen(wanted) {
-  const found = wanted.map(language => language.slice(0, 2)).find(language => language in LANGUAGES);
+  const found = wanted
+    .map(language => language.slice(0, 2))
+    .find(language => language in LANGUAGES);
   return found ?? 'en';
 }
 

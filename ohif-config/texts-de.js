@@ -5,7 +5,8 @@ export default {
   'panel.not-clinical': 'KI gibt es nur zu Studien des klinischen Archivs.',
 
   'results.title': 'Ergebnisse',
-  'results.none': 'Zu dieser Serie gibt es noch kein Ergebnis. Unten ein Modell starten oder zeichnen.',
+  'results.none':
+    'Zu dieser Serie gibt es noch kein Ergebnis. Unten ein Modell starten oder zeichnen.',
   'results.asking': 'Der Knoten wird gefragt …',
   'results.elsewhere': '{count} weitere zu anderen Serien der Studie.',
   'results.show': 'Auf dem Bild zeigen',
@@ -35,7 +36,8 @@ export default {
   'compare.segment-1': 'Nur in {first}',
   'compare.segment-2': 'Nur in {second}',
   'compare.segment-3': 'Anderes Segment',
-  'compare.figures': 'Dice {dice}. Voxel nur im ersten (rot): {first}; nur im zweiten (blau): {second}.',
+  'compare.figures':
+    'Dice {dice}. Voxel nur im ersten (rot): {first}; nur im zweiten (blau): {second}.',
   'compare.both-empty': 'Beide sind leer.',
 
   'run.title': 'Modell starten',
@@ -113,10 +115,12 @@ export default {
   'save.nothing': 'Es gibt keine Segmentierung zu speichern.',
   'save.done': 'Gespeichert: {title}',
   'save.failed': 'Nicht gespeichert. {reason} Das Gezeichnete ist noch hier.',
-  'save.stale': 'Gespeichert. Jemand anderes hatte inzwischen dasselbe Ergebnis korrigiert; beide bleiben erhalten.',
+  'save.stale':
+    'Gespeichert. Jemand anderes hatte inzwischen dasselbe Ergebnis korrigiert; beide bleiben erhalten.',
 
   'sign.nothing': 'Kein Ergebnis ist gewählt.',
-  'sign.edited': 'Es wurde bearbeitet: die Korrektur speichern (S) oder die Änderungen zurücknehmen.',
+  'sign.edited':
+    'Es wurde bearbeitet: die Korrektur speichern (S) oder die Änderungen zurücknehmen.',
   'sign.accepted': 'Angenommen: {title}',
   'sign.rejected': 'Abgelehnt: {title}',
   'sign.why': 'Warum wird „{title}“ abgelehnt?',
@@ -136,7 +140,8 @@ export default {
   'login.wrong': 'Name oder Passwort stimmt nicht, oder es waren zu viele Versuche.',
   'login.other': 'Diese Arbeit ist von {name}: als {name} anmelden, um weiterzumachen.',
 
-  'node.unreachable': 'Der Knoten antwortet nicht. Nichts ist verloren; gleich noch einmal versuchen.',
+  'node.unreachable':
+    'Der Knoten antwortet nicht. Nichts ist verloren; gleich noch einmal versuchen.',
   'node.status': 'Der Knoten hat abgelehnt (Status {status}).',
   'trouble.unknown': 'Im Viewer ist etwas schiefgegangen.',
 
@@ -156,9 +161,12 @@ export default {
   'keys.stop': 'Klicken beenden',
 
   'help.title': 'Vom Ergebnis der KI zu Ihrem',
-  'help.see': 'Sehen: Das Ergebnis liegt auf dem Bild. Die Liste sagt, was es misst und wer es gemacht hat.',
-  'help.mend': 'Bessern: mit Pinsel und Radierer, oder den Knoten zeichnen lassen: Klick, Kasten, Füllen, Glätten, Interpolieren.',
+  'help.see':
+    'Sehen: Das Ergebnis liegt auf dem Bild. Die Liste sagt, was es misst und wer es gemacht hat.',
+  'help.mend':
+    'Bessern: mit Pinsel und Radierer, oder den Knoten zeichnen lassen: Klick, Kasten, Füllen, Glätten, Interpolieren.',
   'help.sign': 'Unterschreiben: Geändertes speichern, Richtiges annehmen, Unbrauchbares ablehnen.',
-  'help.kept': 'Gezeichnetes wird alle paar Sekunden als Entwurf gesichert, auch wenn der Tab geschlossen wird.',
+  'help.kept':
+    'Gezeichnetes wird alle paar Sekunden als Entwurf gesichert, auch wenn der Tab geschlossen wird.',
   'help.close': 'Schließen',
 };

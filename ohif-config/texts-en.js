@@ -35,7 +35,8 @@ export default {
   'compare.segment-1': 'Only in {first}',
   'compare.segment-2': 'Only in {second}',
   'compare.segment-3': 'Another segment',
-  'compare.figures': 'Dice {dice}. Voxels only in the first (red): {first}; only in the second (blue): {second}.',
+  'compare.figures':
+    'Dice {dice}. Voxels only in the first (red): {first}; only in the second (blue): {second}.',
   'compare.both-empty': 'Both are empty.',
 
   'run.title': 'Run a model',
@@ -113,7 +114,8 @@ export default {
   'save.nothing': 'There is no segmentation to save.',
   'save.done': 'Saved: {title}',
   'save.failed': 'Not saved. {reason} What you drew is still here.',
-  'save.stale': 'Saved. Somebody else had saved a correction of the same result meanwhile; both are kept.',
+  'save.stale':
+    'Saved. Somebody else had saved a correction of the same result meanwhile; both are kept.',
 
   'sign.nothing': 'No result is selected.',
   'sign.edited': 'It was edited: save the correction instead (S), or undo the edits.',
@@ -157,7 +159,8 @@ export default {
 
   'help.title': 'From the AI’s result to yours',
   'help.see': 'See: the result lies on the image. The list tells what it measures and who made it.',
-  'help.mend': 'Mend: take brush or eraser, or let the node draw: click, box, fill, smooth, interpolate.',
+  'help.mend':
+    'Mend: take brush or eraser, or let the node draw: click, box, fill, smooth, interpolate.',
   'help.sign': 'Sign: save what you changed, accept what is right, reject what cannot be mended.',
   'help.kept': 'What you draw is kept as a draft every few seconds, also when the tab is closed.',
   'help.close': 'Close',

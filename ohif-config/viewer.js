@@ -92,7 +92,9 @@ export function isImages(set) {
 }
 
 function imagesUnder(set) {
-  return set.referencedDisplaySetInstanceUID ? displaySet(set.referencedDisplaySetInstanceUID) : null;
+  return set.referencedDisplaySetInstanceUID
+    ? displaySet(set.referencedDisplaySetInstanceUID)
+    : null;
 }
 
 /** The display set of a SEG, by its SOPInstanceUID. */
@@ -117,7 +119,8 @@ export function openStudy() {
  */
 export async function loadSeries(studyUid, seriesUid) {
   const archive = source();
-  const forget = () => archive.deleteStudyMetadataPromise(`${archive.getConfig().name}:${studyUid}`);
+  const forget = () =>
+    archive.deleteStudyMetadataPromise(`${archive.getConfig().name}:${studyUid}`);
   forget();
   await archive.retrieve.series.metadata({
     StudyInstanceUID: studyUid,

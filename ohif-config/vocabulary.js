@@ -20,8 +20,12 @@ class Vocabulary extends HTMLElement {
       return;
     }
     this.field = h('input', {
-      type: 'search', placeholder: t('vocabulary.add'), autocomplete: 'off', 'data-cy': 'radloop-vocabulary',
-      'aria-label': t('vocabulary.add'), oninput: () => this.settle(),
+      type: 'search',
+      placeholder: t('vocabulary.add'),
+      autocomplete: 'off',
+      'data-cy': 'radloop-vocabulary',
+      'aria-label': t('vocabulary.add'),
+      oninput: () => this.settle(),
     });
     this.field.addEventListener('keydown', event => {
       if (event.key === 'Enter') {
@@ -63,15 +67,32 @@ class Vocabulary extends HTMLElement {
 
   suggestion(term) {
     const { laterality_allowed: hasSides, ...plain } = term;
-    return h('div', { class: 'line' },
-      h('button', { class: 'name', title: term.type.value, onclick: () => this.take(plain) }, term.label),
-      hasSides && Object.keys(SIDES).map(side =>
-        h('button', { class: 'plain', 'data-cy': `radloop-${side}`,
-          onclick: () => this.take({
-            ...plain,
-            label: `${term.label}, ${t(`vocabulary.${side}`)}`,
-            laterality: SIDES[side],
-          }) }, t(`vocabulary.${side}`))));
+    return h(
+      'div',
+      { class: 'line' },
+      h(
+        'button',
+        { class: 'name', title: term.type.value, onclick: () => this.take(plain) },
+        term.label
+      ),
+      hasSides &&
+        Object.keys(SIDES).map(side =>
+          h(
+            'button',
+            {
+              class: 'plain',
+              'data-cy': `radloop-${side}`,
+              onclick: () =>
+                this.take({
+                  ...plain,
+                  label: `${term.label}, ${t(`vocabulary.${side}`)}`,
+                  laterality: SIDES[side],
+                }),
+            },
+            t(`vocabulary.${side}`)
+          )
+        )
+    );
   }
 
   take(term) {

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom.volume import read_volume
+from dicom.seg import Form, Masks, decode_seg
+from dicom.volume import read_grid, read_volume
 from tests.browser.chromium import Browser, browsing, log_in
 from tests.browser.front import OHIF_DIST
 from tests.browser.labelmap import read_labelmap
 from tests.browser.panel import Panel, Reading, reading_node
 from tests.browser.viewport import wait_for_overlay
+from tests.segmentations import bytes_of, encoded, segments_of, uids_of
 from tests.whole.nodes import ADMIN_PASSWORD
 
 pytestmark = [
@@ -125,16 +127,78 @@ def test_a_click_grows_a_segment_that_no_model_made(reading: Reading, browser: B
     grown = read_labelmap(panel.page, reading.head.series)
     new = grown != before
     assert new.any() and set(np.unique(grown[new])) == {2}
-    low, high = voxels[new].min(), voxels[new].max()
-    panel.part("tolerance").fill("100")
+    told = panel.page.locator("radloop-prompts .figure")
+    before_narrowing = told.inner_text()
+    panel.part("tolerance").fill("5")
     panel.page.wait_for_function(
-        "count => (document.querySelector('radloop-panel').shadowRoot"
-        ".querySelector('radloop-prompts .figure').textContent) !== count",
-        arg=panel.page.locator("radloop-prompts .figure").inner_text(),
+        """told => {
+            const { shadowRoot } = document.querySelector('radloop-panel');
+            const now = shadowRoot.querySelector('radloop-prompts .figure').textContent;
+            return now && now !== told;
+        }""",
+        arg=before_narrowing,
     )
-    wider = read_labelmap(panel.page, reading.head.series) != before
-    assert wider[new].all() and wider.sum() > new.sum()
-    assert voxels[wider].min() <= low and voxels[wider].max() >= high
+    narrower = read_labelmap(panel.page, reading.head.series) != before
+    assert narrower.any() and narrower.sum() < new.sum() and not (narrower & ~new).any()
+    low, high = (float(figure) for figure in told.inner_text().split()[:3:2])
+    assert voxels[narrower].min() >= low - 1 and voxels[narrower].max() <= high + 1
     panel.page.keyboard.press("Escape")
     panel.save()
     assert [s.SegmentLabel for s in reading.segs()[-1].SegmentSequence] == ["Brain", "Liver"]
+
+
+def test_a_run_on_a_region_appears_without_loading_again(
+    reading: Reading, browser: Browser
+) -> None:
+    panel = reading.open(browser)
+    page = panel.page
+    page.evaluate("window.sameDocument = true")
+    panel.part("models").select_option("threshold@0.1.0")
+    page.get_by_role("button", name="Region").click()
+    page.mouse.move(*panel.point(0.3, 0.3))
+    page.mouse.down()
+    page.mouse.move(*panel.point(0.6, 0.6), steps=3)
+    page.mouse.up()
+    panel.wait_for("is ready")
+    found = read_labelmap(page, reading.head.series)
+    stored = [reading.labels_of(seg) for seg in reading.segs()]
+    assert any(np.array_equal(found, labels_kji) for labels_kji in stored)
+    whole = stored[0] != 0  # the first that the route made
+    assert found.any() and found.sum() < whole.sum() and not (found.astype(bool) & ~whole).any()
+    assert page.evaluate("window.sameDocument")
+
+
+def test_segments_that_overlap_stay_whole(reading: Reading, browser: Browser) -> None:
+    """A segmentation from elsewhere, with two structures that share voxels."""
+    volume = read_volume(reading.head.series)
+    masks_kji = np.zeros((2, *volume.shape_kji), np.bool_)
+    masks_kji[0, 4:16, 20:60, 30:60] = True
+    masks_kji[1, 8:20, 40:80, 40:70] = True
+    segments = segments_of("liver", "kidney_left")
+    seg = encoded(
+        Masks.of(masks_kji),
+        volume,
+        segments,
+        uids=uids_of(2, "overlap"),
+        form=Form("binary"),
+        series_number=800,
+        series_description="From elsewhere",
+    )
+    with reading.node.archive() as archive:
+        archive.store(bytes_of(seg))
+    panel = reading.open(browser)
+    row = panel.results.filter(has_text="From elsewhere")
+    row.get_by_role("button", name="From elsewhere").click()
+    row.locator(".detail").wait_for()
+    panel.part("segment").filter(has_text="liver").click()
+    panel.use("CircularBrush")
+    panel.stroke(0.2, 0.1)
+    panel.save()
+    stored = reading.segs()[-1]
+    assert predecessor(stored) == seg.SOPInstanceUID
+    assert [s.SegmentLabel for s in stored.SegmentSequence] == ["liver", "kidney left"]
+    decoded = decode_seg(stored, read_grid(reading.head.series))
+    np.testing.assert_array_equal(decoded.mask(2), masks_kji[1])
+    added = decoded.mask(1) & ~masks_kji[0]
+    assert not (masks_kji[0] & ~decoded.mask(1)).any()
+    assert added.any(axis=(1, 2)).sum() == 1 and not (added & masks_kji[1]).any()
