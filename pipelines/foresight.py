@@ -84,6 +84,7 @@ class _Ahead:
     dropped: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     found: dict[str, Foreseen] = field(default_factory=dict)
+    begun: float = field(default_factory=time.monotonic)
     is_free: bool = False
 
     def free(self) -> None:
@@ -192,6 +193,12 @@ class Foresight:
         if ahead is not None:
             ahead.dropped.set()
 
+    def sweep(self, *, kept_s: float) -> None:
+        """Drop what is older than that: its job came to another end."""
+        old = time.monotonic() - kept_s
+        for series_uid in [uid for uid, ahead in list(self._ahead.items()) if ahead.begun < old]:
+            self.drop(series_uid)
+
     def stop(self) -> None:
         """Drop everything; the thread ends after the window that a model is at."""
         for series_uid in list(self._ahead):
@@ -237,10 +244,18 @@ class Foresight:
         bundles = [self._registry.get(name) for name in names]
         return [bundle for bundle in bundles if len(bundle.inputs) == 1]
 
+    def _is_claimed_behind(self, ahead: _Ahead) -> bool:
+        """Return whether a job waits for a series whose turn comes after this one."""
+        return any(
+            other is not ahead and other.claimed.is_set() and not other.ended.is_set()
+            for other in list(self._ahead.values())
+        )
+
     def _foreseen(self, ahead: _Ahead, bundle: Bundle, case: Case) -> Foreseen:
         def unwanted() -> bool:
-            gives_way = self._predictor.waiting > 0 and not ahead.claimed.is_set()
-            return ahead.dropped.is_set() or gives_way
+            if ahead.dropped.is_set() or ahead.claimed.is_set():
+                return ahead.dropped.is_set()
+            return self._predictor.waiting > 0 or self._is_claimed_behind(ahead)
 
         prediction = self._predictor.predict_images(bundle.identity, case.images, canceled=unwanted)
         return Foreseen.of(prediction, bundle, case, ahead.series)

@@ -141,8 +141,7 @@ class Groundwork:
             if prepared is None:
                 continue
             place = folder / prepared.instance.path.name
-            place.unlink(missing_ok=True)  # of a step that was interrupted
-            os.link(prepared.instance.path, place)  # the models may still be reading it there
+            _lay(prepared.instance.path, place)
             instance = Instance(
                 prepared.instance.sop_instance_uid, prepared.instance.sop_class_uid, place
             )
@@ -179,10 +178,10 @@ class Groundwork:
         with self._lock:
             late = [series_id for series_id, bed in self._beds.items() if bed.begun < old]
             beds = [self._beds.pop(series_id) for series_id in late]
-        for series_id, bed in zip(late, beds, strict=True):
-            if self._foresight is not None:
-                self._foresight.drop(series_id)
+        for bed in beds:
             self._let_go(bed)
+        if self._foresight is not None:
+            self._foresight.sweep(kept_s=_KEPT_S)
 
     def stop(self) -> None:
         """End the thread after the file that it is at, and what looks ahead."""
@@ -245,3 +244,12 @@ class Groundwork:
         instances = tuple(bed.done[path].instance for path in paths)
         series = Series(view.id, view.modality, instances)
         self._foresight.begin(series, paths, lambda: self._let_go(bed, read=True))
+
+
+def _lay(path: Path, place: Path) -> None:
+    """Put a file in its job's folder; where it is, a model may still be reading it."""
+    place.unlink(missing_ok=True)  # of a step that was interrupted
+    try:
+        os.link(path, place)
+    except OSError:  # a file system that knows no links
+        shutil.copyfile(path, place)

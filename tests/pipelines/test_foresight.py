@@ -137,6 +137,29 @@ def test_what_nobody_claimed_gives_way_to_a_job_and_what_was_claimed_does_not(
     assert time.monotonic() - began < 20
 
 
+def test_what_nobody_claimed_gives_way_to_a_series_that_a_job_waits_for(
+    make: Make, series: Series, tmp_path: Path
+) -> None:
+    foresight, files = make("slow"), Files(series)
+    files.begin(foresight, series)
+    assert files.free.wait(60)
+    other = write_series(tmp_path / "other", modality="MR", shape_kji=(40, 40, 40), name="other")
+    waiting = Files(other)
+    waiting.begin(foresight, other)
+    foresight.claim(other.series_uid, waiting.paths)
+    assert waiting.free.wait(20)  # the slow model would be at work for half a minute
+
+
+def test_what_no_job_took_is_dropped(make: Make, series: Series) -> None:
+    foresight, files = make(), Files(series)
+    files.begin(foresight, series)
+    foresight.claim(series.series_uid, files.paths)
+    foresight.sweep(kept_s=600)
+    assert foresight.is_claimed(series.series_uid)
+    foresight.sweep(kept_s=0)
+    assert not foresight.is_claimed(series.series_uid)
+
+
 def test_a_job_that_is_canceled_ends_the_model_that_it_waits_for(
     make: Make, registry: Registry, series: Series
 ) -> None:
