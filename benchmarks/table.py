@@ -19,12 +19,13 @@ RESULTS = Path(__file__).parent / "results"
 class Row:
     """One thing that was measured, beside a peer where there is one.
 
-    `ratio` is ours over the peer's; `target` says in words what is wanted of value or ratio.
+    `ratio` is ours over the peer's; `target` says in words what is wanted of value or ratio. What
+    could not be measured has no value of ours, and says in `what` why.
     """
 
     what: str
     unit: str
-    ours: float
+    ours: float | None
     peer: str = ""
     peer_value: float | None = None
     ratio: float | None = None
@@ -57,7 +58,7 @@ def publish(name: str, rows: Sequence[Row], about: dict[str, object]) -> None:
         met = "" if row.met is None else ("yes" if row.met else "[red]no[/]")
         table.add_row(
             row.what,
-            f"{row.ours:.2f}",
+            "" if row.ours is None else f"{row.ours:.2f}",
             row.unit,
             row.peer,
             "" if row.peer_value is None else f"{row.peer_value:.2f}",
