@@ -77,12 +77,7 @@ class _Body:
 
     middle_x: float  # LPS, mm
     width_mm: float
-    mirrored: bool  # left is like right, and not as front is like back
-
-    @property
-    def halved(self) -> bool:
-        """Whether its middle is surely the patient's: a trunk's, a head's, two legs'."""
-        return self.width_mm >= _TRUNK_MM or self.mirrored
+    halved: bool  # its middle is surely the patient's: a trunk's, a head's, two legs'
 
 
 def check_sides(
@@ -190,7 +185,8 @@ def _body(volume: Volume) -> _Body | None:
     centre = np.argwhere(found).mean(axis=0)
     x = float((volume.affine_lps @ [*(centre * strides), 1.0])[0])
     width_mm = float(profile[-1] - profile[0] + 1) * float(np.linalg.norm(steps[:, across]))
-    return _Body(x, width_mm, _is_mirrored(values, found, across, along))
+    halved = width_mm >= _TRUNK_MM or _is_mirrored(values, found, across, along)
+    return _Body(x, width_mm, halved)
 
 
 def _bodies(solid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
