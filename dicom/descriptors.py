@@ -33,6 +33,11 @@ def _vocabulary() -> frozenset[str]:
     return frozenset(json.loads(text)["words"])
 
 
+def is_term(word: str) -> bool:
+    """Return whether a word, in lower case, is one of the vocabulary: a device may mean it."""
+    return word in _vocabulary()
+
+
 def words_of(text: str) -> frozenset[str]:
     """Return the words of a name or identifier that shall not stay in any description.
 

@@ -19,7 +19,7 @@ from pydicom.uid import UID
 
 from dicom.deid.dates import shifted
 from dicom.deid.subject import Subject
-from dicom.descriptors import clean_descriptor, looks_technical, words_of
+from dicom.descriptors import clean_descriptor, is_term, looks_technical, words_of
 from dicom.profile import Action, Profile, Verdict, known_sop_classes
 from dicom.uids import KEY_BYTES, label_pseudonym, pseudonym_uid
 
@@ -53,6 +53,23 @@ _DUMMIES: Final[Mapping[str, bytes]] = {
     **dict.fromkeys(("OD", "OV", "UV", "SV", "FD"), bytes(8)),
 }
 _DUMMY_TEXT: Final = b"REMOVED"
+
+# Code strings of the standard that are no words of descriptions, and stand in names that are none.
+_ALSO_TERMS: Final = frozenset(
+    {
+        "none",
+        "unknown",
+        "other",
+        "yes",
+        "mixed",
+        "patient",
+        "normal",
+        "standard",
+        "general",
+        "screen",
+    }
+    | {"monochrome1", "monochrome2", "rgb", "palette", "color", "ffs", "hfs", "ffp", "hfp", "iso"}
+)
 
 
 class Fate(Enum):
@@ -274,9 +291,8 @@ def _technical(one: _Attribute) -> Decision:
 def _numeral(one: _Attribute) -> Decision:
     values, vr = one.values, one.verdict.vr
     if all(_NUMERALS[vr].fullmatch(value) for value in values):
-        if vr != "CS" and _repeats_identity(values, one.words):
-            return one.lost()
-        return _SAME
+        names = _names_somebody if vr == "CS" else _repeats_identity
+        return one.lost() if names(values, one.words) else _SAME
     if vr == "CS" and one.tag != _CHARACTER_SET:
         return _descriptor(one)
     return one.lost()
@@ -358,6 +374,12 @@ def is_well_known(uid: str) -> bool:
 def _repeats_identity(numbers: list[str], identity: frozenset[str]) -> bool:
     """Return whether a number is a long identifier of the patient or the order, come again."""
     return any(len(number) >= 5 and number in identity for number in numbers)
+
+
+def _names_somebody(codes: list[str], identity: frozenset[str]) -> bool:
+    """Return whether a code string holds a word of the identity that no device would mean."""
+    found = frozenset().union(*map(words_of, codes)) & identity
+    return any(not is_term(word) and word not in _ALSO_TERMS for word in found)
 
 
 def _looks_coded(text: str, identity: frozenset[str]) -> bool:

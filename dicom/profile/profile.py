@@ -55,9 +55,12 @@ def _agrees(known: str, written: str) -> bool:
 
 # Coding Scheme UID, Mapping Resource and the like go with every coded entry (PS3.3 Table 8.8-1a).
 _CODE_COMPANIONS = frozenset({0x0008010C, 0x00080105, 0x00080118, 0x00080122})
-# Groups whose numbers say how to read the voxels: they stay although an IOD does not name them
-# (a slope of an MR image, a spacing between slices), since without them the image would lie.
-_IMAGE_GROUPS = frozenset({0x0018, 0x0020, 0x0028, 0x0054, 0x7FE0})
+# Groups whose numbers say how to read voxels, doses and contours: they stay although an IOD does
+# not name them (a slope of an MR image, a spacing of slices); without them the object would lie.
+_IMAGE_GROUPS = frozenset(
+    {0x0018, 0x0020, 0x0022, 0x0028, 0x0048, 0x0052, 0x0054, 0x0062, 0x0066, 0x0068, 0x0070}
+    | {0x3002, 0x3004, 0x3006, 0x3008, 0x300A, 0x300C, 0x7FE0}
+)
 # Kept where a project allows the object: without it nothing would be left of it.
 _CONTENT: Final = {0x00420011: ObjectType.DOCUMENT, 0x54001010: ObjectType.WAVEFORM}
 

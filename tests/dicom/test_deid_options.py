@@ -305,3 +305,13 @@ def test_a_dummy_of_a_binary_number_has_its_size():
     for tag, (vr, _) in planted.items():
         if tag in clean:
             assert len(clean.get_item(tag).value) in (0, sizes[vr])
+
+
+def test_a_code_string_that_is_the_patients_name_goes_unless_a_device_would_mean_it():
+    ds = slice_of_mr(PatientName="Wagner^Head^None")
+    ds.ScanningSequence = "WAGNER"
+    ds.SequenceVariant = "NONE"
+    ds.BodyPartExamined = "HEAD"
+    clean = deidentified(ds, *CLEAN)
+    assert clean.ScanningSequence == "REMOVED"  # type 1
+    assert (clean.SequenceVariant, clean.BodyPartExamined) == ("NONE", "HEAD")
