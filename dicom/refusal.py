@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from pydicom import Dataset
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from dicom.elements import text_of
@@ -31,6 +32,11 @@ _JUDGED_WITHIN: Final = ("1.2.840.10008.5.1.4.1.1.66.",)  # registration, SEG ..
 _VIDEO_SYNTAXES: Final = tuple(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))
 _PIXELS_ELSEWHERE: Final = ("1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95")  # JPIP
 _SOP_CLASS: Final = 0x00080016
+# Overlay Bit Position and Overlay Data of each plane, as tags that pydicom need not make anew.
+_OVERLAY_PLANES: Final = tuple(
+    (BaseTag(group << 16 | 0x0102), BaseTag(group << 16 | 0x3000))
+    for group in range(0x6000, 0x6100, 2)
+)
 _NEEDED: Final = (0x00080018, 0x0020000D, 0x0020000E)  # SOP Instance, Study, Series Instance UID
 
 
@@ -82,8 +88,7 @@ def refuse_what_no_rule_judges(
 
 def _refuse_overlay_in_pixels(ds: Dataset) -> None:
     """Refuse a retired overlay in unused bits of the pixels: they are copied untouched."""
-    for group in range(0x6000, 0x6100, 2):
-        position, data = group << 16 | 0x0102, group << 16 | 0x3000
+    for position, data in _OVERLAY_PLANES:
         if position in ds and data not in ds:
             try:
                 embedded = ds[position].value not in (None, "", 0)
