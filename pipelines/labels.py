@@ -133,17 +133,15 @@ class LabelsDocument(Generic[AnyHead]):
         """
         head = self.head
         kind: np.dtype[np.unsignedinteger] = np.dtype("u1" if head.bits == 8 else "<u2")
-        size = head.voxels * kind.itemsize
-        inflating = zlib.decompressobj(_GZIP)
-        try:
-            voxels = inflating.decompress(self.packed, size + 1) if self.packed else b""
-        except zlib.error:
-            raise InvalidLabels("the voxels are not compressed by gzip, or damaged") from None
-        if len(voxels) != size or inflating.unconsumed_tail or inflating.unused_data:
-            raise InvalidLabels(f"{size} bytes of voxels are announced, others came")
-        if size and not inflating.eof:
-            raise InvalidLabels("the voxels end before their checksum")
-        yield from np.frombuffer(voxels, kind).reshape(-1, head.rows, head.columns)
+        size = head.rows * head.columns * kind.itemsize
+        inflating = _Inflating(self.packed)
+        for _ in range(sum(len(layer) for layer in head.layers)):
+            voxels = inflating.take(size)
+            if len(voxels) < size:
+                raise InvalidLabels("fewer voxels came than are announced, or without an end")
+            yield np.frombuffer(voxels, kind).reshape(head.rows, head.columns)
+        if self.packed and not inflating.ends():
+            raise InvalidLabels("more voxels came than are announced, or without an end")
 
     def on(self, grid: Grid) -> Plane | Masks:
         """Return the labels on the grid of their series, segments numbered from 1 in their order.
@@ -181,6 +179,7 @@ class LabelsDocument(Generic[AnyHead]):
             for k in layer:
                 _renumber(next(planes), table, plane_ji)
                 masks.lay(k, plane_ji)
+        next(planes, None)  # there is no more: that is looked at behind the last
         return Masks.of(masks.whole())
 
     def _slices_on(self, grid: Grid) -> list[list[int]]:
@@ -339,6 +338,46 @@ def _renumber(plane_ji: Plane, table: Plane, out_ji: Plane) -> None:
     np.take(table, plane_ji, out=out_ji, mode="clip")  # else NumPy copies to look for faults
     if out_ji.max() == (0xFF if table.dtype == np.uint8 else 0xFFFF):
         raise InvalidLabels("a voxel has a value that no segment describes")
+
+
+class _Inflating:
+    """Compressed bytes that are inflated as they are taken: never more than a plane at once."""
+
+    _PIECE = 1 << 16
+
+    def __init__(self, packed: bytes) -> None:
+        self._packed = memoryview(packed)
+        self._at = 0
+        self._rest = b""
+        self._zlib = zlib.decompressobj(_GZIP)
+
+    def take(self, size: int) -> bytes:
+        """Return the next bytes; fewer where they end.
+
+        Raises
+        ------
+        InvalidLabels
+            When they are no gzip, or damaged.
+        """
+        found = bytearray()
+        while len(found) < size and not self._zlib.eof:
+            piece = self._rest or bytes(self._packed[self._at : self._at + self._PIECE])
+            if not self._rest:
+                self._at += len(piece)
+            if not piece:
+                break
+            try:
+                found += self._zlib.decompress(piece, size - len(found))
+            except zlib.error:
+                raise InvalidLabels("the voxels are not compressed by gzip, or damaged") from None
+            self._rest = self._zlib.unconsumed_tail
+        return bytes(found)
+
+    def ends(self) -> bool:
+        """Return whether there is nothing more, and its checksum was right."""
+        more = self.take(1)
+        behind = self._zlib.unused_data or self._at < len(self._packed)
+        return not more and self._zlib.eof and not behind
 
 
 class _Stack:
