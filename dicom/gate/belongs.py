@@ -101,7 +101,12 @@ def check_belongs(path: Path, identity: Identity, *, beside: Collection[str]) ->
             tags = [*_OF_PATIENT, *_MARKS, "StudyInstanceUID"]
             ds = dcmread(path, stop_before_pixels=True, specific_tags=tags)
             original = Dataset.from_json(dict(identity.attributes))
-            told = [str(element.value) for element in original.iterall() if element.VR == "UI"]
+            told = [
+                str(uid)
+                for element in original.iterall()
+                if element.VR == "UI" and element.value
+                for uid in (element.value if element.VM > 1 else [element.value])
+            ]
             same = all(_text(ds, keyword) == _text(original, keyword) for keyword in _OF_PATIENT)
         except PARSER_ERRORS:
             raise SourceMismatch("the result cannot be read again") from None

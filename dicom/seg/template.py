@@ -275,13 +275,16 @@ def _refer(header: Dataset, source: Grid) -> None:
 
 def _character_set(
     source: Dataset, series_description: str, segments: Sequence[Segment]
-) -> str | list[str] | None:
-    """Return the source's character set where our texts fit in every one, else UTF-8."""
+) -> str | None:
+    """Return the source's character set where it is one and our texts fit in every one, else UTF-8.
+
+    Code extensions, as in Japan, are no single set (PS3.3 C.12.1.1.2); UTF-8 holds all of them.
+    """
     texts = (series_description, *(segment.label for segment in segments))
-    if not all(text.isascii() for text in texts):
+    named = source.get("SpecificCharacterSet") or None
+    if isinstance(named, MultiValue) or not all(text.isascii() for text in texts):
         return "ISO_IR 192"
-    named = source.get("SpecificCharacterSet")
-    return list(named) if isinstance(named, MultiValue) else named
+    return None if named is None else str(named)
 
 
 def _number(value: float) -> str:

@@ -442,6 +442,30 @@ def test_what_is_of_somebody_else_is_refused(
         check_results(paths, made, round_trip.identity)
 
 
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        ("ISO_IR 100", "Müller^Jörg^^Dr."),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("ISO_IR 192", "Ηλίας^Νίκος "),
+        ("", ""),
+    ],
+    ids=["Latin", "Japanese", "Greek", "none"],
+)
+def test_a_patient_of_any_name_is_the_same_patient(
+    tmp_path: Path, charset: str | list[str], name: str
+) -> None:
+    def named(_: int, ds: Dataset) -> None:
+        ds.SpecificCharacterSet, ds.PatientName = charset, name
+        ds.StudyTime, ds.AccessionNumber = "030405.120000", " 7 "
+        ds.IssuerOfPatientID = "Süd" if charset == "ISO_IR 100" else "S"
+
+    one = Round(tmp_path / "n", kidneys(tmp_path), shape_kji=(11, 20, 30), edit=named)
+    volume = read_volume(one.series)
+    made = one.made(Labels(two_kidneys(volume)), volume)
+    check_results(one.stored(made), made, one.identity)
+
+
 @pytest.mark.parametrize("name", ["seg", "sr"])
 def test_a_pseudonym_that_is_left_anywhere_is_seen(
     round_trip: Round, made: Made, name: str
