@@ -6,7 +6,7 @@ quiet time only has to confirm what was done. A slice that comes late makes the 
 is dropped, and the job predicts anew. Nothing of it is written down, nothing is delivered from
 here, and nothing depends on it.
 
-A model that a job waits for goes first: an answer that nobody has claimed yet gives way to it.
+What a task waits for goes first: an answer that none waits for yet gives way to it, and is lost.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class _Ahead:
         Files of the archive that it was made of: the archive names each version of a file anew.
     claimed : Event
         Its job has come, for exactly these files.
+    awaited : Event
+        Its task has come, and waits.
     dropped : Event
         Nobody wants it any more.
     ended : Event
@@ -81,6 +83,7 @@ class _Ahead:
     originals: frozenset[Path]
     forget: Callable[[], None]
     claimed: threading.Event = field(default_factory=threading.Event)
+    awaited: threading.Event = field(default_factory=threading.Event)
     dropped: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     found: dict[str, Foreseen] = field(default_factory=dict)
@@ -175,6 +178,7 @@ class Foresight:
         ahead = self._ahead.get(series_uid)
         if ahead is None or not ahead.claimed.is_set():
             return None
+        ahead.awaited.set()
         while bundle.identity not in ahead.found and not ahead.ended.wait(_LOOK_S):
             if canceled():
                 self.drop(series_uid)
@@ -228,7 +232,7 @@ class Foresight:
     def _read(self, ahead: _Ahead) -> list[tuple[Bundle, Case]]:
         read = []
         for bundle in self._wanted(ahead):
-            if ahead.dropped.is_set():
+            if self._is_unwanted(ahead):
                 raise Canceled
             case = read_case(bundle, Study("", (ahead.series,)), ahead.series)
             if case.volume is not None:
@@ -244,19 +248,21 @@ class Foresight:
         bundles = [self._registry.get(name) for name in names]
         return [bundle for bundle in bundles if len(bundle.inputs) == 1]
 
-    def _is_claimed_behind(self, ahead: _Ahead) -> bool:
-        """Return whether a job waits for a series whose turn comes after this one."""
-        return any(
-            other is not ahead and other.claimed.is_set() and not other.ended.is_set()
+    def _is_unwanted(self, ahead: _Ahead) -> bool:
+        """Return whether a series is dropped, or has to give way to what a task waits for."""
+        if ahead.dropped.is_set() or ahead.awaited.is_set():
+            return ahead.dropped.is_set()
+        return self._predictor.waiting > 0 or any(
+            other.awaited.is_set() and not other.ended.is_set()
             for other in list(self._ahead.values())
         )
 
     def _foreseen(self, ahead: _Ahead, bundle: Bundle, case: Case) -> Foreseen:
         def unwanted() -> bool:
-            if ahead.dropped.is_set() or ahead.claimed.is_set():
-                return ahead.dropped.is_set()
-            return self._predictor.waiting > 0 or self._is_claimed_behind(ahead)
+            return self._is_unwanted(ahead)
 
+        if unwanted():
+            raise Canceled
         prediction = self._predictor.predict_images(bundle.identity, case.images, canceled=unwanted)
         return Foreseen.of(prediction, bundle, case, ahead.series)
 
