@@ -30,6 +30,7 @@ log = structlog.get_logger()
 
 _BEAT_S = 5.0
 _SWEEP_S = 600.0
+_CARE_S = 1.0
 _DEAD_AFTER = timedelta(seconds=30)
 _RECEIVING_POLL_S = 0.1
 _HURRY_S = 5.0  # as long as a sender pauses, and so long afterwards: its job is about to come
@@ -74,7 +75,7 @@ class Worker:
         self._poll_s = poll_s
         self._shared = shared
         self.ready = threading.Event()
-        self._sweep_at = self._hurried_until = float("-inf")
+        self._sweep_at = self._care_at = self._hurried_until = float("-inf")
         self._rung = threading.Event()
         self._ended = threading.Event()
 
@@ -135,7 +136,10 @@ class Worker:
         return self._studies.receiving()
 
     def _care(self) -> None:
-        """See to what follows corrections."""
+        """See to what follows corrections, once a second at most: nobody waits for it."""
+        if time.monotonic() < self._care_at:
+            return
+        self._care_at = time.monotonic() + _CARE_S
         try:
             self._aftercare.hand_over()
         except PeerError as error:
