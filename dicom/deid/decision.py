@@ -20,7 +20,7 @@ from pydicom.uid import UID
 from dicom.deid.dates import shifted
 from dicom.deid.subject import Subject
 from dicom.descriptors import clean_descriptor, is_term, looks_technical, words_of
-from dicom.profile import Action, Profile, Verdict, known_sop_classes
+from dicom.profile import Action, Profile, Verdict, is_coded_term, known_sop_classes
 from dicom.uids import KEY_BYTES, label_pseudonym, pseudonym_uid
 
 _CHARACTER_SET: Final = 0x00080005
@@ -53,23 +53,6 @@ _DUMMIES: Final[Mapping[str, bytes]] = {
     **dict.fromkeys(("OD", "OV", "UV", "SV", "FD"), bytes(8)),
 }
 _DUMMY_TEXT: Final = b"REMOVED"
-
-# Code strings of the standard that are no words of descriptions, and stand in names that are none.
-_ALSO_TERMS: Final = frozenset(
-    {
-        "none",
-        "unknown",
-        "other",
-        "yes",
-        "mixed",
-        "patient",
-        "normal",
-        "standard",
-        "general",
-        "screen",
-    }
-    | {"monochrome1", "monochrome2", "rgb", "palette", "color", "ffs", "hfs", "ffp", "hfp", "iso"}
-)
 
 
 class Fate(Enum):
@@ -379,7 +362,7 @@ def _repeats_identity(numbers: list[str], identity: frozenset[str]) -> bool:
 def _names_somebody(codes: list[str], identity: frozenset[str]) -> bool:
     """Return whether a code string holds a word of the identity that no device would mean."""
     found = frozenset().union(*map(words_of, codes)) & identity
-    return any(not is_term(word) and word not in _ALSO_TERMS for word in found)
+    return any(not is_term(word) and not is_coded_term(word) for word in found)
 
 
 def _looks_coded(text: str, identity: frozenset[str]) -> bool:

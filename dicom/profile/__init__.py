@@ -26,6 +26,7 @@ from dicom.profile.profile import STRING_VRS, Profile, node_profile
 from dicom.profile.table import (
     Rule,
     identity_tags,
+    is_coded_term,
     is_public_scheme,
     is_safe_creator,
     safe_private,
@@ -48,6 +49,7 @@ __all__ = [
     "check_options",
     "identity_tags",
     "iod_of",
+    "is_coded_term",
     "is_public_scheme",
     "is_safe_creator",
     "known_iods",

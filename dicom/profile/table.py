@@ -85,6 +85,11 @@ def is_public_scheme(designator: str) -> bool:
     return designator in _names("public_coding_schemes")
 
 
+def is_coded_term(word: str) -> bool:
+    """Return whether a word, in lower case, is a defined term of code strings (CS)."""
+    return word in _names("coded_terms")
+
+
 @cache
 def _safe_private() -> Mapping[str, Mapping[str, tuple[str, str]]]:
     creators = facts("safe_private.json")["creators"]
