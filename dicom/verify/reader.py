@@ -12,6 +12,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from pydicom import Dataset
@@ -91,9 +92,10 @@ class _Unusual(Exception):
 
 
 class Reader:
-    """Reads files, those of a series best one after another; of use to one thread at a time."""
+    """Reads files, those of a series best one after another; threads wait for each other."""
 
     def __init__(self) -> None:
+        self._lock = Lock()
         self._meta: list[Part] = []
         self._body: list[Part] = []
         self._blocks: Blocks = {}
@@ -106,8 +108,8 @@ class Reader:
         NotDicom
             When it cannot be parsed.
         """
-        before = self._body
-        with quiet_pydicom():
+        with self._lock, quiet_pydicom():
+            before = self._body
             try:
                 short = self._before_pixels(path)
                 ds, content = self._whole(path) if short is None else short
@@ -122,8 +124,8 @@ class Reader:
             except PARSER_ERRORS:
                 self._meta, self._body, self._blocks = [], [], {}
                 raise NotDicom("the file cannot be parsed") from None
-        gone = list(known.difference(self._body))
-        return Read(ds, content, short is None, self._body, new, gone)
+            gone = list(known.difference(self._body))
+            return Read(ds, content, short is None, self._body, new, gone)
 
     def _before_pixels(self, path: Path) -> tuple[Dataset, bytes] | None:
         """Read a long file that ends with its pixels, but for these; None where it is not so."""
