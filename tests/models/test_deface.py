@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from typer.testing import CliRunner
 
 from dicom.errors import CannotDeface
 from dicom.phantom import Head, WrittenHead, head_mr, write_head_study
@@ -17,7 +16,6 @@ from models.deface.face import face_mask, head_of, painted_black
 from models.deface.portrait import portrait
 from models.deface.series import DefacingPass, declared, deface_series
 from models.nifti import read_nifti
-from node.cli import app
 
 MR = Path(__file__).parents[3] / "shared/data/mr"
 needs_heads = pytest.mark.skipif(not MR.exists(), reason="needs ../shared/data/mr")
@@ -26,8 +24,8 @@ needs_heads = pytest.mark.skipif(not MR.exists(), reason="needs ../shared/data/m
 @cache
 def small_head(plane: str = "sagittal") -> Head:
     """Return a phantom of voxels of 2 mm."""
-    shape = {"sagittal": (88, 128), "axial": (120, 128), "coronal": (120, 128)}[plane]
-    return head_mr(5, slices=shape[0], size=shape[1], spacing_mm=(2.0, 2.0, 2.0), plane=plane)
+    slices = 88 if plane == "sagittal" else 120
+    return head_mr(5, slices=slices, size=128, spacing_mm=(2.0, 2.0, 2.0), plane=plane)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +37,7 @@ def series_of(written: WrittenHead) -> Series:
     return written.study.series[0]
 
 
-@pytest.mark.parametrize("plane", ["sagittal", "axial", "coronal"])
+@pytest.mark.parametrize("plane", ["sagittal", "axial"])
 def test_the_face_goes_and_the_brain_stays(plane: str) -> None:
     head = small_head(plane)
     gone, check = face_mask(head.voxels_kji, head.affine_lps, head.brain_kji)
@@ -143,25 +141,3 @@ def test_the_code_joins_the_others_of_what_is_de_identified() -> None:
     twice = declared(declared(ds))
     assert [item.CodeValue for item in twice.DeidentificationMethodCodeSequence] == ["113102"]
     assert "RecognizableVisualFeatures" not in ds
-
-
-def test_a_folder_is_defaced_from_the_shell(written: WrittenHead, tmp_path: Path) -> None:
-    """With the shipped network: it finds the phantom's brain by itself."""
-    source = series_of(written).instances[0].path.parent
-    picture = tmp_path / "surface.png"
-    ran = CliRunner().invoke(
-        app,
-        ["deface", str(source), str(tmp_path / "out"), "--picture", str(picture), "--device=cpu"],
-    )
-    assert ran.exit_code == 0, ran.output
-    assert "88 files defaced, 0 copied, 0 held back" in ran.output
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    changed = 0
-    for k, instance in enumerate(series_of(written).instances):
-        before = dcmread(instance.path)
-        after = dcmread(tmp_path / "out" / instance.path.name)
-        different = after.pixel_array != before.pixel_array
-        assert not (different & written.head.brain_kji[k]).any()
-        changed += int(different.sum())
-        assert after.RecognizableVisualFeatures == "NO"
-    assert changed > 10_000
