@@ -19,7 +19,9 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from dicom.profile import Option, table_rules
 
 DEPTHS: Final = range(5)
-CONTENT: Final = 0x0040A730  # Content Sequence: holds itself to any depth
+# Anatomic Region and its modifiers, which the table does not name; Content Sequence, which it does,
+# and which holds itself to any depth: what stands in them must be judged, not lost with them.
+NEST: Final = (0x00082218, 0x00082220, 0x0040A730, 0x0040A730)
 PRIVATE_CREATOR, PRIVATE_TEXT, PRIVATE_SEQUENCE = 0x00110010, 0x00111001, 0x00111002
 _IDENTITY_OF_THE_OBJECT: Final = frozenset({0x00080016, 0x00080018, 0x0020000D, 0x0020000E})
 _REFUSED: Final = frozenset({0x00280301, 0x00287FE0, 0x54000100, 0x00420011})
@@ -156,12 +158,9 @@ def gardens() -> Iterator[tuple[int, Garden]]:
         garden = Garden(image())
         here = garden.ds
         here.SOPInstanceUID = f"1.2.826.77.1.{depth + 1}"
-        for _ in range(depth):
+        for sequence in NEST[:depth]:
             item = Dataset()
-            here[CONTENT] = DataElement(CONTENT, "SQ", Sequence([item]))
+            here[sequence] = DataElement(sequence, "SQ", Sequence([item]))
             here = item
-        keep = {CONTENT: here[CONTENT]} if CONTENT in here else {}
         garden.plant(here, depth)
-        for tag, element in keep.items():
-            here[tag] = element
         yield depth, garden
