@@ -123,12 +123,15 @@ function planesBySlice(segmentationId) {
 /**
  * Lay masks of one segment into a segmentation, as one step that can be undone.
  *
- * `layers` and `planes` as in a labels document, any value but 0 is within the mask. Returns how many
- * voxels changed, and a function that takes it back.
+ * `layers` and `planes` as in a labels document, any value but 0 is within the mask. `takes`: like a
+ * brush, it takes voxels of other segments that are not locked. Returns how many voxels changed, and a
+ * function that takes it back.
  */
-export function layMasks(segmentationId, segment, { layers, planes }, { replace }) {
+export function layMasks(segmentationId, segment, { layers, planes }, { replace, takes }) {
   const slices = planesBySlice(segmentationId);
   const layerOfSegment = segmentLayer(slices, segment);
+  const { segments } = stateOf(segmentationId);
+  const mayTake = number => takes && !segments[number]?.locked;
   const before = new Map();
   let changed = 0;
   layers.flat().forEach((name, index) => {
@@ -139,7 +142,7 @@ export function layMasks(segmentationId, segment, { layers, planes }, { replace 
     if (!before.has(plane)) {
       before.set(plane, plane.values.slice());
     }
-    changed += lay(plane.values, planes[index], segment, { replace });
+    changed += lay(plane.values, planes[index], segment, { replace, mayTake });
   });
   const touched = [...before].filter(([plane, old]) => !same(plane.values, old));
   const after = new Map(touched.map(([plane]) => [plane, plane.values.slice()]));

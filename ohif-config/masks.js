@@ -16,15 +16,15 @@ export function only(plane, segment) {
  * Lay a mask on a plane, in place; return how many voxels changed.
  *
  * `replace`: the segment becomes the mask. Otherwise the mask is added to it. Voxels of another
- * segment stay as they are.
+ * segment stay as they are, unless it is one that `mayTake(number)` allows.
  */
-export function lay(plane, mask, segment, { replace }) {
+export function lay(plane, mask, segment, { replace, mayTake = () => false }) {
   let changed = 0;
   for (let at = 0; at < plane.length; at += 1) {
     const old = plane[at];
     let value = old;
     if (mask[at] !== 0) {
-      value = old === 0 ? segment : old;
+      value = old === 0 || mayTake(old) ? segment : old;
     } else if (replace && old === segment) {
       value = 0;
     }

@@ -45,7 +45,7 @@ export async function prompt(asked, { isAdded = false } = {}) {
     segmentationId,
     segment.number,
     { layers: answer.head.layers, planes: answer.planes },
-    { replace: !isAdded }
+    { replace: !isAdded, takes: isAdded || asked.kind === 'refine' }
   );
   return { ...laid, head: answer.head, segmentationId };
 }
@@ -240,11 +240,8 @@ class Prompts extends Section {
       { isAdded: true }
     );
     const { low, high, unit } = grown.head;
-    this.range.textContent = t('prompts.range', {
-      low: Math.round(low),
-      high: Math.round(high),
-      unit,
-    });
+    const [from, to] = [low, high].map(Math.round);
+    this.range.textContent = t('prompts.range', { low: from, high: to, unit }).trim();
     this.seed = {
       ...seed,
       suggested: seed.suggested ?? (high - low) / 2,

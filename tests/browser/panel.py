@@ -22,6 +22,8 @@ from tests.browser.viewport import wait_for_overlay
 from tests.bundles import write_threshold_bundle
 from tests.whole.nodes import ADMIN_PASSWORD, ROUTE, Node, running_node, write_config
 
+THRESHOLD = 300.0  # of the quick model: what is brighter is brain
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -60,7 +62,7 @@ class Reading:
 @contextmanager
 def reading_node(folder: Path, *, slices: int = 20, size: int = 96) -> Iterator[Reading]:
     """Start a node, send it a head, and wait for the result."""
-    write_threshold_bundle(folder / "bundles", threshold=300.0)
+    write_threshold_bundle(folder / "bundles", threshold=THRESHOLD)
     head = write_head_study(folder / "head", slices=slices, size=size, plane="axial")
     with running_node(write_config(folder, folder / "bundles", routes=ROUTE)) as node:
         node.send(folder / "head")

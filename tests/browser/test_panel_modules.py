@@ -113,6 +113,14 @@ def test_a_mask_leaves_other_segments_alone(page: Page) -> None:
             return [[...plane], changed];
         });""",
     )
+    taken = run(
+        page,
+        "masks",
+        """const plane = Uint8Array.from([0, 2, 3]);
+        m.lay(plane, Uint8Array.from([1, 1, 1]), 1, {replace: false, mayTake: n => n !== 3});
+        return [...plane];""",
+    )
+    assert taken == [1, 1, 3]
     assert added == [[1, 0, 1, 1, 2, 2], 1]
     assert replaced == [[1, 0, 1, 0, 2, 2], 2]
 
