@@ -190,7 +190,7 @@ def radiographs() -> list[Row]:
         seconds += time.process_time() - begun
         megapixels += picture.size / 1e6
         masked, kept = masked + len(boxes), kept + len(markers)
-        area += mask_of(boxes, *picture.shape).mean() / len(paths)
+        area += float(mask_of(boxes, *picture.shape).mean()) / len(paths)
         unread += sum(not _readable(reader, picture, box) for box in boxes)
     count = f"{len(paths)} real radiographs"
     return [
