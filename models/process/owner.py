@@ -127,9 +127,15 @@ class PredictorProcess:
         self.stop()
 
     def start(self) -> None:
-        """Start the child when there is none, so that the first study does not wait for torch."""
-        with self._turn:
-            self._running()
+        """Start the child when there is none, so that the first study does not wait for torch.
+
+        A call that is under way has seen to it; this one waits for nobody.
+        """
+        if self._turn.acquire(blocking=False):
+            try:
+                self._running()
+            finally:
+                self._turn.release()
 
     def stop(self) -> None:
         """End the child; a call that is under way raises PredictorDied."""

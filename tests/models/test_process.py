@@ -234,6 +234,20 @@ def test_a_canceled_call_leaves_the_child_warm(process: PredictorProcess) -> Non
     assert process.pid == pid
 
 
+def test_who_only_makes_sure_that_there_is_a_child_waits_for_no_call(
+    process: PredictorProcess,
+) -> None:
+    call = SlowCall(process)
+    starting = threading.Thread(target=process.start)
+    starting.start()
+    starting.join(5)
+    waited = starting.is_alive()
+    call.cancel.set()
+    assert isinstance(call.end(), Canceled)
+    starting.join()
+    assert not waited
+
+
 def test_a_call_can_be_canceled_while_it_waits_for_its_turn(process: PredictorProcess) -> None:
     call = SlowCall(process)
     with pytest.raises(Canceled):
