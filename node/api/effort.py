@@ -55,7 +55,11 @@ def effort(
     reader: Annotated[str | None, Query(max_length=64)] = None,
 ) -> list[Effort]:
     """Show what corrections cost, for each model and reader; of all, or of one of them."""
-    rows = parts_of(request).corrections.measured(bundle=bundle, author=reader)
+    return efforts(parts_of(request).corrections.measured(bundle=bundle, author=reader))
+
+
+def efforts(rows: Iterable[CorrectionView]) -> list[Effort]:
+    """Return what corrections cost, for each model and reader."""
     groups: dict[tuple[str, str], list[CorrectionView]] = defaultdict(list)
     for row in rows:
         groups[row.bundle or "", row.author].append(row)

@@ -155,6 +155,19 @@ class Elsewhere:
         matched = _on_any(content, series, found.grids, by_place=True, any_frame=True)
         return self._take(seen, matched, by=by)
 
+    def match_series(self, object_id: str, series_id: str, *, by: str) -> CorrectionView:
+        """Take an object as drawn on the series of that pseudonym: as :meth:`match`."""
+        archived = self._archive.series(self._studies.series(series_id).orthanc_id)
+        return self.match(object_id, archived.study_uid, archived.series_uid, by=by)
+
+    def images_of(self, study_id: str) -> list[SeriesView]:
+        """Return the series of a study that something may have been drawn on."""
+        return [
+            series
+            for series in self._studies.series_of(study_id)
+            if not series.ours and series.modality not in _DOCUMENTS
+        ]
+
     def dismiss(self, object_id: str, *, by: str) -> None:
         """Say that an object is no correction of anything.
 
@@ -208,9 +221,7 @@ class Elsewhere:
         self, seen: ElsewhereView, own: ArchivedSeries
     ) -> Iterator[tuple[ArchivedSeries, SeriesView]]:
         """Yield the image series of an object's study."""
-        for series in self._studies.series_of(seen.study_id):
-            if series.ours or series.modality in _DOCUMENTS or series.id == seen.series_id:
-                continue
+        for series in self.images_of(seen.study_id):
             archived = self._archive.series(series.orthanc_id)
             if archived.study_uid == own.study_uid:
                 yield archived, series

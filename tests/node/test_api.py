@@ -56,6 +56,9 @@ JOB = f"job-{STUDY}"
 REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("GET", "/", ALL),
     ("GET", "/account", ALL),
+    ("GET", "/corrections", CLINICAL),
+    ("POST", "/corrections/nothing/match", CLINICAL),
+    ("POST", "/corrections/nothing/dismiss", CLINICAL),
     ("GET", f"/jobs/{JOB}", ALL),
     ("GET", f"/fragments/studies/{STUDY}", ALL),
     ("GET", f"/fragments/studies/{STUDY}/work", ALL),

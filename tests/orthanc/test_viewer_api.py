@@ -258,3 +258,33 @@ def test_a_run_that_is_asked_for_is_one_job(front, room):
     assert rita.post("/api/viewer/runs", json=nothing).json()["code"] == "unknown_bundle"
     upside_down = {**asked, "region": {"from": [5, 5, 5], "to": [1, 1, 1]}}
     assert rita.post("/api/viewer/runs", json=upside_down).json()["code"] == "invalid_request"
+
+
+def test_the_page_shows_what_it_cost_and_what_waits(front, room):
+    rita = front.client("radiologist")
+    labels_kji = blobs(room.grid, count=2)
+    before = room.result(labels_kji, "liver", "spleen")
+    labels_kji[0, 0, :4] = 1
+    content = room.document(labels_kji, segments=ORIGINS, before=before)
+    rita.post("/api/corrections", content=content, headers=LABELS)
+    for row in room.corrections.unmeasured():
+        care(room).measure(row)
+    lost = structure_set(
+        room.grid, {"GTV": [(3, square(3.5, 12.5))]}, refer=False, frame_of_reference_uid="1.2.9"
+    )
+    room.archive.store(bytes_of(lost))
+    look(room)
+    page = rita.get("/corrections", headers={"Accept": "text/html"})
+    assert page.status_code == 200
+    for told in ("organs@1.2.0", "rita", "at 1.0 mm", "RTSTRUCT", "Take it so"):
+        assert told in page.text
+    assert room.study_uid not in page.text and room.series.series_uid not in page.text
+    (waiting,) = [
+        one
+        for one in rita.get("/api/elsewhere", params={"state": "waiting"}).json()
+        if one["study"] == room.images.study_id
+    ]
+    done = rita.post(f"/corrections/{waiting['id']}/match", data={"series": room.images.id})
+    assert (done.status_code, done.headers["location"]) == (303, "/corrections")
+    assert waiting["id"] not in rita.get("/corrections").text
+    assert front.client("researcher").get("/corrections").status_code == 403
