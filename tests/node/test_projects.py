@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 from pydicom import dcmread
 from typer.testing import CliRunner
 
@@ -38,6 +40,13 @@ collect = false
 name = "to-stroke"
 project = "stroke"
 """
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """Undo that a command writes the log to its own standard error, which closes after it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
