@@ -27,6 +27,7 @@ from node.worker import WakeListener, Worker
 from pipelines.collecting import Collector
 from pipelines.corrections.aftercare import Aftercare
 from pipelines.engine import Engine
+from pipelines.foresight import Foresight
 from pipelines.groundwork import Groundwork
 from pipelines.identity import Vault
 from pipelines.inference import House, Inference
@@ -68,7 +69,14 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         choices=settings.data / "predictor",
     )
     deidentifier = open_engine(NODE, uid_key)
-    groundwork = Groundwork(clinical, deidentifier, (settings.data / "groundwork").resolve())
+    registry = Registry(wiring.bundle_folders(settings))
+    groundwork = Groundwork(
+        clinical,
+        deidentifier,
+        (settings.data / "groundwork").resolve(),
+        # of several workers any may get the job: all of them would predict, and one be asked
+        foresight=Foresight(registry, predictor, settings.route) if database.is_sqlite else None,
+    )
     trail = Trail(database, secrets.audit_key)
     research = wiring.research_archive(settings, secrets)
     collectors = {
@@ -98,7 +106,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
             deidentifier=deidentifier,
             groundwork=groundwork,
             vault=Vault(ring, SealedIdentities(database), trail),
-            registry=Registry(wiring.bundle_folders(settings)),
+            registry=registry,
             predictor=predictor,
             routes=settings.route,
             peers=wiring.peers(settings),
