@@ -50,7 +50,7 @@ def is_parsable_sequence(ds: Dataset, tag: int) -> bool:
     try:
         element = ds[tag]
         return element.VR == "SQ" and all(isinstance(item, Dataset) for item in element.value or ())
-    except PARSER_ERRORS:
+    except (*PARSER_ERRORS, OSError):  # pydicom raises it for an item without a tag
         return False
 
 
