@@ -28,8 +28,7 @@ let hidden = [];
 /** Show two results on the same images, one viewport each; slice, zoom and window go together. */
 export async function compareBeside(first, second) {
   await stopComparing();
-  const firstId = await heldOf(first, second);
-  const secondId = await overlays.showStored(second);
+  const [firstId, secondId] = await bothOf(first, second, viewer.activeViewportId());
   const images = viewer.imagesOfSeries(first.image_SeriesInstanceUID);
   const viewport = viewer.viewportOf();
   const slice = viewport.getCurrentImageIdIndex?.() ?? 0;
@@ -56,8 +55,7 @@ export async function compareBeside(first, second) {
 export async function compareDifference(first, second) {
   await stopComparing();
   const viewportId = viewer.activeViewportId();
-  const firstId = await heldOf(first, second);
-  const secondId = await overlays.showStored(second, viewportId);
+  const [firstId, secondId] = await bothOf(first, second, viewportId);
   const images = labelmap.imagesOf(firstId);
   const segments = [ONLY_FIRST, ONLY_SECOND, OTHER_SEGMENT].map(number => ({
     number,
@@ -71,7 +69,7 @@ export async function compareDifference(first, second) {
     id: labelmap.differenceId(),
   });
   const counts = subtract(firstId, secondId, id);
-  hide(viewportId, [firstId, secondId]);
+  hideAllBut(viewportId, id);
   labelmap.showFullest(id);
   canCompare.isOn = true;
   session.select(first.id);
@@ -87,16 +85,14 @@ export async function compareDifference(first, second) {
   );
 }
 
-/** The first of the two, as it is in the viewer: with the edits that the second is compared with. */
-async function heldOf(first, second) {
-  const id = session.segmentationOf(first) ?? (await overlays.show(first));
-  if (first.id !== second.id) {
-    return id;
-  }
-  // A result against itself: its edits against what is stored; they move to an id of their own.
-  const work = session.workOn(id);
-  await overlays.showStored(second);
-  return [...session.works].find(([, one]) => one === work)[0];
+/**
+ * The segmentations of both: the first with its edits, the second as it is stored; of one result, its
+ * edits and what is stored. Loading one can move the edits of the other to an id of their own.
+ */
+async function bothOf(first, second, viewportId) {
+  const stored = await overlays.showStored(second, viewportId);
+  const firstId = session.segmentationOf(first) ?? (await overlays.show(first, viewportId));
+  return [firstId, stored === firstId ? session.segmentationOf(second) : stored];
 }
 
 function subtract(firstId, secondId, id) {
@@ -132,11 +128,12 @@ function subtract(firstId, secondId, id) {
   return counts;
 }
 
-function hide(viewportId, ids) {
+function hideAllBut(viewportId, id) {
   const segmentations = viewer.service('segmentationService');
-  for (const segmentationId of ids) {
-    const [shown] = segmentations.getSegmentationRepresentations(viewportId, { segmentationId });
-    if (shown?.visible) {
+  for (const { segmentationId, visible } of segmentations.getSegmentationRepresentations(
+    viewportId
+  )) {
+    if (visible && segmentationId !== id) {
       segmentations.toggleSegmentationRepresentationVisibility(viewportId, {
         segmentationId,
         type: 'Labelmap',

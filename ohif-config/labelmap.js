@@ -237,13 +237,28 @@ async function register(id, { label, segments, imageIds, images, viewportId }) {
  * Nothing is removed: OHIF would clear the viewport of a segmentation that goes.
  */
 export async function putAside(segmentationId, { label, viewportId }) {
+  const id = newId();
+  const both = [segmentationId, id];
+  both.forEach(one => untold.add(one));
+  try {
+    await copyAside(segmentationId, id, { label, viewportId });
+  } finally {
+    both.forEach(one => untold.delete(one));
+  }
+  return id;
+}
+
+const untold = new Set(); // segmentations whose changes are no edits
+
+async function copyAside(segmentationId, id, { label, viewportId }) {
   const set = displaySet(segmentationId);
   const drawn = read(segmentationId);
-  const id = await create(imagesOf(segmentationId), {
+  await create(imagesOf(segmentationId), {
     label,
     segments: segmentsOf(segmentationId),
     layers: Math.max(1, drawn.layers.length),
     viewportId,
+    id,
   });
   fill(id, { head: { layers: drawn.layers }, planes: drawn.planes });
   set.isLoaded = false;
@@ -260,7 +275,6 @@ export async function putAside(segmentationId, { label, viewportId }) {
     }
   });
   tellChanged(segmentationId, layers.flat());
-  return id;
 }
 
 /** The segments of a segmentation: `[{number, label, colour}]`, by number. */
@@ -350,7 +364,9 @@ export function onDrawn(heard) {
     if (!stateOf(id) || !isEditable(id)) {
       return;
     }
-    if (slices?.length) {
+    if (untold.has(id)) {
+      known.delete(id);
+    } else if (slices?.length) {
       known.delete(id);
       heard(id);
     } else {

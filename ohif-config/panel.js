@@ -19,7 +19,8 @@ import { t } from './text.js';
 import { attempt } from './trouble.js';
 import { isClinical, messages } from './viewer.js';
 
-const TYPED_INTO = 'input, select, textarea';
+const FIELDS = 'input, select, textarea';
+const MOVES_A_SLIDER = /^(Arrow|Home$|End$|Page|Tab$)/;
 const SECTIONS = ['drafts', 'results', 'run', 'edit', 'prompts'];
 const TICK_MS = 1000; // of the clock of editing
 
@@ -30,9 +31,12 @@ class Panel extends HTMLElement {
     }
     const root = this.attachShadow({ mode: 'open' });
     root.adoptedStyleSheets = [STYLE];
-    // What is typed here is no shortcut of the viewer.
+    // What is typed here, and what moves a slider, is no shortcut of the viewer; other keys are.
     root.addEventListener('keydown', event => {
-      if (event.target.matches(TYPED_INTO)) {
+      const { target, key } = event;
+      if (target.matches('input[type=range]') && !MOVES_A_SLIDER.test(key)) {
+        target.blur(); // else the viewer takes the slider for a field that is typed into
+      } else if (target.matches(FIELDS)) {
         event.stopPropagation();
       }
     });

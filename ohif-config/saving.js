@@ -85,7 +85,7 @@ export async function save(segmentationId = labelmap.activeSegmentation()?.segme
   isSaving = true;
   session.changed();
   const work = session.workOn(segmentationId);
-  const { changes } = work;
+  const drawn = labelmap.fingerprint(segmentationId);
   const numbers = labelmap.segmentsOf(segmentationId).map(segment => segment.number);
   try {
     const saved = await node.post(
@@ -96,7 +96,7 @@ export async function save(segmentationId = labelmap.activeSegmentation()?.segme
         draft: work.draft,
       })
     );
-    await goOnFrom(saved, work, { numbers, changes });
+    await goOnFrom(saved, work, { numbers, segmentationId, drawn });
     return saved;
   } catch (error) {
     if (!(error instanceof node.Refused || error instanceof node.Unreachable)) {
@@ -114,7 +114,7 @@ export function savingNow() {
   return isSaving;
 }
 
-async function goOnFrom(saved, work, { numbers, changes }) {
+async function goOnFrom(saved, work, { numbers, segmentationId, drawn }) {
   work.predecessor = {
     SeriesInstanceUID: saved.SeriesInstanceUID,
     SOPInstanceUID: saved.SOPInstanceUID,
@@ -122,7 +122,8 @@ async function goOnFrom(saved, work, { numbers, changes }) {
   // The node numbers segments from 1 in the order of the document (PS3.3 C.8.20.4.1).
   work.origins = new Map(numbers.map((number, index) => [number, index + 1]));
   work.draft = null;
-  work.isDirty = work.changes !== changes; // somebody draws while it is being saved
+  // Somebody may draw while it is being saved; a brush also tells of changes when it is lifted.
+  work.isDirty = labelmap.fingerprint(segmentationId) !== drawn;
   work.effort.restart();
   await loadSeries(session.studyUid, saved.SeriesInstanceUID);
   await session.refresh();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,5 +128,8 @@ class Panel:
 
     def save(self) -> None:
         """Save by the key, and wait until the node has done it."""
-        self.press("s")
+        with self.page.expect_response("**/api/corrections") as answer:
+            self.press("s")
+        assert answer.value.status == 201, answer.value.text()
+        self.part("status").filter(has_not_text=re.compile("Not saved|Saving")).wait_for()
         self.wait_for("Saved:")

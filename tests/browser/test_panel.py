@@ -68,6 +68,13 @@ def test_what_is_painted_is_stored_voxel_for_voxel_each_time(
     assert first.any() and second.any() and not (first & second).any()
     assert [s.SegmentLabel for s in reading.segs()[-1].SegmentSequence] == ["Brain"]
 
+    panel.part("compare").select_option(index=0)  # the first correction
+    panel.part("difference").click()
+    panel.wait_for(f"(red): {second.sum()}; only in the second (blue): 0.")
+    panel.page.get_by_role("button", name="End the comparison").click()
+    np.testing.assert_array_equal(reading.labels_of(reading.segs()[-1]), seen[-1])
+    assert panel.part("save").is_disabled()  # looking changes nothing
+
     panel.page.reload()  # the correction opens, not what it was made from
     wait_for_overlay(panel.page)
     np.testing.assert_array_equal(read_labelmap(panel.page, reading.head.series), seen[-1])
