@@ -86,6 +86,7 @@ export async function save(segmentationId = labelmap.activeSegmentation()?.segme
   session.changed();
   const work = session.workOn(segmentationId);
   const drawn = labelmap.fingerprint(segmentationId);
+  const { draft } = work;
   const numbers = labelmap.segmentsOf(segmentationId).map(segment => segment.number);
   try {
     const saved = await node.post(
@@ -93,10 +94,10 @@ export async function save(segmentationId = labelmap.activeSegmentation()?.segme
       await documentOf(segmentationId, {
         effort: work.effort.report(),
         comment: null,
-        draft: work.draft,
+        draft,
       })
     );
-    await goOnFrom(saved, work, { numbers, segmentationId, drawn });
+    await goOnFrom(saved, work, { numbers, segmentationId, drawn, draft });
     return saved;
   } catch (error) {
     if (!(error instanceof node.Refused || error instanceof node.Unreachable)) {
@@ -114,17 +115,21 @@ export function savingNow() {
   return isSaving;
 }
 
-async function goOnFrom(saved, work, { numbers, segmentationId, drawn }) {
+async function goOnFrom(saved, work, { numbers, segmentationId, drawn, draft }) {
   work.predecessor = {
     SeriesInstanceUID: saved.SeriesInstanceUID,
     SOPInstanceUID: saved.SOPInstanceUID,
   };
   // The node numbers segments from 1 in the order of the document (PS3.3 C.8.20.4.1).
   work.origins = new Map(numbers.map((number, index) => [number, index + 1]));
+  const leftOver = work.draft === draft ? null : work.draft; // kept while it was saved
   work.draft = null;
   // Somebody may draw while it is being saved; a brush also tells of changes when it is lifted.
   work.isDirty = labelmap.fingerprint(segmentationId) !== drawn;
   work.effort.restart();
+  if (leftOver) {
+    await forgetDraft(leftOver);
+  }
   await loadSeries(session.studyUid, saved.SeriesInstanceUID);
   await session.refresh();
   session.select(saved.SOPInstanceUID);
@@ -132,5 +137,16 @@ async function goOnFrom(saved, work, { numbers, segmentationId, drawn }) {
     say(saved.message ?? t('save.stale'), 'warning', { duration: 20000 });
   } else {
     say(t('save.done', { title: saved.SeriesDescription }), 'success');
+  }
+}
+
+/** Drop a draft; one that stays all the same is offered again, which does no harm. */
+async function forgetDraft(id) {
+  try {
+    await node.remove(`/api/drafts/${encodeURIComponent(id)}`);
+  } catch (error) {
+    if (!(error instanceof node.Refused || error instanceof node.Unreachable)) {
+      throw error;
+    }
   }
 }
