@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, config, dcmwrite
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
@@ -246,6 +246,13 @@ def part10(number: int, attributes: list[Attribute], *, implicit: bool) -> bytes
     charset=st.sampled_from(
         [None, b"ISO_IR 100", b"ISO_IR 192", b"ISO 2022 IR 6\\ISO 2022 IR 144"]
     ),
+)
+@example(
+    attributes=[],
+    changed=[("UN", 0x00180040, b"")],
+    implicit=False,
+    profile=PROFILES[1],
+    charset=None,
 )
 def test_instances_of_any_series_are_the_same_from_both_engines(
     tmp_path_factory: pytest.TempPathFactory,
