@@ -273,15 +273,13 @@ def test_what_the_gate_refuses_is_stored_nowhere(
 
 
 def test_a_study_of_documents_says_so(node: Node, tmp_path: Path):
-    samples = DATA / "dicom-corpus" / "rt-utils_MIT"
-    found = sorted(samples.rglob("*.dcm")) if samples.is_dir() else []
-    structures = [p for p in found if dcmread(p, stop_before_pixels=True).Modality == "RTSTRUCT"]
-    if not structures:
-        pytest.skip("needs the RTSTRUCT samples in ../shared/data/dicom-corpus")
+    report = DATA / "dicom-corpus" / "dcmqi_BSD3" / "sr-example" / "sr.dcm"
+    if not report.is_file():
+        pytest.skip("needs the report in ../shared/data/dicom-corpus")
     (tmp_path / "study").mkdir()
-    shutil.copy(structures[0], tmp_path / "study" / "a.dcm")
+    shutil.copy(report, tmp_path / "study" / "a.dcm")
     node.send(tmp_path / "study")
-    job = node.ended_job(dcmread(structures[0]).StudyInstanceUID)
+    job = node.ended_job(dcmread(report).StudyInstanceUID)
     assert (job.state, job.error_code) == ("canceled", "not_an_image")
 
 
