@@ -155,7 +155,7 @@ def encoded(clean: Dataset) -> bytes:
     with quiet_pydicom():
         try:
             dcmwrite(buffer, clean, enforce_file_format=True)
-        except PARSER_ERRORS:
+        except (*PARSER_ERRORS, OSError):  # the last one is pydicom's for an item without a tag
             raise CannotDeidentify("the cleaned object cannot be written") from None
     return buffer.getvalue()
 

@@ -134,6 +134,6 @@ def original_attributes(ds: Dataset) -> dict[str, object]:
         try:
             parsed[tag] = element
             attributes[f"{tag:08X}"] = parsed[tag].to_json_dict(None, 0)
-        except PARSER_ERRORS:
+        except (*PARSER_ERRORS, OSError):  # pydicom raises the last one for an item without a tag
             continue
     return attributes

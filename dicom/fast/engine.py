@@ -153,8 +153,8 @@ class FastDeidentifier(Engine):
             return element_of(tag, decision.vr, value, implicit=implicit), decision.uids
         if unmeasured or (tag == _CHARACTER_SET and not _is_plain(vr, element[start:])):
             raise Odd
-        if vr == "UN" and start == len(element):
-            raise Odd  # pydicom gives an empty one the representation that its dictionary knows
+        if vr == "UN" and not tag >> 16 & 1:
+            raise Odd  # pydicom may give it the representation that its dictionary knows
         if start == 12:
             element = element_of(tag, vr, element[start:], implicit=implicit)  # reserved bytes: 0
         return element, decision.uids
