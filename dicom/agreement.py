@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from scipy.spatial import KDTree
+import scipy
 
 from dicom.seg import Crop
 
@@ -167,13 +166,13 @@ def _contour(mask_kji: Mask) -> Mask:
     """Return each slice's outline: voxels with a neighbour outside, in the plane."""
     cross = np.zeros((3, 3, 3), np.bool_)
     cross[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
-    inner: Mask = ndimage.binary_erosion(mask_kji, cross)
+    inner: Mask = scipy.ndimage.binary_erosion(mask_kji, cross)
     return mask_kji & ~inner
 
 
 def _surface(mask_kji: Mask) -> Mask:
     """Return the voxels with a neighbour outside, over shared faces."""
-    inner: Mask = ndimage.binary_erosion(mask_kji)
+    inner: Mask = scipy.ndimage.binary_erosion(mask_kji)
     return mask_kji & ~inner
 
 
@@ -184,6 +183,6 @@ def _near(
     if not other.any() or not surface.any():
         return 0
     places_mm = (np.argwhere(mask) * spacing_kji for mask in (other, surface))
-    tree = KDTree(next(places_mm))
+    tree = scipy.spatial.KDTree(next(places_mm))
     distance_mm, _ = tree.query(next(places_mm), distance_upper_bound=tolerance_mm + _ROUNDED_MM)
     return int(np.count_nonzero(np.isfinite(distance_mm)))

@@ -14,8 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import ConvexHull, QhullError
-from scipy.spatial.distance import pdist
+import scipy
 
 from dicom.seg import Crop, Masks
 from dicom.volume import Picture, Volume
@@ -271,7 +270,7 @@ def _longest(index: npt.NDArray[np.intp], steps: Floats) -> float:
         return 0.0
     if len(points) > _FEW:
         points = _hull(points)
-    return float(pdist(points).max())
+    return float(scipy.spatial.distance.pdist(points).max())
 
 
 def _hull(points: Floats) -> Floats:
@@ -282,7 +281,7 @@ def _hull(points: Floats) -> Floats:
     if spanned.shape[1] < 2:
         return points[[int(spanned[:, 0].argmin()), int(spanned[:, 0].argmax())]]
     try:
-        corners = ConvexHull(spanned).vertices
-    except QhullError:  # numerically flat after all: look at every point
+        corners = scipy.spatial.ConvexHull(spanned).vertices
+    except scipy.spatial.QhullError:  # numerically flat after all: look at every point
         return points
     return np.asarray(points[corners], np.float64)

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from dicom.errors import InvalidBundle, UnsuitableSeries
 from models.prediction import Answer, Box, Boxes, Classes, Floats, Instances, Labels, Masks
@@ -64,7 +64,7 @@ def instances(
         numbered_kji = np.zeros(kinds_kji.shape, np.int64)
         count = 0
         for segment in task.segments:
-            parts_kji, found = ndimage.label(
+            parts_kji, found = scipy.ndimage.label(
                 kinds_kji == segment.number, np.ones((3, 3, 3), dtype=int)
             )
             numbered_kji[parts_kji > 0] = parts_kji[parts_kji > 0] + count

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from models.prompts.values import around
 
@@ -114,7 +114,7 @@ def added_path_length(found_kji: Mask, truth_kji: Mask, spacing_kji: Spacing) ->
 
 def _outline(mask: Mask) -> Mask:
     """Return the voxels of a mask with a neighbour outside; what lies beyond the array is that."""
-    outline: Mask = mask ^ ndimage.binary_erosion(mask)
+    outline: Mask = mask ^ scipy.ndimage.binary_erosion(mask)
     return outline
 
 
@@ -135,5 +135,5 @@ def _surfaces(
 
 def _distances(surface: Mask, other: Mask, spacing: tuple[float, ...]) -> Floats:
     """Return how far each voxel of a surface lies from the nearest one of the other, mm."""
-    distances: Floats = ndimage.distance_transform_edt(~other, sampling=spacing)[surface]
+    distances: Floats = scipy.ndimage.distance_transform_edt(~other, sampling=spacing)[surface]
     return distances

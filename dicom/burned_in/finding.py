@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from dicom.burned_in.boxes import Box, without_doubles
 from dicom.burned_in.networks import Run, open_network
@@ -159,8 +159,8 @@ def _is_flat(part: Picture) -> bool:
 
 def _lines(likely: npt.NDArray[np.float32], per_row: float, per_column: float) -> Iterator[Box]:
     """Yield the boxes of connected likely pixels, in pixels of the picture; they may reach over."""
-    labels, _ = ndimage.label(likely > _LIKELY, structure=np.ones((3, 3), np.int8))
-    for number, where in enumerate(ndimage.find_objects(labels), start=1):
+    labels, _ = scipy.ndimage.label(likely > _LIKELY, structure=np.ones((3, 3), np.int8))
+    for number, where in enumerate(scipy.ndimage.find_objects(labels), start=1):
         inside = labels[where] == number
         area = int(inside.sum())
         if area < _LEAST_PIXELS:

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from dicom.codes import LEFT, RIGHT
 from dicom.errors import WrongGeometry
@@ -191,10 +191,10 @@ def _body(volume: Volume) -> _Body | None:
 
 def _bodies(solid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return the largest connected part, and those of its order: no table, no arms."""
-    cross = ndimage.generate_binary_structure(3, 1)
+    cross = scipy.ndimage.generate_binary_structure(3, 1)
     if min(solid.shape) < 3:
         cross = cross & (np.indices(cross.shape)[int(np.argmin(solid.shape))] == 1)
-    apart, count = ndimage.label(ndimage.binary_opening(solid, cross), cross)
+    apart, count = scipy.ndimage.label(scipy.ndimage.binary_opening(solid, cross), cross)
     if not count:
         return np.zeros_like(solid)
     sizes = np.bincount(apart.ravel())
@@ -206,7 +206,7 @@ def _bodies(solid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 def _is_mirrored(values: Voxels, body: npt.NDArray[np.bool_], across: int, along: int) -> bool:
     """Tell whether a body is its own mirror image from left to right, more than front to back."""
     low, high = np.percentile(values[body], (1, 99))
-    smooth = ndimage.gaussian_filter(np.clip(values, low, high).astype(np.float32), 1.0)
+    smooth = scipy.ndimage.gaussian_filter(np.clip(values, low, high).astype(np.float32), 1.0)
     sideways = _likeness(smooth, body, across)
     return sideways >= _MIRRORED and sideways >= _likeness(smooth, body, along) + _RATHER
 

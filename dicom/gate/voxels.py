@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 from pydicom import Dataset, dcmread
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
-from scipy.ndimage import map_coordinates
 
 from dicom.errors import WrongGeometry
 from dicom.gate.places import TURN, Floats, Place, read_sources, tolerance_mm
@@ -81,7 +81,7 @@ def _shows(volume: Volume, k: int, found_ji: Floats, place: Place) -> bool:
     at_i = np.array(place.orientation[:3]) @ off / place.spacing[1]
     rows, columns = found_ji.shape
     inside = (at_j >= 0) & (at_j <= rows - 1) & (at_i >= 0) & (at_i <= columns - 1)
-    wanted = map_coordinates(found_ji, [at_j[inside], at_i[inside]], order=1)
+    wanted = scipy.ndimage.map_coordinates(found_ji, [at_j[inside], at_i[inside]], order=1)
     off_by = np.abs(slice_ji.ravel()[inside] - wanted)
     scale = max(1.0, float(np.abs(found_ji).max()))
     return bool(inside.any() and (off_by <= _ROUNDED + 1e-4 * scale).all())

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 
 from models.prompts.values import Mask, Point, Voxels
 
@@ -60,6 +59,8 @@ def grow(
     IndexError
         When the seed lies outside: the caller has looked.
     """
+    import SimpleITK as sitk  # 80 MB, and only readers who click need them
+
     value = _value_at(voxels_kji, seed)
     reach = suggested_tolerance(voxels_kji, seed) if tolerance is None else tolerance
     low, high = value - reach, value + reach

@@ -9,12 +9,15 @@ takes a fraction of a second where a random walker of the same region took five.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
 from models.prompts.values import Box, Mask, Point, Spacing, Voxels, Within, around, voxels_in
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 _REACH_MM = 30.0  # how far from a click the mask may change, at least
 _REACH_OF_DEPTH = 3.0  # and so many times the click's distance to the edge
@@ -132,6 +135,8 @@ def _mark(markers: Markers, point: Point, spacing_kji: Spacing, marker: int) -> 
 
 def _flood(voxels_kji: Voxels, markers: Markers, spacing_kji: Spacing) -> Mask:
     """Return which voxels are inside: those that are marked so, and those that are flooded so."""
+    import SimpleITK as sitk  # 80 MB, and only readers who click need them
+
     inside: Mask = markers == _INSIDE
     if not inside.any() or not (markers == _OUTSIDE).any():
         return inside
@@ -150,6 +155,8 @@ def _flood(voxels_kji: Voxels, markers: Markers, spacing_kji: Spacing) -> Mask:
 
 def _steepness(image: sitk.Image, finest_mm: float, *, flat: bool) -> sitk.Image:
     """Return the slope of the grey values, smoothed over a voxel: steep where tissues meet."""
+    import SimpleITK as sitk
+
     if not flat:
         slope: sitk.Image = sitk.GradientMagnitudeRecursiveGaussian(image, finest_mm)
         return slope

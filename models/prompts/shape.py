@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from models.prompts.values import Mask, Spacing, around, voxels_in
 
@@ -34,20 +34,20 @@ def margin(mask_kji: Mask, spacing_kji: Spacing, mm: float, *, in_plane: bool = 
         return changed_kji
     part = mask_kji[box]
     if mm > 0:
-        changed_kji[box] = ndimage.distance_transform_edt(~part, sampling=spacing_kji) <= mm
+        changed_kji[box] = scipy.ndimage.distance_transform_edt(~part, sampling=spacing_kji) <= mm
     elif mm < 0:
-        changed_kji[box] = ndimage.distance_transform_edt(part, sampling=spacing_kji) > -mm
+        changed_kji[box] = scipy.ndimage.distance_transform_edt(part, sampling=spacing_kji) > -mm
     return changed_kji
 
 
 def fill_holes(mask_kji: Mask, *, in_plane: bool = False) -> Mask:
     """Return the mask with the background that it encloses, on each slice or in the volume."""
     if in_plane:
-        return _by_slice(mask_kji, lambda one: _per_plane(one, ndimage.binary_fill_holes))
+        return _by_slice(mask_kji, lambda one: _per_plane(one, scipy.ndimage.binary_fill_holes))
     box = around(mask_kji, (0, 0, 0))
     filled_kji = mask_kji.copy()
     if box is not None:
-        filled_kji[box] = ndimage.binary_fill_holes(mask_kji[box])
+        filled_kji[box] = scipy.ndimage.binary_fill_holes(mask_kji[box])
     return filled_kji
 
 
@@ -61,7 +61,7 @@ def largest(mask_kji: Mask, *, in_plane: bool = False) -> Mask:
     box = around(mask_kji, (0, 0, 0))
     kept_kji = np.zeros_like(mask_kji)
     if box is not None:
-        labels, count = ndimage.label(mask_kji[box])
+        labels, count = scipy.ndimage.label(mask_kji[box])
         sizes = np.bincount(labels.reshape(-1), minlength=count + 1)[1:]
         kept_kji[box] = labels == 1 + int(np.argmax(sizes))
     return kept_kji
@@ -84,7 +84,9 @@ def smooth(mask_kji: Mask, spacing_kji: Spacing, *, in_plane: bool = False) -> M
     rounded_kji = mask_kji.copy()
     if box is None:
         return rounded_kji
-    blurred = ndimage.gaussian_filter(mask_kji[box].astype(np.float32), sigmas, mode="nearest")
+    blurred = scipy.ndimage.gaussian_filter(
+        mask_kji[box].astype(np.float32), sigmas, mode="nearest"
+    )
     count = int(mask_kji[box].sum())
     least = np.partition(blurred.reshape(-1), -count)[-count]
     rounded_kji[box] = blurred >= least
@@ -113,12 +115,12 @@ def _between(mask_kji: Mask, below: int, above: int, spacing_kji: Spacing) -> No
     assert box is not None  # both ends are drawn
     inside = (box[1], box[2])
     outlines = [_signed(mask_kji[k][inside], spacing_kji) for k in (below, above)]
-    centres = [np.array(ndimage.center_of_mass(mask_kji[k][inside])) for k in (below, above)]
+    centres = [np.array(scipy.ndimage.center_of_mass(mask_kji[k][inside])) for k in (below, above)]
     for k in range(below + 1, above):
         share = (k - below) / (above - below)
         centre = (1 - share) * centres[0] + share * centres[1]
         moved = [
-            ndimage.shift(outline, centre - own, order=1, mode="nearest")
+            scipy.ndimage.shift(outline, centre - own, order=1, mode="nearest")
             for outline, own in zip(outlines, centres, strict=True)
         ]
         mask_kji[k][inside] = (1 - share) * moved[0] + share * moved[1] <= 0
@@ -126,7 +128,7 @@ def _between(mask_kji: Mask, below: int, above: int, spacing_kji: Spacing) -> No
 
 def _reach(ends: Mask) -> tuple[int, int]:
     """Return how far the two outlines may move: the distance of their centres, in pixels."""
-    first, last = (np.array(ndimage.center_of_mass(one)) for one in ends)
+    first, last = (np.array(scipy.ndimage.center_of_mass(one)) for one in ends)
     j, i = np.ceil(np.abs(last - first)).astype(int) + 1
     return int(j), int(i)
 
@@ -134,8 +136,8 @@ def _reach(ends: Mask) -> tuple[int, int]:
 def _signed(mask_ji: Mask, spacing_kji: Spacing) -> npt.NDArray[np.float64]:
     """Return the distance to the outline in mm, negative within; the edge lies between pixels."""
     framed = np.pad(mask_ji, 1)  # a mask that fills its box has an outline too
-    within = ndimage.distance_transform_edt(framed, sampling=spacing_kji[1:])
-    beyond = ndimage.distance_transform_edt(~framed, sampling=spacing_kji[1:])
+    within = scipy.ndimage.distance_transform_edt(framed, sampling=spacing_kji[1:])
+    beyond = scipy.ndimage.distance_transform_edt(~framed, sampling=spacing_kji[1:])
     signed: npt.NDArray[np.float64] = (beyond - within)[1:-1, 1:-1]
     half = 0.5 * min(spacing_kji[1:])
     return signed - np.sign(signed) * half
