@@ -269,8 +269,8 @@ class TestFigures:
         assert interval({"a": []}) is None
 
     def test_a_better_model_has_a_gain_and_other_data_has_none(self, tmp_path: Path):
-        folder, _, weak = learnt(tmp_path, steps=8, version="1.0.0")
-        _, _, strong = learnt(tmp_path, steps=120, version="2.0.0")
+        folder, _, weak = learnt(tmp_path, steps=1, version="1.0.0")
+        _, _, strong = learnt(tmp_path, steps=160, version="2.0.0")
         before, after = evaluate(weak, folder), evaluate(strong, folder)
         better = gain(after, before)
         assert better is not None
