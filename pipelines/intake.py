@@ -34,7 +34,8 @@ class Intake:
     quiet_s : float
         Seconds without a new instance after which a series counts as complete.
     passed_over : collection of str
-        Modalities of which no job is made: no rule can take them.
+        Modalities of which no job is made beside images: no rule can take them. A study of nothing
+        else gets its job, which says so.
     """
 
     def __init__(
@@ -109,13 +110,15 @@ class Intake:
             if view.state == "receiving":
                 as_of[view.id] = view.changed_at
                 content[view.id] = self._fingerprint(view.orthanc_id)
+        is_all = self._passed_over.issuperset(modalities.values())
+        passed_over = frozenset() if is_all else self._passed_over
         done = self._jobs.done_fingerprints(study_id)
         new = {
             series_id: fingerprint
             for series_id, fingerprint in content.items()
             if fingerprint
             and (series_id, fingerprint) not in done
-            and modalities[series_id] not in self._passed_over
+            and modalities[series_id] not in passed_over
         }
         job_id = derive_job_id(study_id, new) if new else None
         if self._jobs.schedule(study_id, complete=content, as_of=as_of, job_id=job_id, new=new):

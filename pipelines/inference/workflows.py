@@ -27,13 +27,12 @@ from pipelines.engine import Engine, Retries, Steps, WorkflowSpec
 from pipelines.inference.house import ARCHIVE, House, noted, shown
 from pipelines.inference.task import TaskSteps
 from pipelines.routing import Route, match_routes
-from pipelines.store import JobView, NewTask
+from pipelines.store import DRAWN_MODALITIES, JobView, NewTask
 from pipelines.workspace import jobs_with_folders
 
 log = structlog.get_logger()
 
 _DELIVERIES = "deliveries"
-_DRAWN = frozenset({"SEG", "RTSTRUCT"})
 _ASKED = "asked"  # how the route of a run that a person asked for is called
 _SWEPT_AFTER = timedelta(minutes=10)  # a step that was canceled may still write
 _PREDICTION = Retries(attempts=3, first_delay_s=2.0)
@@ -208,13 +207,14 @@ class Inference:
         return found.identity, found.sha256
 
     def _refuse_documents_only(self, job_id: str, tasks: Sequence[NewTask]) -> None:
-        parts = self._house.jobs.job(job_id).series
-        reasons = {part.reason_code for part in parts}
-        if not tasks and reasons == {NotAnImage.code}:
-            modalities = {self._house.studies.series(part.series_id).modality for part in parts}
-            if modalities <= _DRAWN:  # a correction from elsewhere: that is no failure
-                return
-            raise NotAnImage("no series of the study holds images")
+        job = self._house.jobs.job(job_id)
+        if tasks or {part.reason_code for part in job.series} != {NotAnImage.code}:
+            return
+        held = self._house.studies.series_of(job.study_id)
+        drawings = {series.id for series in held if series.modality in DRAWN_MODALITIES}
+        if drawings.issuperset(part.series_id for part in job.series) and len(drawings) < len(held):
+            return  # drawn on images that are there, a correction from elsewhere: no failure
+        raise NotAnImage("no series of the study holds images")
 
     def _waiting(self, job: JobView, attempt: int) -> list[tuple[str, str, str, str]]:
         """Return the tasks, and the deliveries of an earlier attempt, that are still to be done."""

@@ -272,14 +272,17 @@ def test_what_the_gate_refuses_is_stored_nowhere(
     assert len(receiver.files()) == received
 
 
-def test_a_study_of_documents_says_so(node: Node, tmp_path: Path):
-    report = DATA / "dicom-corpus" / "dcmqi_BSD3" / "sr-example" / "sr.dcm"
-    if not report.is_file():
-        pytest.skip("needs the report in ../shared/data/dicom-corpus")
+@pytest.mark.parametrize("modality", ["RTSTRUCT", "SR"])
+def test_a_study_of_documents_says_so(node: Node, tmp_path: Path, modality: str):
+    folder = DATA / "dicom-corpus" / {"RTSTRUCT": "rt-utils_MIT", "SR": "dcmqi_BSD3"}[modality]
+    found = sorted(folder.rglob("*.dcm")) if folder.is_dir() else []
+    documents = [p for p in found if dcmread(p, stop_before_pixels=True).Modality == modality]
+    if not documents:
+        pytest.skip(f"needs the {modality} samples in ../shared/data/dicom-corpus")
     (tmp_path / "study").mkdir()
-    shutil.copy(report, tmp_path / "study" / "a.dcm")
+    shutil.copy(documents[0], tmp_path / "study" / "a.dcm")
     node.send(tmp_path / "study")
-    job = node.ended_job(dcmread(report).StudyInstanceUID)
+    job = node.ended_job(dcmread(documents[0]).StudyInstanceUID)
     assert (job.state, job.error_code) == ("canceled", "not_an_image")
 
 
