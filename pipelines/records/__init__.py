@@ -1,0 +1,48 @@
+"""The tables: what radloop remembers, one class each.
+
+No table holds a patient's name, id, date or original UID in clear. Studies and series are known
+by their pseudonymised UIDs; the way back lies sealed in :class:`VaultRow`. Orthanc's resource ids
+are kept because the archive is addressed by them. Times are UTC.
+"""
+
+from pipelines.records.archived import CursorRow, SeriesRow, StudyRow
+from pipelines.records.base import Base, UtcDateTime
+from pipelines.records.drawn import AssessmentRow, CorrectionRow, DraftRow, ElsewhereRow
+from pipelines.records.identities import VaultRow
+from pipelines.records.people import AuditHeadRow, AuditRow, SessionRow, TokenRow, UserRow
+from pipelines.records.work import (
+    AskedRunRow,
+    DeliveryRow,
+    JobRow,
+    JobSeriesRow,
+    ResultRow,
+    StepRow,
+    TaskRow,
+    WorkerRow,
+)
+
+__all__ = [
+    "AskedRunRow",
+    "AssessmentRow",
+    "AuditHeadRow",
+    "AuditRow",
+    "Base",
+    "CorrectionRow",
+    "CursorRow",
+    "DeliveryRow",
+    "DraftRow",
+    "ElsewhereRow",
+    "JobRow",
+    "JobSeriesRow",
+    "ResultRow",
+    "SeriesRow",
+    "SessionRow",
+    "StepRow",
+    "StudyRow",
+    "TaskRow",
+    "TokenRow",
+    "UserRow",
+    "UtcDateTime",
+    "VaultRow",
+    "WorkerRow",
+]
