@@ -1,0 +1,54 @@
+"""Errors of datasets and training."""
+
+from __future__ import annotations
+
+from dicom.errors.families import InputError
+
+
+class InvalidDataset(InputError):
+    """A dataset is not whole, or says something that cannot be."""
+
+    code = "invalid_dataset"
+    advice = "Import or freeze the dataset again; the message names what is wrong."
+
+
+class PatientInTwoSplits(InvalidDataset):
+    """A patient's cases are in more than one split: what is tested would have been learnt from."""
+
+    code = "patient_in_two_splits"
+    advice = "Split by patient; give all cases of a patient the same pseudonym and split."
+
+
+class LabelsDoNotMatch(InvalidDataset):
+    """Labels lie on another grid than their image, or hold values that nothing describes."""
+
+    code = "labels_do_not_match"
+    advice = "Bring labels and image onto one grid, and describe every value that occurs."
+
+
+class InvalidGraph(InputError):
+    """An augmentation graph that cannot be carried out; the message names the node and field."""
+
+    code = "invalid_graph"
+    advice = "Mend the node that the message names; docs/training.md describes every kind."
+
+
+class CannotTrain(InputError):
+    """Nothing can be learnt from the dataset as it is."""
+
+    code = "cannot_train"
+    advice = "Add cases: the message says what there are too few of."
+
+
+class InvalidPlan(InputError):
+    """A training plan whose parts do not fit each other, the data or the device."""
+
+    code = "invalid_plan"
+    advice = "Change the field that the message names, or let the node plan it."
+
+
+class TrainingDiverged(InputError):
+    """The loss is not a number any more; the last good checkpoint stays."""
+
+    code = "training_diverged"
+    advice = "Lower the learning rate, or look for constant or broken images in the dataset."
