@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dicom.agreement import Likeness, likeness
 from dicom.errors import InvalidDataset
 from models.bundle import Bundle
 from models.learning.bundling import COLOUR
 from models.learning.cases import Case, DatasetFolder, Split
 from models.learning.preparing import affine_of
-from models.metrics import Likeness, likeness
 from models.prediction import Answer, Classes, Image, Labels, Masks
 from models.predictor import Predictor
 

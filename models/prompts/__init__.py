@@ -5,10 +5,11 @@ columns), spacings in mm in the same order. Everything works on the part of the 
 so that an answer comes within a second on the volumes of daily work.
 """
 
+from dicom.masks import Mask
 from models.prompts.grow import Grown, grow, suggested_tolerance
 from models.prompts.refine import refine
 from models.prompts.shape import fill_holes, interpolate, largest, margin, smooth
-from models.prompts.values import Box, Mask, Point
+from models.prompts.values import Box, Point
 
 __all__ = [
     "Box",

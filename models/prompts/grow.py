@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.prompts.values import Mask, Point, Voxels
+from dicom.masks import Mask
+from models.prompts.values import Point, Voxels
 
 _NEAR_KJI = (0, 2, 2)  # whose spread says how noisy the tissue at the seed is: slices may be thick
 _SPREADS = 2.5

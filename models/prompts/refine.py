@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from models.prompts.values import Box, Mask, Point, Spacing, Voxels, Within, around, voxels_in
+from dicom.masks import Mask, Spacing, Within, around
+from models.prompts.values import Box, Point, Voxels, voxels_in
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

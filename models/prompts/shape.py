@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from models.prompts.values import Mask, Spacing, around, voxels_in
+from dicom.masks import Mask, Spacing, around
+from models.prompts.values import voxels_in
 
 _SMOOTHING_MM = 1.0  # at least one voxel
 _ONE = (1, 1, 1)

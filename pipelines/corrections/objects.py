@@ -167,7 +167,9 @@ def compare_objects(
         (before.masks.crops[a] if a else None, after.masks.crops[b] if b else None)
         for a, b in numbers
     ]
-    each, total = compare(crops, spacing_kji, tolerance_mm=tolerance_mm)
+    each, total = compare(
+        crops, spacing_kji, tolerance_mm=tolerance_mm, flat=before.masks.shape_kji[0] == 1
+    )
     return [(a, b, one) for (a, b), one in zip(numbers, each, strict=True)], total
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dicom.agreement import compare
+from dicom.agreement import compare, likeness
 from dicom.seg import Masks
 
 SPACING = (3.0, 1.0, 1.0)
@@ -65,3 +65,20 @@ def test_a_segment_that_is_new_or_gone():
     assert (new.surface_dice, gone.surface_dice, nothing.surface_dice) == (0.0, 0.0, None)
     assert (new.added_path_mm, gone.added_path_mm) == (20.0, 0.0)
     assert total.changed_voxels == 36  # the same voxels, lost by one and won by the other
+
+
+@pytest.mark.parametrize("slices", [1, 7])
+def test_a_box_and_a_whole_mask_say_the_same(slices):
+    shape = (slices, 40, 44)
+    rng = np.random.default_rng(4)
+    before, after = np.zeros((2, *shape), bool)
+    before[:, 8:25, 10:30] = rng.random((slices, 17, 20)) > 0.05
+    after[:, 10:28, 9:28] = True
+    spacing = (3.0, 0.7, 0.9)
+    pair = tuple(crops(before, after).values())
+    (one,), _ = compare([pair], spacing, tolerance_mm=1.2, flat=slices == 1)
+    whole = likeness(before, after, spacing, tolerance_mm=1.2)
+    assert one.dice == pytest.approx(whole.dice)
+    assert one.surface_dice == pytest.approx(whole.surface_dice)
+    assert one.added_path_mm == pytest.approx(whole.added_path_mm) != 0
+    assert 0.3 < one.surface_dice < 0.99

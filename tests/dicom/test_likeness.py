@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
-from models.metrics import added_path_length, dice, likeness
+from dicom.agreement import added_path_length, dice, likeness
 
 SPACING = (3.0, 1.0, 0.8)
 
