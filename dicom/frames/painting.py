@@ -27,9 +27,10 @@ from dicom.errors import (
     UnsupportedTransferSyntax,
 )
 from dicom.frames import decoders
-from dicom.frames.colour import Palette, full_from_422, rgb_from_ybr
+from dicom.frames.colour import Palette, rgb_from_ybr
 from dicom.frames.encoders import encode, lossless_syntax
 from dicom.frames.format import PALETTE, PixelFormat, format_of
+from dicom.frames.native import NativeFrame
 from dicom.header import Header, PixelSpan
 from dicom.header.values import PixelKeyword
 from dicom.part10 import DEFLATED, PARSER_ERRORS
@@ -226,22 +227,9 @@ class Canvas:
     # --- uncompressed ---------------------------------------------------------------------------
 
     def _native(self, frame: int) -> Samples:
-        form = self.form
-        first = frame * form.frame_bits
-        start, end = first // 8, -(-(first + form.frame_bits) // 8)
-        unit = max(2, form.bits_allocated // 8) if self._swapped else 1
-        start, end = start - start % unit, end + -end % unit
-        content = np.frombuffer(self._bytes[start:end].ljust(end - start, b"\0"), np.uint8)
-        if self._swapped:
-            content = content.view(f"u{unit}").byteswap().view(np.uint8)
-        skipped = first - 8 * start
-        if form.bits_allocated == 1:
-            bits = np.unpackbits(content, bitorder="little")[skipped:][: form.frame_pixels]
-            return bits.reshape(form.rows, form.columns)
-        content = content[skipped // 8 :][: form.frame_bits // 8]
-        if form.photometric == "YBR_FULL_422":
-            return full_from_422(content.view(form.dtype), form.rows, form.columns)
-        return decoders.native(content, form)
+        native = NativeFrame.at(frame, self.form, swapped=self._swapped)
+        held = np.frombuffer(self._bytes[native.start : native.end], np.uint8)
+        return native.samples(np.pad(held, (0, native.end - native.start - len(held))))
 
     def _painted_native(self, masks: list[Mask | None], *, clear_unused: bool) -> bytes:
         """Return the pixel bytes with the masked ones changed where they lie."""

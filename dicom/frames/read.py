@@ -17,9 +17,10 @@ from pydicom.uid import UID
 
 from dicom.errors import MixedSizes, OutOfMemory, UnreadablePixels, UnsupportedTransferSyntax
 from dicom.frames import decoders
-from dicom.frames.colour import Palette, full_from_422, rgb_from_ybr
+from dicom.frames.colour import Palette, rgb_from_ybr
 from dicom.frames.format import PALETTE, PixelFormat, format_of
 from dicom.frames.fragments import Extents, locate_frames
+from dicom.frames.native import NativeFrame
 from dicom.header import Header, PixelSpan, read_header, read_inflated
 from dicom.part10 import DEFLATED
 
@@ -255,29 +256,17 @@ class _File:
     def _native(self, frame: int) -> npt.NDArray[Any]:
         """Return an uncompressed frame whose bytes have to be put in order."""
         form, span = self.form, self.span
-        first_bit = frame * form.frame_bits
-        start, end = first_bit // 8, -(-(first_bit + form.frame_bits) // 8)
-        swap = form.transfer_syntax == _BIG_ENDIAN and (span.words or form.bits_allocated > 8)
-        unit = max(2, form.bits_allocated // 8) if swap else 1
-        start, end = start - start % unit, end + -end % unit
-        content = np.zeros(end - start, np.uint8)
+        swapped = form.transfer_syntax == _BIG_ENDIAN and (span.words or form.bits_allocated > 8)
+        native = NativeFrame.at(frame, form, swapped=swapped)
+        content = np.zeros(native.end - native.start, np.uint8)
         if self._inflated is None:
-            available = min(end, self.header.size - span.start) - start
+            available = min(native.end, self.header.size - span.start) - native.start
             with self._opened() as file:
-                _read_into(file, content[:available].data, span.start + start)
+                _read_into(file, content[:available].data, span.start + native.start)
         else:
-            found = self._inflated[span.start + start : span.start + end]
+            found = self._inflated[span.start + native.start : span.start + native.end]
             content[: len(found)] = np.frombuffer(found, np.uint8)
-        if swap:
-            content = content.view(f"u{unit}").byteswap().view(np.uint8)
-        skipped = first_bit - 8 * start
-        if form.bits_allocated == 1:
-            bits = np.unpackbits(content, bitorder="little")[skipped:][: form.frame_pixels]
-            return bits.reshape(form.rows, form.columns)
-        content = content[skipped // 8 :][: form.frame_bits // 8]
-        if form.photometric == "YBR_FULL_422":
-            return full_from_422(content.view(form.dtype), form.rows, form.columns)
-        return decoders.native(content, form)
+        return native.samples(content)
 
     def _finish(self, samples: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
         """Make decoded samples into what is returned."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from pipelines.records import AskedRunRow, JobRow, JobSeriesRow
+from pipelines.records import AskedRunRow, JobRow
 from pipelines.store.database import Database
+from pipelines.store.opening import open_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +41,7 @@ class AskedRuns:
         with self._database.write() as session:
             if session.get(JobRow, run.job_id) is not None:
                 return False
-            session.add(
-                JobRow(
-                    id=run.job_id,
-                    study_id=study_id,
-                    state="scheduled",
-                    attempt=1,
-                    handed_over=False,
-                    cancel_requested=False,
-                    collect=False,
-                    created_at=datetime.now(UTC),
-                )
-            )
-            session.flush()
-            for series_id, fingerprint in content.items():
-                session.add(
-                    JobSeriesRow(job_id=run.job_id, series_id=series_id, fingerprint=fingerprint)
-                )
+            open_job(session, run.job_id, study_id=study_id, content=content)
             first, last = run.region or (None, None)
             session.add(
                 AskedRunRow(

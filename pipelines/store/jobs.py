@@ -34,6 +34,7 @@ from pipelines.store.job_views import (
     job_views,
     task_view,
 )
+from pipelines.store.opening import open_job
 
 _OPEN = ("scheduled", "in_progress")
 
@@ -87,23 +88,7 @@ class Jobs:
             if job_id is None or session.get(JobRow, job_id) is not None:
                 return False
             _supersede(session, study_id, set(new))
-            session.add(
-                JobRow(
-                    id=job_id,
-                    study_id=study_id,
-                    state="scheduled",
-                    attempt=1,
-                    handed_over=False,
-                    cancel_requested=False,
-                    collect=False,
-                    created_at=datetime.now(UTC),
-                )
-            )
-            session.flush()
-            for series_id, fingerprint in new.items():
-                session.add(
-                    JobSeriesRow(job_id=job_id, series_id=series_id, fingerprint=fingerprint)
-                )
+            open_job(session, job_id, study_id=study_id, content=new)
             return True
 
     def not_handed_over(self) -> list[JobView]:
@@ -273,13 +258,24 @@ class Jobs:
                 sa.update(TaskRow).where(TaskRow.id == task_id).values(progress=fraction)
             )
 
-    def keep_prediction(self, task_id: str, *, forward_s: float, device: str) -> None:
-        """Note the seconds of the model's forward passes, and where they ran."""
+    def keep_prediction(
+        self,
+        task_id: str,
+        *,
+        forward_s: float,
+        device: str,
+        confidence: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note the seconds of the model's forward passes, where they ran, and how sure it was."""
         with self._database.write() as session:
             session.execute(
                 sa.update(TaskRow)
                 .where(TaskRow.id == task_id)
-                .values(forward_s=forward_s, device=device)
+                .values(
+                    forward_s=forward_s,
+                    device=device,
+                    confidence=sa.null() if confidence is None else dict(confidence),
+                )
             )
 
     def keep_result(
