@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -178,7 +179,7 @@ class Prepared:
         path = self.cache / f"{key}.npy"
         if not path.is_file():
             self.cache.mkdir(parents=True, exist_ok=True)
-            beside = path.with_suffix(f".{id(make):x}.part")
+            beside = path.with_suffix(f".{uuid4().hex}.part")  # ranks prepare side by side
             with beside.open("wb") as file:
                 np.save(file, np.ascontiguousarray(make()), allow_pickle=False)
             beside.replace(path)
