@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from node import api, pages
 from node.answers import CommonAnswers, install_handlers
-from node.auth import CLINICAL_ROLES, ROLES, guard
+from node.auth import CLINICAL_ROLES, IMAGE_ROLES, guard
 from node.exported import take_exported
 from node.live import Feed
 from node.ohif import ohif_router
@@ -67,11 +67,11 @@ def create_app(parts: FrontParts) -> FastAPI:
     )
     app.include_router(
         dicomweb_router(
-            prefix="/research/dicom-web", upstream=parts.research_web, guard=guard(*ROLES)
+            prefix="/research/dicom-web", upstream=parts.research_web, guard=guard(*IMAGE_ROLES)
         )
     )
     app.include_router(
-        ohif_router(dist=parts.ohif_dist, config=parts.ohif_config, guard=guard(*ROLES))
+        ohif_router(dist=parts.ohif_dist, config=parts.ohif_config, guard=guard(*IMAGE_ROLES))
     )
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(CommonAnswers, https_only=parts.auth.is_public_https)

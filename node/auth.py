@@ -39,6 +39,10 @@ from pipelines.store import Access, Role, User
 ROLES: tuple[Role, ...] = get_args(Role)
 CLINICAL_ROLES: tuple[Role, ...] = ("admin", "radiologist")
 """Roles that may see the clinical archive: names, dates, original images."""
+IMAGE_ROLES: tuple[Role, ...] = (*CLINICAL_ROLES, "researcher")
+"""Roles that may open the viewer and the research archive."""
+CUSTODY_ROLES: tuple[Role, ...] = ("admin", "custodian")
+"""Roles that answer for what leaves: what is held back, the vault, withdrawal, the trail."""
 
 COOKIE = "radloop"
 TOKEN_PREFIX = "radloop_"  # noqa: S105 - lets a scanner of repositories find a leaked token
@@ -62,6 +66,16 @@ class Caller:
     def is_clinical(self) -> bool:
         """Whether names and the clinical archive are for this person's eyes."""
         return self.role in CLINICAL_ROLES
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether the viewer is for this person."""
+        return self.role in IMAGE_ROLES
+
+    @property
+    def is_custodian(self) -> bool:
+        """Whether this person answers for what is held back, and for withdrawals."""
+        return self.role in CUSTODY_ROLES
 
 
 class Throttle:
@@ -427,6 +441,7 @@ def guard(*roles: Role) -> Guard:
 
 AnyCaller = Annotated[Caller, Depends(guard(*ROLES))]
 ClinicalCaller = Annotated[Caller, Depends(guard(*CLINICAL_ROLES))]
+CustodyCaller = Annotated[Caller, Depends(guard(*CUSTODY_ROLES))]
 AdminCaller = Annotated[Caller, Depends(guard("admin"))]
 
 

@@ -1,4 +1,4 @@
-"""The audit trail, for administrators."""
+"""The audit trail, for administrators and custodians."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from node.auth import AdminCaller
+from node.auth import CustodyCaller
 from node.parts import parts_of
 from pipelines.store import AuditEvent
 
@@ -15,7 +15,7 @@ router = APIRouter(prefix="/api/audit", tags=["audit"])
 
 @router.get("")
 def audit_trail(
-    request: Request, _caller: AdminCaller, limit: Annotated[int, Query(ge=1, le=10_000)] = 200
+    request: Request, _caller: CustodyCaller, limit: Annotated[int, Query(ge=1, le=10_000)] = 200
 ) -> list[AuditEvent]:
     """List who did what, the newest first."""
     return parts_of(request).trail.events(limit=limit)

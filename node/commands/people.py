@@ -76,7 +76,10 @@ def token_revoke(name: str, config: Config = None, data: Data = None) -> None:
 @user_app.command("add")
 def user_add(
     name: str,
-    role: Annotated[Literal["admin", "radiologist", "researcher"], typer.Option()],
+    role: Annotated[
+        Literal["admin", "radiologist", "researcher", "custodian"],
+        typer.Option(help="docs/operations.md says what each may do."),
+    ],
     password: Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)],
     config: Config = None,
     data: Data = None,

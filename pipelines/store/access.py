@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -13,7 +13,8 @@ from dicom.errors import NotFound
 from pipelines.records import SessionRow, TokenRow, UserRow, WorkerRow
 from pipelines.store.database import Database
 
-Role = Literal["admin", "radiologist", "researcher"]
+Role = Literal["admin", "radiologist", "researcher", "custodian"]
+"""What a person may do; docs/operations.md has the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +249,7 @@ def _active_user(session: Session, name: str) -> User | None:
 
 
 def _user(row: UserRow) -> User:
-    if row.role not in ("admin", "radiologist", "researcher"):
+    if row.role not in get_args(Role):
         raise ValueError("a user with an unknown role")
     return User(
         name=row.name,

@@ -50,6 +50,8 @@ PUBLIC = {"/login", "/api/health", "/static"}
 ALL = frozenset(ROLES)
 CLINICAL = frozenset({"admin", "radiologist"})
 ADMIN = frozenset({"admin"})
+IMAGES = CLINICAL | {"researcher"}
+CUSTODY = frozenset({"admin", "custodian"})
 
 STUDY = "2.25.1001"
 JOB = f"job-{STUDY}"
@@ -87,7 +89,7 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("GET", "/api/tokens", ADMIN),
     ("POST", "/api/tokens", ADMIN),
     ("DELETE", "/api/tokens/nothing", ADMIN),
-    ("GET", "/api/audit", ADMIN),
+    ("GET", "/api/audit", CUSTODY),
     ("POST", "/api/viewer/study", CLINICAL),
     ("POST", "/api/viewer/models", CLINICAL),
     ("POST", "/api/viewer/runs", CLINICAL),
@@ -108,8 +110,8 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("POST", "/api/prompts/warm", CLINICAL),
     ("GET", "/dicom-web/studies", CLINICAL),
     ("POST", "/dicom-web/studies", CLINICAL),
-    ("GET", "/research/dicom-web/studies", ALL),
-    ("GET", "/ohif/", ALL),
+    ("GET", "/research/dicom-web/studies", IMAGES),
+    ("GET", "/ohif/", IMAGES),
 ]
 
 
