@@ -9,6 +9,17 @@ from pipelines.records.archived import CursorRow, SeriesRow, StudyRow
 from pipelines.records.base import Base, UtcDateTime
 from pipelines.records.drawn import AssessmentRow, CorrectionRow, DraftRow, ElsewhereRow
 from pipelines.records.identities import VaultRow
+from pipelines.records.learning import (
+    AlarmRow,
+    DatasetCaseRow,
+    DatasetRow,
+    EpochRow,
+    EvaluationRow,
+    LearningRuleRow,
+    ModelDeedRow,
+    ModelVersionRow,
+    TrainingRow,
+)
 from pipelines.records.people import AuditHeadRow, AuditRow, SessionRow, TokenRow, UserRow
 from pipelines.records.work import (
     AskedRunRow,
@@ -22,6 +33,7 @@ from pipelines.records.work import (
 )
 
 __all__ = [
+    "AlarmRow",
     "AskedRunRow",
     "AssessmentRow",
     "AuditHeadRow",
@@ -29,11 +41,18 @@ __all__ = [
     "Base",
     "CorrectionRow",
     "CursorRow",
+    "DatasetCaseRow",
+    "DatasetRow",
     "DeliveryRow",
     "DraftRow",
     "ElsewhereRow",
+    "EpochRow",
+    "EvaluationRow",
     "JobRow",
     "JobSeriesRow",
+    "LearningRuleRow",
+    "ModelDeedRow",
+    "ModelVersionRow",
     "ResultRow",
     "SeriesRow",
     "SessionRow",
@@ -41,6 +60,7 @@ __all__ = [
     "StudyRow",
     "TaskRow",
     "TokenRow",
+    "TrainingRow",
     "UserRow",
     "UtcDateTime",
     "VaultRow",
