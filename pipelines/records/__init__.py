@@ -7,6 +7,7 @@ are kept because the archive is addressed by them. Times are UTC.
 
 from pipelines.records.archived import CursorRow, SeriesRow, StudyRow
 from pipelines.records.base import Base, UtcDateTime
+from pipelines.records.collections import CollectedRow, CollectionRow, ExportedRow, ExportRow
 from pipelines.records.drawn import AssessmentRow, CorrectionRow, DraftRow, ElsewhereRow
 from pipelines.records.identities import VaultRow
 from pipelines.records.learning import (
@@ -31,6 +32,16 @@ from pipelines.records.work import (
     TaskRow,
     WorkerRow,
 )
+from pipelines.records.worklist import (
+    CaseCommentRow,
+    CaseRow,
+    ReadingRow,
+    RoundRow,
+    WorklistLookRow,
+    WorkspaceCaseRow,
+    WorkspaceMemberRow,
+    WorkspaceRow,
+)
 
 __all__ = [
     "AlarmRow",
@@ -39,6 +50,10 @@ __all__ = [
     "AuditHeadRow",
     "AuditRow",
     "Base",
+    "CaseCommentRow",
+    "CaseRow",
+    "CollectedRow",
+    "CollectionRow",
     "CorrectionRow",
     "CursorRow",
     "DatasetCaseRow",
@@ -48,12 +63,16 @@ __all__ = [
     "ElsewhereRow",
     "EpochRow",
     "EvaluationRow",
+    "ExportRow",
+    "ExportedRow",
     "JobRow",
     "JobSeriesRow",
     "LearningRuleRow",
     "ModelDeedRow",
     "ModelVersionRow",
+    "ReadingRow",
     "ResultRow",
+    "RoundRow",
     "SeriesRow",
     "SessionRow",
     "StepRow",
@@ -65,4 +84,8 @@ __all__ = [
     "UtcDateTime",
     "VaultRow",
     "WorkerRow",
+    "WorklistLookRow",
+    "WorkspaceCaseRow",
+    "WorkspaceMemberRow",
+    "WorkspaceRow",
 ]

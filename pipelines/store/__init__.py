@@ -1,7 +1,9 @@
 """Every query, as a named function: the only room besides `records` that speaks SQL."""
 
 from pipelines.store.access import Access, Role, Token, User
+from pipelines.store.alarms import AlarmKind, Alarms, AlarmView, RuleView
 from pipelines.store.asked import AskedRun, AskedRuns
+from pipelines.store.collections import Collected, Collections, CollectionView, Stored
 from pipelines.store.corrections import (
     AssessmentView,
     Corrections,
@@ -14,6 +16,7 @@ from pipelines.store.corrections import (
     Verdict,
 )
 from pipelines.store.database import Database
+from pipelines.store.datasets import DatasetCase, Datasets, DatasetView, known_dataset
 from pipelines.store.drafts import DraftKeys, Drafts, DraftView
 from pipelines.store.elsewhere import (
     DRAWN_MODALITIES,
@@ -21,6 +24,7 @@ from pipelines.store.elsewhere import (
     ElsewhereState,
     ElsewhereView,
 )
+from pipelines.store.exports import Exports, ExportView, Finished, NewExport
 from pipelines.store.job_views import (
     DeliveryView,
     JobSeries,
@@ -32,50 +36,94 @@ from pipelines.store.job_views import (
     TaskView,
 )
 from pipelines.store.jobs import Jobs
+from pipelines.store.picking import Choices, Count, Drawn, Picking, Wanted
 from pipelines.store.sealed import SealedIdentities
 from pipelines.store.studies import ArchivedChange, SeriesView, Standing, Studies, StudyView
 from pipelines.store.trail import AuditEvent, Seal, Trail
+from pipelines.store.trainings import EpochView, NewTraining, Trainings, TrainingStep, TrainingView
+from pipelines.store.versions import (
+    DeedView,
+    EvaluationView,
+    ResultOf,
+    Stage,
+    Versions,
+    VersionView,
+    new_evaluation_id,
+)
 
 __all__ = [
     "DRAWN_MODALITIES",
     "Access",
+    "AlarmKind",
+    "AlarmView",
+    "Alarms",
     "ArchivedChange",
     "AskedRun",
     "AskedRuns",
     "AssessmentView",
     "AuditEvent",
+    "Choices",
+    "Collected",
+    "CollectionView",
+    "Collections",
     "CorrectionSource",
     "CorrectionView",
     "Corrections",
+    "Count",
     "Database",
+    "DatasetCase",
+    "DatasetView",
+    "Datasets",
+    "DeedView",
     "DeliveryView",
     "Difference",
     "DraftKeys",
     "DraftView",
     "Drafts",
+    "Drawn",
     "Effort",
     "ElsewhereObjects",
     "ElsewhereState",
     "ElsewhereView",
+    "EpochView",
+    "EvaluationView",
+    "ExportView",
+    "Exports",
+    "Finished",
     "JobSeries",
     "JobView",
     "Jobs",
     "Judged",
     "NewCorrection",
+    "NewExport",
     "NewTask",
+    "NewTraining",
+    "Picking",
+    "ResultOf",
     "ResultView",
     "Role",
+    "RuleView",
     "Seal",
     "SealedIdentities",
     "SeriesView",
+    "Stage",
     "Standing",
     "State",
     "StepView",
+    "Stored",
     "Studies",
     "StudyView",
     "TaskView",
     "Token",
     "Trail",
+    "TrainingStep",
+    "TrainingView",
+    "Trainings",
     "User",
     "Verdict",
+    "VersionView",
+    "Versions",
+    "Wanted",
+    "known_dataset",
+    "new_evaluation_id",
 ]

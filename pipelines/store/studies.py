@@ -111,7 +111,7 @@ class Studies:
         """Return the series that are still being received."""
         with self._database.read() as session:
             rows = session.scalars(sa.select(SeriesRow).where(SeriesRow.state == "receiving"))
-            return [_series_view(row) for row in rows]
+            return [series_view(row) for row in rows]
 
     def study(self, study_id: str) -> StudyView:
         """Return one study.
@@ -136,7 +136,7 @@ class Studies:
         """Return the series that the archive knows by that id; None when it was not read yet."""
         with self._database.read() as session:
             row = session.scalar(sa.select(SeriesRow).where(SeriesRow.orthanc_id == orthanc_id))
-            return _series_view(row) if row else None
+            return series_view(row) if row else None
 
     def studies(
         self, *, standing: Standing | None = None, limit: int = 100, offset: int = 0
@@ -175,7 +175,7 @@ class Studies:
             )
             found: dict[str, list[SeriesView]] = {study_id: [] for study_id in study_ids}
             for row in rows:
-                found[row.study_id].append(_series_view(row))
+                found[row.study_id].append(series_view(row))
             return found
 
     def series_of(self, study_id: str) -> list[SeriesView]:
@@ -184,7 +184,7 @@ class Studies:
             rows = session.scalars(
                 sa.select(SeriesRow).where(SeriesRow.study_id == study_id).order_by(SeriesRow.id)
             )
-            return [_series_view(row) for row in rows]
+            return [series_view(row) for row in rows]
 
     def series(self, series_id: str) -> SeriesView:
         """Return one series.
@@ -197,7 +197,7 @@ class Studies:
             row = session.get(SeriesRow, series_id)
             if row is None:
                 raise NotFound("no such series")
-            return _series_view(row)
+            return series_view(row)
 
     def describe(self, study_id: str, description: str) -> None:
         """Keep a study's cleaned description."""
@@ -298,7 +298,8 @@ def _study_view(row: StudyRow) -> StudyView:
     )
 
 
-def _series_view(row: SeriesRow) -> SeriesView:
+def series_view(row: SeriesRow) -> SeriesView:
+    """Return a row as the rest of the house sees it."""
     return SeriesView(
         id=row.id,
         study_id=row.study_id,
