@@ -31,6 +31,7 @@ from models.allowed import (
 )
 from models.bundle import Bundle
 from models.code import OwnCode
+from models.confidence import Tally
 from models.discrete import quicken
 from models.expressions import FEATURE_EXTRACTOR
 from models.memory import is_memory_error
@@ -87,6 +88,24 @@ class Parts:
     detector: torch.nn.Module | None
     network: torch.nn.Module
     own_code: OwnCode | None
+
+    def tally(self, bundle: Bundle) -> Tally | None:
+        """Return what sums up the network's probabilities; None where it gives none of segments.
+
+        It does where the postprocessing takes an argmax of what the network says, after a softmax
+        or not, or a threshold of its sigmoid.
+        """
+        task, name = bundle.task, bundle.output_name
+        if not isinstance(task, Segmentation) or task.value_numbers is not None:
+            return None
+        ways = self.postprocess
+        steps = list(ways.transforms) if isinstance(ways, Compose) else []
+        sigmoid = any(isinstance(step, Activationsd) and any(step.sigmoid) for step in steps)
+        if task.overlapping:
+            at = self.threshold if self.threshold is not None else 0.5
+            return Tally(task.channel_numbers, at) if sigmoid else None
+        largest = any(is_argmax(step, name) for step in steps) and not sigmoid
+        return Tally(task.channel_numbers) if largest and len(task.channel_numbers) > 1 else None
 
     def at_hand(self) -> AbstractContextManager[None]:
         """Let the bundle's own code be imported from inside its functions."""

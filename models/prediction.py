@@ -196,6 +196,25 @@ class Boxes:
 Answer: TypeAlias = Labels | Masks | Instances | Classes | Boxes
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentConfidence:
+    """What a network's probabilities say of one segment that it found (:mod:`models.confidence`).
+
+    Attributes
+    ----------
+    number : int
+        The segment, by the bundle's number.
+    probability : float
+        Mean probability inside, 0 to 1.
+    border_entropy : float or None
+        Mean normalised entropy at its border, 0 to 1; None where no border was seen.
+    """
+
+    number: int
+    probability: float
+    border_entropy: float | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
     """An answer, and how it came about.
@@ -216,6 +235,8 @@ class Prediction:
         How the network was run, and why so: ``openvino (torch: 0.311 s; openvino: 0.102 s)``.
     choosing_s : float
         Seconds that finding that out took, on top of `forward_s`; 0 where it was known.
+    confidence : tuple of SegmentConfidence, or None
+        Of the segments that were found; None where the network gives no probabilities of them.
     """
 
     answer: Answer
@@ -225,6 +246,7 @@ class Prediction:
     bundle_sha256: str
     run_by: str = "torch"
     choosing_s: float = 0.0
+    confidence: tuple[SegmentConfidence, ...] | None = None
 
     @property
     def labels_kji(self) -> NDArray[np.uint8]:

@@ -25,6 +25,7 @@ from models import answers
 from models.backends import Chosen
 from models.building import Data, build, device_of, innermost
 from models.bundle import Bundle
+from models.confidence import Tally
 from models.grids import Region, cropped, is_same_grid, laid_back, region_about
 from models.memory import memory_errors
 from models.networks.onnx import OnnxNetwork
@@ -188,6 +189,7 @@ class Predictor:
             bundle_sha256=self.bundle.sha256,
             run_by=self._run_by(),
             choosing_s=watch.choosing_s,
+            confidence=watch.tally.result() if watch.tally is not None else None,
         )
 
     def _run_by(self) -> str:
@@ -219,11 +221,13 @@ class Predictor:
     def _answer(self, images: dict[str, Image], watch: Watch) -> Answer:
         """Return the answer for images of one grid; in a cascade, for the region of the first."""
         if self._first is None:
+            watch.tally = self._parts.tally(self.bundle)
             return self._look(images, watch)
         reference = next(iter(images.values()))
         watch.part(0.0, _FIRST_SHARE)
         region = self._first._region(images, watch, self.bundle, self._first_number)
         watch.part(_FIRST_SHARE, 1.0)
+        watch.tally = self._parts.tally(self.bundle)
         found = self._look({name: cropped(image, region) for name, image in images.items()}, watch)
         return laid_back(found, region, reference.shape_kji)
 
@@ -373,14 +377,20 @@ class Predictor:
             network.expect_windows(inferer, batch[0], len(batch))
             plain_ones = [plain(image) for image in batch]
             stack = torch.stack(plain_ones) if len(batch) > 1 else plain_ones[0][None]
-            answer = self._slid(stack, network) if plainly else None
+            answer = self._slid(stack, network, watch.tally) if plainly else None
             mapped = answer is not None and self._parts.after_argmax is not None
             if answer is None:
                 answer = inferer(stack.to(self.device), network)
             found += [self._one(answer, n) for n in range(len(batch))]
+            if watch.tally is not None and not mapped:
+                for raw in found[-len(batch) :]:
+                    if isinstance(raw, torch.Tensor):
+                        watch.tally.add_map(raw)
         return found, mapped
 
-    def _slid(self, images_bcxyz: torch.Tensor, network: Watched) -> torch.Tensor | None:
+    def _slid(
+        self, images_bcxyz: torch.Tensor, network: Watched, tally: Tally | None
+    ) -> torch.Tensor | None:
         """Return the answer of a sliding window; None for what is left to MONAI's inferer."""
         inferer = self._parts.inferer
         sliding = Sliding.of(inferer, images_bcxyz.dim() - 2)
@@ -404,6 +414,7 @@ class Predictor:
                 finish="argmax" if argmax else "logits",
                 skip=_skip(self.bundle.task),
                 to=looked_at,
+                tally=tally,
             )
         except NotOneMap:
             return None

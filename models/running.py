@@ -12,6 +12,7 @@ from monai.inferers.inferer import SliceInferer, SlidingWindowInferer
 
 from dicom import errors
 from models.backends import Chosen
+from models.confidence import Tally
 from models.prediction import Canceled, Progress
 
 
@@ -24,12 +25,18 @@ class Watch:
         Where the networks run.
     progress, canceled : callable or None
         As for :meth:`models.predictor.Predictor.predict`.
+
+    Attributes
+    ----------
+    tally : Tally or None
+        Where the probabilities of the network that answers are summed up.
     """
 
     def __init__(
         self, device: torch.device, progress: Progress | None, canceled: Canceled | None
     ) -> None:
         self.forward_s = self.choosing_s = 0.0
+        self.tally: Tally | None = None
         self._device = device
         self._progress = progress
         self._canceled = canceled

@@ -21,6 +21,7 @@ from monai.data.utils import compute_importance_map
 from monai.inferers.inferer import SlidingWindowInferer
 from torch.nn import functional
 
+from models.confidence import Tally
 from models.stitching import Finish, Stitch
 
 Network = Callable[[torch.Tensor], Any]
@@ -108,6 +109,7 @@ def slide(
     finish: Finish = "logits",
     skip: Skip | None = None,
     to: torch.device | None = None,
+    tally: Tally | None = None,
 ) -> torch.Tensor:
     """Return a network's answer on the grid of an image.
 
@@ -125,6 +127,8 @@ def slide(
         Told a window, shape (channels, ...); True lets its answer be zeros, which is class 0.
     to : device or None
         Where the network wants windows; None: where the image is. Stitching is where the image is.
+    tally : Tally or None
+        For 'argmax': told each finished block, so that probabilities are summed up on the way.
 
     Returns
     -------
@@ -141,7 +145,7 @@ def slide(
     if image_bcxyz.dim() != len(sliding.window) + 2:
         raise ValueError("image and windows have not the same axes")
     each = [
-        _one(image_bcxyz[n : n + 1], network, sliding, finish, skip, to)
+        _one(image_bcxyz[n : n + 1], network, sliding, finish, skip, to, tally)
         for n in range(len(image_bcxyz))
     ]
     return each[0] if len(each) == 1 else torch.cat(each)
@@ -154,6 +158,7 @@ def _one(
     finish: Finish,
     skip: Skip | None,
     to: torch.device | None,
+    tally: Tally | None,
 ) -> torch.Tensor:
     size = tuple(image.shape[2:])
     widths = sliding.widths(size)
@@ -170,7 +175,8 @@ def _one(
         image, weights = image[:, :, None], weights[None]
         starts, widths = [[0], *starts], (1, *widths)
     run = _Windows(image, network, skip, to, flat, sliding.batch)
-    made = Stitch(tuple(image.shape[2:]), widths, starts, weights, finish).over(run)[None]
+    stitch = Stitch(tuple(image.shape[2:]), widths, starts, weights, finish, tally)
+    made = stitch.over(run)[None]
     made = made[:, :, 0] if flat else made
     for axis, (b, n) in enumerate(zip(before, size, strict=True)):
         made = made.narrow(axis + 2, b, n)

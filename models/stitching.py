@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import torch
 
 from dicom.errors import UnsuitableSeries
+from models.confidence import Tally
 from models.discrete import largest_channel
 
 Finish = Literal["logits", "argmax"]
@@ -129,8 +130,10 @@ class Stitch:
         starts: Sequence[list[int]],
         weights_xyz: torch.Tensor,
         finish: Finish,
+        tally: Tally | None = None,
     ) -> None:
         self._size, self._widths, self._starts = size, widths, starts
+        self._tally = tally
         self._weights_xyz, self._finish = weights_xyz, finish
         self._order = _order(size, widths, starts)
         self._classes = 0
@@ -222,6 +225,31 @@ class Stitch:
             torch.div(sums_cxyz[:-1], sums_cxyz[-1:], out=into)
         else:  # what is compared is not divided: all by the same
             into.copy_(largest_channel(sums_cxyz))
+            if self._tally is not None:
+                shape = tuple(sums_cxyz.shape[1:])
+                self._tally.add(sums_cxyz, into, lambda: self._weight_of(at, shape))
+
+    def _weight_of(self, at: list[int], shape: tuple[int, ...]) -> torch.Tensor:
+        """Return what all windows weigh together in a block of the image."""
+        whole = torch.zeros(shape, device=self._weights_xyz.device)
+        reaching = [
+            [
+                start
+                for start in self._starts[n]
+                if start - at[n] < shape[n] and at[n] < start + width
+            ]
+            for n, width in enumerate(self._widths)
+        ]
+        for place in itertools.product(*reaching):
+            low = [max(a, p) for a, p in zip(at, place, strict=True)]
+            sides = zip(at, shape, place, self._widths, strict=True)
+            high = [min(a + size, p + width) for a, size, p, width in sides]
+            into, weights = whole, self._weights_xyz
+            for n in range(3):
+                into = into.narrow(n, low[n] - at[n], high[n] - low[n])
+                weights = weights.narrow(n, low[n] - place[n], high[n] - low[n])
+            into += weights
+        return whole
 
 
 def is_finite(values: torch.Tensor) -> bool:

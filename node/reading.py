@@ -6,7 +6,7 @@ Original UIDs stand in the bodies of these answers, for clinical roles only, and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -39,13 +39,19 @@ Standing = Literal["ready", "accepted", "modified", "rejected"]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One segment of a result, and how large it is."""
+    """One segment of a result, how large it is, and how sure the model was of it.
+
+    `confidence` is the network's mean probability inside, `border_entropy` the mean normalised
+    entropy at its border; null where the model says labels alone, and of what people drew.
+    """
 
     number: int
     label: str
     colour: tuple[int, int, int] | None
     volume_ml: float | None
     longest_mm: float | None
+    confidence: float | None = None
+    border_entropy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Result:
     """A segmentation of the study: a model's, a correction, or one from elsewhere.
 
     `id` is its SOPInstanceUID, `predecessor` the id of what it was corrected from, `state` what
-    people said of it last.
+    people said of it last, `confidence` the least of its segments'.
     """
 
     id: str
@@ -201,6 +207,7 @@ def _of_model(
     segments: tuple[Measured, ...],
 ) -> Result:
     name, _, version = task.bundle.partition("@")
+    surely = _with_confidence(segments, task.confidence)
     return Result(
         id=result.id,
         SeriesInstanceUID=result.series_uid,
@@ -213,9 +220,9 @@ def _of_model(
         author=None,
         created_at=result.created_at,
         state=listed.state(result.id),
-        confidence=None,
+        confidence=_least(surely),
         predecessor=None,
-        segments=segments,
+        segments=surely,
     )
 
 
@@ -236,6 +243,27 @@ def _segments(
         Measured(number, label, colours.get(label), _number(volume), None)
         for number, (label, volume) in enumerate(result.summary.items(), 1)
     )
+
+
+def _with_confidence(
+    segments: Sequence[Measured], confidence: Mapping[str, Any] | None
+) -> tuple[Measured, ...]:
+    told = confidence or {}
+    return tuple(
+        replace(
+            each,
+            confidence=told[each.label]["probability"],
+            border_entropy=told[each.label]["border_entropy"],
+        )
+        if each.label in told
+        else each
+        for each in segments
+    )
+
+
+def _least(segments: Sequence[Measured]) -> float | None:
+    """Return how sure the model was of the segment of which it was least sure."""
+    return min((s.confidence for s in segments if s.confidence is not None), default=None)
 
 
 def _colours(parts: FrontParts, bundle: str) -> Mapping[str, tuple[int, int, int]]:

@@ -28,7 +28,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One model run inside a job."""
+    """One model run inside a job.
+
+    `confidence` has, by segment label, the network's mean `probability` inside and the mean
+    normalised `border_entropy`; null where it says labels alone.
+    """
 
     id: str
     series: str
@@ -41,6 +45,7 @@ class Task:
     progress: float
     forward_s: float | None
     device: str | None
+    confidence: Mapping[str, Any] | None
     fault: Fault | None
 
 
@@ -269,6 +274,7 @@ def _view_task(task: TaskView) -> Task:
         progress=task.progress,
         forward_s=task.forward_s,
         device=task.device,
+        confidence=task.confidence,
         fault=fault_of(task.error_code, task.error_message),
     )
 

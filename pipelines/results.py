@@ -25,7 +25,7 @@ from dicom.seg.lattice import grid_of
 from dicom.study import Series
 from dicom.volume import Grid, SliceSource, Volume, read_grid, read_pictures
 from models.bundle import Bundle
-from models.prediction import Answer, Boxes, Classes
+from models.prediction import Answer, Boxes, Classes, SegmentConfidence
 from models.segments import as_segments
 from pipelines.outputs import BUILT_IN, Encoded, Made, get_output
 from pipelines.outputs.sr import findings_of
@@ -64,6 +64,24 @@ def _every_number(masks: Masks, segments: Sequence[Segment]) -> Masks:
     nothing = Crop((0, 0, 0), np.zeros((0, 0, 0), np.bool_))
     crops = {one.number: masks.crops.get(one.number, nothing) for one in segments}
     return Masks(masks.shape_kji, crops)
+
+
+def confidence_by_label(
+    bundle: Bundle, confidence: Sequence[SegmentConfidence] | None
+) -> dict[str, dict[str, float | None]] | None:
+    """Return how sure a network was of each segment, by its label; None where it does not say."""
+    if confidence is None:
+        return None
+    labels = {each.number: each.label for each in bundle.segments}
+    return {
+        labels[each.number]: {
+            "probability": round(each.probability, 4),
+            "border_entropy": None
+            if each.border_entropy is None
+            else round(each.border_entropy, 4),
+        }
+        for each in confidence
+    }
 
 
 def source_of(series: Series, bundle: Bundle, answer: Answer) -> Grid:

@@ -37,6 +37,7 @@ from models.process.messages import (
     send,
     share_arrays,
     shared_image,
+    told_of,
 )
 from models.registry import Registry
 
@@ -96,6 +97,7 @@ class _Server:
             prediction.bundle_sha256,
             prediction.run_by[: PACKET_BYTES // 8],
             prediction.choosing_s,
+            told_of(prediction.confidence),
             parts,
         )
         send(self._link, done, [descriptor])

@@ -19,7 +19,7 @@ from typing import TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from models.prediction import Image
+from models.prediction import Image, SegmentConfidence
 
 # Seconds between two looks at `canceled`, and between two words of progress.
 PULSE_S = 0.1
@@ -93,6 +93,7 @@ class Done:
     bundle_sha256: str
     run_by: str
     choosing_s: float
+    confidence: list[tuple[int, float, float | None]] | None
     parts: list[Part]
 
 
@@ -116,6 +117,29 @@ Message: TypeAlias = Ask | Stop | Took | Share | Done | Failed | Broke
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind for kind in (Ask, Stop, Took, Share, Done, Failed, Broke)
 }
+
+
+def told_of(
+    confidence: Sequence[SegmentConfidence] | None,
+) -> list[tuple[int, float, float | None]] | None:
+    """Return how sure the network was, as numbers for a packet."""
+    if confidence is None:
+        return None
+    return [
+        (each.number, round(each.probability, 6), _rounded(each.border_entropy))
+        for each in confidence
+    ]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def confidence_of(
+    told: Sequence[tuple[int, float, float | None]] | None,
+) -> tuple[SegmentConfidence, ...] | None:
+    """Return what :func:`told_of` made numbers of."""
+    return None if told is None else tuple(SegmentConfidence(*each) for each in told)
 
 
 def send(link: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:

@@ -32,6 +32,7 @@ from models.process.messages import (
     Stop,
     Took,
     close_all,
+    confidence_of,
     readable,
     receive,
     send,
@@ -419,6 +420,7 @@ def _prediction(done: Done, descriptor: int) -> Prediction:
         bundle_sha256=done.bundle_sha256,
         run_by=done.run_by,
         choosing_s=done.choosing_s,
+        confidence=confidence_of(done.confidence),
     )
 
 

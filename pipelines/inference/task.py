@@ -20,7 +20,7 @@ from models.sources import Case, read_case
 from pipelines.foresight import Foreseen
 from pipelines.inference.house import ARCHIVE, House, noted, shown
 from pipelines.outputs import Made, outputs_for
-from pipelines.results import check_results, encode_all, source_of
+from pipelines.results import check_results, confidence_by_label, encode_all, source_of
 from pipelines.store import TaskView
 
 log = structlog.get_logger()
@@ -68,7 +68,10 @@ class TaskSteps:
             workspace.keep_answer(task.id, found.prediction.answer)
             self._answers[task.id] = found.prediction.answer
             self._house.jobs.keep_prediction(
-                task.id, forward_s=found.prediction.forward_s, device=found.prediction.device
+                task.id,
+                forward_s=found.prediction.forward_s,
+                device=found.prediction.device,
+                confidence=confidence_by_label(bundle, found.prediction.confidence),
             )
 
     def _is_foreseen(self, task: TaskView) -> bool:

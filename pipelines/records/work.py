@@ -65,6 +65,7 @@ class TaskRow(Base):
     ended_at: Mapped[datetime | None]
     forward_s: Mapped[float | None]
     device: Mapped[str | None]
+    confidence: Mapped[dict[str, Any] | None]  # by segment label; null: labels alone
 
 
 class StepRow(Base):

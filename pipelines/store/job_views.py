@@ -73,6 +73,7 @@ class TaskView:
     ended_at: datetime | None
     forward_s: float | None
     device: str | None
+    confidence: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ def task_view(row: TaskRow) -> TaskView:
         ended_at=row.ended_at,
         forward_s=row.forward_s,
         device=row.device,
+        confidence=row.confidence,
     )
 
 
