@@ -3,15 +3,26 @@
 A registry reads one or more folders, each holding one folder per bundle: those that are shipped
 (``models/bundles``) and a site's own. A bundle that cannot be read does not hide the others; it is
 listed with its error, for ``radloop check``, and asking for it raises that error.
+
+Of several versions the newest is taken, unless somebody knows better: a :class:`Standing` says
+which version is current, which are not to be taken without being asked for, and what each one's
+hash was when it was signed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dicom.errors import InputError, InvalidBundle, InvalidSettings, UnknownBundle
+from dicom.errors import (
+    ChangedBundle,
+    InputError,
+    InvalidBundle,
+    InvalidSettings,
+    UnknownBundle,
+    WithdrawnBundle,
+)
 from models.bundle import Bundle, read_bundle, version_key
 
 SHIPPED = Path(__file__).parent / "bundles"
@@ -25,8 +36,30 @@ class BrokenBundle:
     error: InputError
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What was decided about versions; all by ``NAME@VERSION``.
+
+    Attributes
+    ----------
+    current : mapping of str to str
+        Name to the version that is taken where none is named.
+    passed_over : frozenset of str
+        Taken only where they are named: candidates, and those that another took the place of.
+    withdrawn : frozenset of str
+        Never taken.
+    signed : mapping of str to str
+        The hash that a version had when it was signed; empty where the signature is not ours.
+    """
+
+    current: Mapping[str, str] = field(default_factory=dict)
+    passed_over: frozenset[str] = frozenset()
+    withdrawn: frozenset[str] = frozenset()
+    signed: Mapping[str, str] = field(default_factory=dict)
+
+
 class Registry:
-    """The bundles of some folders, as they were when the registry was made.
+    """The bundles of some folders; read again when a version is asked for that is new.
 
     Parameters
     ----------
@@ -34,6 +67,8 @@ class Registry:
         Each holds one folder per bundle, named NAME or NAME@VERSION; earlier ones win.
     allow_code : collection of str
         As for :func:`models.bundle.read_bundle`.
+    standing : callable or None
+        Asked at each look; None: of several versions the newest is taken.
 
     Attributes
     ----------
@@ -48,14 +83,73 @@ class Registry:
         When one of the folders does not exist.
     """
 
+    bundles: tuple[Bundle, ...]
+    broken: tuple[BrokenBundle, ...]
+
     def __init__(
-        self, folders: Sequence[Path] = (SHIPPED,), *, allow_code: Collection[str] = ()
+        self,
+        folders: Sequence[Path] = (SHIPPED,),
+        *,
+        allow_code: Collection[str] = (),
+        standing: Callable[[], Standing] | None = None,
     ) -> None:
+        self._folders = tuple(folders)
+        self._allow_code = allow_code
+        self._standing = standing or Standing
+        self._read()
+
+    def get(self, name: str) -> Bundle:
+        """Return the bundle `name` in its current version, else its newest, or ``NAME@VERSION``.
+
+        Raises
+        ------
+        UnknownBundle
+            When no folder holds it.
+        WithdrawnBundle
+            When that version was withdrawn.
+        ChangedBundle
+            When its files are not what was signed.
+        InvalidBundle, WrongHash, CodeRefused
+            When the only folder that could hold it is broken, or its code was not allowed.
+        """
+        standing = self._standing()
+        wanted = standing.current.get(name, name)
+        if wanted in standing.withdrawn:
+            raise WithdrawnBundle(f"{wanted} was withdrawn")
+        found = self._find(wanted, standing)
+        if found is None and self._listed() != self._seen:
+            self._read()
+            found = self._find(wanted, standing)
+        if found is None:
+            raise self._absent(wanted)
+        signed = standing.signed.get(found.identity)
+        if signed is not None and signed != found.sha256:
+            raise ChangedBundle(f"{found.identity} is not what was signed")
+        return found
+
+    def _find(self, wanted: str, standing: Standing) -> Bundle | None:
+        for bundle in reversed(self.bundles):
+            if wanted == bundle.identity:
+                return bundle
+            silent = bundle.identity in standing.passed_over | standing.withdrawn
+            if wanted == bundle.name and not silent:
+                return bundle
+        return None
+
+    def _absent(self, name: str) -> InputError:
+        for broken in self.broken:
+            if broken.root.name in (name, name.partition("@")[0]):
+                return broken.error
+        installed = ", ".join(bundle.identity for bundle in self.bundles) or "none"
+        return UnknownBundle(f"no bundle {name} is installed; there are: {installed}")
+
+    def _read(self) -> None:
+        self._seen = self._listed()
         whole: dict[str, Bundle] = {}
         broken: list[BrokenBundle] = []
-        for root in (root for folder in folders for root in _bundle_folders(folder)):
+        for root in self._seen:
             try:
-                bundle = read_bundle(root, allow_code=allow_code)
+                bundle = read_bundle(root, allow_code=self._allow_code)
                 _refuse_second(bundle, whole)
                 whole.setdefault(bundle.identity, bundle)
             except InputError as error:
@@ -65,24 +159,8 @@ class Registry:
         )
         self.broken = tuple(broken)
 
-    def get(self, name: str) -> Bundle:
-        """Return the bundle `name`, newest version, or exactly ``NAME@VERSION``.
-
-        Raises
-        ------
-        UnknownBundle
-            When no folder holds it.
-        InvalidBundle, WrongHash, CodeRefused
-            When the only folder that could hold it is broken, or its code was not allowed.
-        """
-        for bundle in reversed(self.bundles):
-            if name in (bundle.name, bundle.identity):
-                return bundle
-        for broken in self.broken:
-            if broken.root.name in (name, name.partition("@")[0]):
-                raise broken.error
-        installed = ", ".join(bundle.identity for bundle in self.bundles) or "none"
-        raise UnknownBundle(f"no bundle {name} is installed; there are: {installed}")
+    def _listed(self) -> list[Path]:
+        return [root for folder in self._folders for root in _bundle_folders(folder)]
 
 
 def _bundle_folders(folder: Path) -> list[Path]:

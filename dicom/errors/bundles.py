@@ -19,6 +19,20 @@ class UnknownBundle(InputError):
     advice = "Install the bundle under models/bundles, or mend its name in the route."
 
 
+class ChangedBundle(InvalidBundle):
+    """A bundle is not what this node signed: its files were changed, or its row was."""
+
+    code = "changed_bundle"
+    advice = "Put the files back as they were, or give what was changed a version of its own."
+
+
+class WithdrawnBundle(InputError):
+    """A version of a model that was withdrawn; it does not run any more."""
+
+    code = "withdrawn_bundle"
+    advice = "Run the study again: the route takes the version that is current now."
+
+
 class CannotImport(InputError):
     """A model from elsewhere that cannot be made into a bundle."""
 

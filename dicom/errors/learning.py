@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dicom.errors.families import InputError
+from dicom.errors.requests import Conflict
 
 
 class InvalidDataset(InputError):
@@ -52,3 +53,24 @@ class TrainingDiverged(InputError):
 
     code = "training_diverged"
     advice = "Lower the learning rate, or look for constant or broken images in the dataset."
+
+
+class InvalidDesign(InvalidPlan):
+    """A network whose blocks do not fit together, or not on the patch; the message names one."""
+
+    code = "invalid_design"
+    advice = "Change the block that the message names; nothing has run yet."
+
+
+class OutsideBudget(InputError):
+    """A training used up the time that it was given before anything was learnt."""
+
+    code = "training_out_of_time"
+    advice = "Give it more minutes, a smaller patch, or a device that is faster."
+
+
+class NotBetter(Conflict):
+    """A version that is not better than the current one, by the policy of promotion."""
+
+    code = "not_better"
+    advice = "Look at its figures; a person may still promote it, and says why."

@@ -66,3 +66,10 @@ class PortTaken(ResourceError):
 
     code = "port_taken"
     advice = "Stop the other program, or choose another port in radloop.toml."
+
+
+class TrainerDied(ResourceError):
+    """The process that learns was ended from outside, again and again."""
+
+    code = "trainer_died"
+    advice = "Look into logs/ of the data folder; most often the memory was too small for the plan."
