@@ -9,21 +9,18 @@ looks at a result so, and there is no peer.
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, dcmread
 
-from benchmarks.seg import SHAPE_KJI, SPACING_KJI, _memory_mb, _segments, labels_of
+from benchmarks.parts import Part, asked_part, run_part
+from benchmarks.seg import SHAPE_KJI, SPACING_KJI, _segments, labels_of
 from benchmarks.table import Row, machine, publish
 from dicom.codes import LEFT
 from dicom.deid import Identity
@@ -49,18 +46,12 @@ CASES: tuple[tuple[SegmentationType, int, float | None], ...] = (
 )
 ROUNDS = 5
 
+_run = partial(run_part, "benchmarks.gate")
+
 
 def main() -> None:
     """Measure all of it, or one part in a process of its own."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--part", choices=sorted(_PARTS))
-    parser.add_argument("--kind", default="binary")
-    parser.add_argument("--segments", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--folder", type=Path)
-    asked = parser.parse_args()
-    if asked.part:
-        print(json.dumps(_measured(asked)))
+    if asked_part(_PARTS):
         return
     about = machine()
     rows = []
@@ -104,31 +95,6 @@ def _rows(folder: Path, kind: str, segments: int, target: float | None) -> list[
             )
         )
     return rows
-
-
-def _run(part: str, kind: str, segments: int, folder: Path, rounds: int) -> dict[str, float]:
-    """Measure one part in a process of its own, so that its memory is its own."""
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gate", "--part", part]
-    command += ["--kind", kind, "--segments", str(segments), "--rounds", str(rounds)]
-    done = subprocess.run(
-        [*command, "--folder", str(folder)], check=True, capture_output=True, text=True
-    )
-    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return measured
-
-
-def _measured(asked: argparse.Namespace) -> dict[str, float]:
-    work = _PARTS[asked.part](asked.folder, asked.kind, asked.segments)
-    # The peak begins anew here (Linux: proc(5), clear_refs).
-    Path("/proc/self/clear_refs").write_text("5")
-    before_mb, seconds, cpu_s = _memory_mb("VmRSS"), [], []
-    for _ in range(asked.rounds):
-        began, cpu = time.perf_counter(), time.process_time()
-        work()
-        seconds.append(time.perf_counter() - began)
-        cpu_s.append(time.process_time() - cpu)
-    peak_mb = max(1.0, _memory_mb("VmHWM") - before_mb)
-    return {"seconds": min(seconds), "cpu_s": min(cpu_s), "memory_mb": peak_mb}
 
 
 # --- what is judged -------------------------------------------------------------------------------
@@ -229,7 +195,7 @@ def _voxels(folder: Path, kind: str, segments: int) -> Callable[[], None]:
     return lambda: check_voxels(volume)
 
 
-_PARTS: dict[str, Callable[[Path, str, int], Callable[[], None]]] = {
+_PARTS: dict[str, Part] = {
     "write": _write,
     "result": _result,
     "sides": _sides,

@@ -9,14 +9,12 @@ of its own; memory is the peak above what it held with the labels loaded.
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import dcmread
 
+from benchmarks.parts import Part, asked_part, run_part
 from benchmarks.table import Row, machine, publish
 from dicom.codes import ARTIFICIAL_INTELLIGENCE, STRUCTURES
 from dicom.folder import read_folder
@@ -39,18 +38,12 @@ LABELMAP_TARGET, READ_TARGET, DCMQI_TARGET, MEMORY_TARGET = 2.0, 10.0, 2.0, 0.5
 ROUNDS = 3
 _BIN = Path(sys.executable).parent
 
+_run = partial(run_part, "benchmarks.seg")
+
 
 def main() -> None:
     """Measure all of it, or one part in a process of its own."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--part", choices=sorted(_PARTS))
-    parser.add_argument("--kind", choices=("BINARY", "LABELMAP"))
-    parser.add_argument("--segments", type=int)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--folder", type=Path)
-    asked = parser.parse_args()
-    if asked.part:
-        print(json.dumps(_measured(asked)))
+    if asked_part(_PARTS):
         return
     about = machine()
     rows = []
@@ -107,35 +100,6 @@ def _compared(
         f">= {target:g} times as fast ({times:.1f})",
         times >= target,
     )
-
-
-def _run(part: str, kind: str, segments: int, folder: Path, rounds: int) -> dict[str, float]:
-    """Measure one part in a process of its own, so that its memory is its own."""
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.seg", "--part", part]
-    command += ["--kind", kind, "--segments", str(segments), "--rounds", str(rounds)]
-    done = subprocess.run(
-        [*command, "--folder", str(folder)], check=True, capture_output=True, text=True
-    )
-    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return measured
-
-
-def _measured(asked: argparse.Namespace) -> dict[str, float]:
-    work = _PARTS[asked.part](asked.folder, asked.kind, asked.segments)
-    # The peak begins anew here (Linux: proc(5), clear_refs).
-    Path("/proc/self/clear_refs").write_text("5")
-    before_mb, seconds = _memory_mb("VmRSS"), []
-    for _ in range(asked.rounds):
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return {"seconds": min(seconds), "memory_mb": max(1.0, _memory_mb("VmHWM") - before_mb)}
-
-
-def _memory_mb(name: str) -> float:
-    """Return what this process holds now (VmRSS), or has held at most (VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 # --- what is written and read -------------------------------------------------------------------
@@ -289,7 +253,7 @@ def _used(labels: Any) -> None:  # noqa: ANN401 - whatever a library returns
         raise SystemExit("nothing was read")
 
 
-_PARTS: dict[str, Callable[[Path, str, int], Callable[[], None]]] = {
+_PARTS: dict[str, Part] = {
     "write_ours": _write_ours,
     "write_highdicom": _write_highdicom,
     "read_ours": _read_ours,

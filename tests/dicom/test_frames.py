@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import gdcm
@@ -29,12 +28,8 @@ from pydicom.uid import (
 from dicom import errors
 from dicom.frames import FrameSource, PixelFormat, format_of, mirrored, read_frames
 from dicom.header import read_header
+from tests.corpus import CORPUS, INDEX, needs_corpus
 from tests.images import COMPRESSED, compressed, ramp, written
-from tests.series import DATA
-
-CORPUS = DATA / "dicom-corpus"
-INDEX = list(csv.DictReader((CORPUS / "INDEX.csv").open())) if CORPUS.exists() else []
-needs_corpus = pytest.mark.skipif(not INDEX, reason="needs ../shared/data/dicom-corpus")
 
 # Entries that pydicom cannot decode, or only when it is forced to take them for DICOM.
 OTHERWISE: dict[str, type[errors.InputError] | str] = {

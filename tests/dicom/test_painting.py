@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from pathlib import Path
 
@@ -29,12 +28,8 @@ from dicom.frames import FrameSource, format_of, read_frames
 from dicom.frames.painting import Canvas
 from dicom.header import read_header
 from dicom.part10 import quiet_pydicom
+from tests.corpus import CORPUS, INDEX, needs_corpus
 from tests.images import compressed, ramp, written
-from tests.series import DATA
-
-CORPUS = DATA / "dicom-corpus"
-INDEX = list(csv.DictReader((CORPUS / "INDEX.csv").open())) if CORPUS.exists() else []
-needs_corpus = pytest.mark.skipif(not INDEX, reason="needs ../shared/data/dicom-corpus")
 
 
 def stored(path: Path) -> np.ndarray:
