@@ -63,11 +63,15 @@ def create_app(parts: FrontParts) -> FastAPI:
             upstream=parts.clinical_web,
             guard=guard(*CLINICAL_ROLES),
             take_exported=take_exported,
+            metadata_bytes=parts.metadata_bytes,
         )
     )
     app.include_router(
         dicomweb_router(
-            prefix="/research/dicom-web", upstream=parts.research_web, guard=guard(*IMAGE_ROLES)
+            prefix="/research/dicom-web",
+            upstream=parts.research_web,
+            guard=guard(*IMAGE_ROLES),
+            metadata_bytes=parts.metadata_bytes,
         )
     )
     app.include_router(

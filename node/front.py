@@ -72,6 +72,7 @@ def front_parts(settings: Settings) -> FrontParts:
         registry=Registry(wiring.bundle_folders(settings)),
         routes=settings.route,
         projects=settings.project,
+        metadata_bytes=settings.front.metadata_mb << 20,
         dicom=DicomAddress(settings.dicom.aet, settings.dicom.port),
         bell=WorkerBell(wiring.wake_url(settings), secrets.wake_token),
         ohif_dist=wiring.ohif_folder(settings),

@@ -91,6 +91,8 @@ class FrontParts:
         OHIF's files, and our configuration of it.
     projects : tuple of Project
         For whom data is de-identified, besides the node itself.
+    metadata_bytes : int
+        Memory for what viewers ask of an archive's studies.
     """
 
     version: str
@@ -114,6 +116,7 @@ class FrontParts:
     ohif_dist: Path
     ohif_config: Path
     projects: tuple[Project, ...] = ()
+    metadata_bytes: int = 128 << 20
 
     @property
     def audit(self) -> Audit:

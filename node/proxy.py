@@ -6,13 +6,13 @@ cookie, and streamed both ways. Nothing here writes a path or a query to a log: 
 
 What Orthanc 1.10's DICOMweb plugin needs mended on the way: keywords in a search (it may take a
 private attribute of that name), percent-encoded values (it does not decode them), and `Forwarded`,
-from which it builds the absolute URLs in its answers.
+from which it builds the absolute URLs in its answers. What it tells slowly, a study's metadata, is
+kept while the study stays as it is (node/metadata_cache.py), and given to those who may read it.
 """
 
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,14 +28,12 @@ from dicom.errors import (
     InvalidRequest,
     NotFound,
     PeerUnreachable,
-    TooLarge,
-    UnsafeSegmentation,
 )
+from node.metadata_cache import Kept, MetadataCache, pack, study_of
+from node.stow import MAX_STORE_BYTES, StoreBody
 
-GIB = 1 << 30
-MAX_STORE_BYTES = 4 * GIB
-_LOOK_FIRST = 1 << 16
 _MOST_HELD = 256 << 20
+_JSON = ("application/dicom+json", "application/json", "*/*")
 
 _UID = r"[0-9.]{1,64}"
 _STUDY = rf"studies/{_UID}"
@@ -60,9 +58,8 @@ _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5}
 _REQUEST_HEADERS = ("accept", "content-type", "content-length")
 _RESPONSE_HEADERS = ("content-type", "content-length", "content-encoding", "content-location")
 
-_SEGMENTATION_CLASSES = frozenset(
-    {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}  # PS3.4 B.5: SEG, LABELMAP
-)
+# Pictures of patients do not stay on the disk of a shared workstation.
+_NOT_ON_DISK = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +78,16 @@ class Upstream:
     user: str
     password: str = field(repr=False)
 
+    @property
+    def archive_url(self) -> str:
+        """The root of the archive's own REST API."""
+        return self.url.rstrip("/").rsplit("/", 1)[0] + "/"
+
 
 TakeExported = Callable[[Request, bytes], Response]
 """Takes a STOW-RS body that begins with a segmentation that the viewer exported by itself."""
 
 _NO_RESOURCE = "the archive has no such DICOMweb resource, or it is not for browsers"
-_NO_DICOM = "only uncompressed multipart/related DICOM can be stored here"
-_OHIF_SEG = (
-    "the viewer's own export of a segmentation is not stored: from the second save on it can hold "
-    "other voxels than were painted"
-)
-
-
-def _too_large(limit: int) -> str:
-    return f"more than {limit >> 20} MiB in one request"
 
 
 def dicomweb_router(
@@ -104,6 +97,7 @@ def dicomweb_router(
     guard: Callable[..., object],
     max_store_bytes: int = MAX_STORE_BYTES,
     take_exported: TakeExported | None = None,
+    metadata_bytes: int = 0,
 ) -> APIRouter:
     """Return the routes that stand for one archive.
 
@@ -120,6 +114,8 @@ def dicomweb_router(
     take_exported : callable, optional
         Given a body that begins with a segmentation of the viewer's own export, which is not
         stored as it is; it answers instead of the archive. Without it such a body is refused.
+    metadata_bytes : int
+        Memory for the metadata of studies that were opened; 0: none is kept.
     """
     client = httpx.AsyncClient(
         base_url=upstream.url.rstrip("/") + "/",
@@ -129,9 +125,19 @@ def dicomweb_router(
         trust_env=False,  # a hospital's HTTP proxy is not on the way to our own archive
     )
 
+    archive = httpx.AsyncClient(
+        base_url=upstream.archive_url,
+        auth=(upstream.user, upstream.password),
+        # Orthanc closes an idle connection after 1 s: leave it before it does.
+        limits=httpx.Limits(max_connections=8, keepalive_expiry=0.5),
+        timeout=httpx.Timeout(10.0, connect=2.0),
+        trust_env=False,
+    )
+    cache = MetadataCache(archive, most_bytes=metadata_bytes)
+
     @asynccontextmanager
     async def closing(_app: FastAPI) -> AsyncIterator[None]:
-        async with client:
+        async with client, archive:
             yield
 
     router = APIRouter(prefix=prefix, lifespan=closing, include_in_schema=False)
@@ -141,13 +147,18 @@ def dicomweb_router(
     async def read(path: str, request: Request) -> Response:
         if not _READABLE.fullmatch(path):
             raise NotFound(_NO_RESOURCE)
+        kept = await _metadata(cache, client, request, path, public_path)
+        if kept is not None:
+            return _unpacked(request, kept)
         return _streamed(await _send(client, request, path, public_path, None))
 
     @router.post("/{path:path}", dependencies=[Depends(guard)])
     async def store(path: str, request: Request) -> Response:
         if not _WRITABLE.fullmatch(path):
             raise NotFound(_NO_RESOURCE)
-        body = await _Body.opened(request, limit=max_store_bytes, hold=take_exported is not None)
+        body = await StoreBody.opened(
+            request, limit=max_store_bytes, hold=take_exported is not None
+        )
         if take_exported is not None and body.held is not None:
             return await run_in_threadpool(take_exported, request, body.held)
         return _streamed(await _send(client, request, path, public_path, body))
@@ -194,160 +205,6 @@ def _tag_of_one(keyword: str) -> str:
     return keyword if tag is None else f"{tag:08x}"
 
 
-class StoreScanner:
-    """Looks at the file meta information (PS3.10 7.1) of every object in a multipart stream.
-
-    Fed with the chunks as they pass, of whatever size; keeps no more than an object's unfinished
-    header.
-    """
-
-    _START = b"DICM\x02\x00\x00\x00UL\x04\x00"
-    _LONGEST_META = 1 << 16
-
-    def __init__(self) -> None:
-        self._tail = b""
-
-    @property
-    def waiting(self) -> bool:
-        """Return whether a header has begun and has not ended yet."""
-        return self._tail.startswith(self._START)
-
-    def feed(self, chunk: bytes) -> None:
-        """Look at the next bytes.
-
-        Raises
-        ------
-        UnsafeSegmentation
-            When an object is a segmentation that OHIF wrote.
-        """
-        data = self._tail + chunk
-        position = data.find(self._START)
-        while position >= 0:
-            begin = position + len(self._START) + 4
-            if len(data) < begin:
-                break
-            (length,) = struct.unpack_from("<I", data, begin - 4)
-            length = min(length, self._LONGEST_META)
-            if len(data) < begin + length:
-                break
-            if _is_ohif_segmentation(data[begin : begin + length]):
-                raise UnsafeSegmentation(_OHIF_SEG)
-            position = data.find(self._START, begin)
-        self._tail = data[position:] if position >= 0 else data[-len(self._START) + 1 :]
-
-
-def _is_ohif_segmentation(meta: bytes) -> bool:
-    """Return what file meta information, after its group length, says about its object."""
-    found: dict[int, str] = {}
-    position = 0
-    while position + 8 <= len(meta):  # PS3.10 7.1: always explicit VR little endian
-        group, element, vr, length = struct.unpack_from("<HH2sH", meta, position)
-        position += 8
-        if vr in (b"OB", b"UN"):  # PS3.5 7.1.2: a 32-bit length after two reserved bytes
-            if position + 4 > len(meta):
-                break
-            (length,) = struct.unpack_from("<I", meta, position)
-            position += 4
-        if group == 0x0002 and element in (0x0002, 0x0013):
-            found[element] = meta[position : position + length].decode("ascii", "replace")
-        position += length
-    media_storage_sop_class_uid = found.get(0x0002, "").rstrip("\0 ")
-    implementation_version_name = found.get(0x0013, "")
-    return (
-        media_storage_sop_class_uid in _SEGMENTATION_CLASSES
-        and implementation_version_name.startswith("OHIF-")
-    )
-
-
-class _Body:
-    """A STOW-RS body on its way: counted and looked at; kept only where it goes no further."""
-
-    def __init__(self, request: Request, *, limit: int, hold: bool) -> None:
-        self._incoming = request.stream()
-        self._limit = limit
-        self._may_hold = hold
-        self.held: bytes | None = None
-        self._bytes = 0
-        self._scanner = StoreScanner()
-        self._first: list[bytes] = []
-        self._rest = self._judged()
-
-    @classmethod
-    async def opened(cls, request: Request, *, limit: int, hold: bool) -> _Body:
-        """Return the body after a look at its first object.
-
-        With `hold`, a body that begins with the viewer's own segmentation is read to its end and
-        `held`; nothing of it goes on.
-
-        Raises
-        ------
-        InvalidRequest, TooLarge, UnsafeSegmentation
-            When it is no DICOM, is announced too large, or begins with what is not stored.
-        """
-        content_type = request.headers.get("content-type", "").lower()
-        if not content_type.startswith("multipart/related") or (
-            "content-encoding" in request.headers
-        ):
-            raise InvalidRequest(_NO_DICOM)
-        if int(request.headers.get("content-length", "0")) > limit:
-            raise TooLarge(_too_large(limit))
-        body = cls(request, limit=limit, hold=hold)
-        # The usual body is one object: it is judged before the archive hears of it.
-        async for chunk in body._rest:
-            body._first.append(chunk)
-            if body._bytes >= _LOOK_FIRST and not body._scanner.waiting:
-                break
-        body._may_hold = False  # what follows is on its way to the archive
-        return body
-
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Yield the whole body once.
-
-        Raises
-        ------
-        TooLarge, UnsafeSegmentation
-            When it grows too large, or a later object is not stored. The archive then sees a
-            request that breaks off within that object, and drops it.
-        """
-        while self._first:
-            yield self._first.pop(0)
-        async for chunk in self._rest:
-            yield chunk
-
-    async def _judged(self) -> AsyncGenerator[bytes, None]:
-        async for chunk in self._incoming:
-            self._bytes += len(chunk)
-            if self._bytes > self._limit:
-                raise TooLarge(_too_large(self._limit))
-            try:
-                self._scanner.feed(chunk)
-            except UnsafeSegmentation:
-                if self._may_hold:
-                    await self._hold(chunk)
-                    return
-                await self._drain()
-                raise
-            yield chunk
-
-    async def _hold(self, chunk: bytes) -> None:
-        """Keep the whole body, from its beginning."""
-        parts = [*self._first, chunk]
-        async for later in self._incoming:
-            self._bytes += len(later)
-            if self._bytes > min(self._limit, _MOST_HELD):
-                raise TooLarge(_too_large(_MOST_HELD))
-            parts.append(later)
-        self._first.clear()
-        self.held = b"".join(parts)
-
-    async def _drain(self) -> None:
-        """Read the rest, so that the browser listens to the answer instead of a broken pipe."""
-        async for chunk in self._incoming:
-            self._bytes += len(chunk)
-            if self._bytes > self._limit:
-                return
-
-
 def _headers(request: Request, public_path: str) -> dict[str, str]:
     host = request.headers.get("host", "")
     if not _HOST.fullmatch(host):
@@ -364,7 +221,7 @@ async def _send(
     request: Request,
     path: str,
     public_path: str,
-    body: _Body | None,
+    body: StoreBody | None,
 ) -> httpx.Response:
     """Send the request on and return the answer, its body unread.
 
@@ -395,11 +252,53 @@ async def _send(
     raise AssertionError("the loop returns or raises")
 
 
+async def _metadata(
+    cache: MetadataCache, client: httpx.AsyncClient, request: Request, path: str, public_path: str
+) -> Kept | None:
+    """Return the answer to a question about a study's metadata; None of all others."""
+    study_uid = study_of(path)
+    accept = request.headers.get("accept", "*/*")
+    if study_uid is None or not accept.startswith(_JSON):
+        return None
+
+    async def fetch() -> Kept | None:
+        answer = await _send(client, request, path, public_path, None)
+        try:
+            media_type = answer.headers.get("content-type", "")
+            if answer.status_code != httpx.codes.OK or not media_type.startswith(_JSON):
+                return None
+            content = bytearray()
+            async for chunk in answer.aiter_raw():
+                content += chunk
+                if len(content) > _MOST_HELD:
+                    return None
+        except httpx.TransportError as error:
+            raise PeerUnreachable("the archive broke off its answer") from error
+        finally:
+            await answer.aclose()
+        return await run_in_threadpool(pack, bytes(content), media_type)
+
+    # Addresses in the answer begin as the caller's own did.
+    forwarded = _headers(request, public_path)["forwarded"]
+    key = (path, rewrite_query(request.url.query), accept, forwarded)
+    return await cache.answer(key, study_uid, fetch)
+
+
+def _unpacked(request: Request, kept: Kept) -> Response:
+    headers = {**_NOT_ON_DISK, "etag": kept.etag, "vary": "accept, accept-encoding"}
+    if kept.etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["content-encoding"] = "gzip"
+        return Response(kept.packed, media_type=kept.media_type, headers=headers)
+    return Response(kept.plain, media_type=kept.media_type, headers=headers)
+
+
 def _streamed(answer: httpx.Response) -> Response:
     headers = {name: answer.headers[name] for name in _RESPONSE_HEADERS if name in answer.headers}
-    # Pictures of patients do not stay on the disk of a shared workstation.
-    headers |= {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-    return StreamingResponse(_chunks(answer), status_code=answer.status_code, headers=headers)
+    return StreamingResponse(
+        _chunks(answer), status_code=answer.status_code, headers=headers | _NOT_ON_DISK
+    )
 
 
 async def _chunks(answer: httpx.Response) -> AsyncGenerator[bytes, None]:

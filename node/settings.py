@@ -52,6 +52,9 @@ class FrontSettings(_Section):
     warm_mb: int = Field(
         1024, ge=0, description="memory for the images that readers prompt on, MiB"
     )
+    metadata_mb: int = Field(
+        128, ge=0, description="memory for the metadata of each archive's studies, MiB; 0: none"
+    )
     ohif: Path | None = Field(None, description="folder with OHIF's dist/; default: .ohif/dist")
 
 

@@ -25,7 +25,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
 from dicom.errors import LoginNeeded, RadloopError, UnsafeSegmentation
 from dicom.phantom import WrittenHead, write_head_study
 from node import log
-from node.proxy import StoreScanner, Upstream, dicomweb_router, rewrite_query
+from node.proxy import Upstream, dicomweb_router, rewrite_query
+from node.stow import StoreScanner
 from tests.node.serving import coded, serving
 from tests.orthanc import servers
 

@@ -1,0 +1,216 @@
+"""The proxy's memory of metadata, before a real Orthanc: right at all times, asked for once."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from fastapi import FastAPI, Header
+from pydicom import dcmread
+
+from dicom.archive import Archive
+from dicom.errors import LoginNeeded, RadloopError
+from dicom.phantom import write_head_study
+from dicom.study import Series
+from dicom.uids import derived_uid
+from node.metadata_cache import Kept, MetadataCache, pack, study_of
+from node.proxy import Upstream, dicomweb_router
+from tests.node.serving import coded, serving
+from tests.orthanc import servers
+
+KEY = "of a person who may read"
+SETTLED_S = 3.1  # two seconds by a clock of whole ones
+
+
+def guard(x_key: str = Header("")) -> None:
+    if x_key != KEY:
+        raise LoginNeeded
+
+
+@dataclass(frozen=True)
+class Site:
+    orthanc: servers.RunningOrthanc
+    archive: Archive
+    series: Series
+    study_uid: str
+    base: str
+    straight: str
+
+    @property
+    def metadata(self) -> str:
+        return f"/studies/{self.study_uid}/series/{self.series.series_uid}/metadata"
+
+    @property
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.base, headers={"X-Key": KEY}, timeout=60)
+
+    def copy(self, name: str, *, series: str | None = None) -> bytes:
+        """Return another instance of the series, or of another one."""
+        ds = dcmread(self.series.instances[0].path)
+        ds.SOPInstanceUID = derived_uid(ds.SOPInstanceUID, name)
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        ds.SeriesInstanceUID = series or ds.SeriesInstanceUID
+        ds.InstanceNumber = 90
+        out = io.BytesIO()
+        ds.save_as(out, enforce_file_format=True)
+        return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("metadata")
+    head = write_head_study(folder / "head", slices=8, size=32, seed=3)
+    config = servers.clinical_config(folder / "orthanc")
+    straight = f"{config.url}/dicom-web"
+    upstream = Upstream(straight, config.user, config.password)
+    app = FastAPI()
+    app.add_exception_handler(RadloopError, coded)
+    router = dicomweb_router(
+        prefix="/dicom-web", upstream=upstream, guard=guard, metadata_bytes=1 << 22
+    )
+    app.include_router(router)
+    with servers.running(config) as (orthanc,), orthanc.archive() as archive, serving(app) as base:
+        for one in head.series.instances:
+            archive.store(one.path)
+        yield Site(
+            orthanc, archive, head.series, head.study.study_uid, f"{base}/dicom-web", straight
+        )
+
+
+def instances(client: httpx.Client, path: str) -> set[str]:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    return {one["00080018"]["Value"][0] for one in answer.json()}
+
+
+@pytest.mark.orthanc
+def test_an_answer_is_the_archives_own_and_comes_packed_once_it_is_kept(site: Site) -> None:
+    time.sleep(SETTLED_S)
+    config = site.orthanc.config
+    host = httpx.URL(site.base).netloc.decode()
+    straight = httpx.get(
+        site.straight + site.metadata,
+        auth=(config.user, config.password),
+        headers={"Forwarded": f"host={host};proto=http", "Accept": "application/dicom+json"},
+    )
+    with site.client as client:
+        first, second = (
+            client.get(site.metadata, headers={"Accept": "application/dicom+json"})
+            for _ in range(2)
+        )
+        plain = client.get(site.metadata, headers={"Accept-Encoding": "identity"})
+        again = client.get(site.metadata, headers={"If-None-Match": second.headers["etag"]})
+    assert first.json() == second.json() == plain.json() == straight.json()
+    assert second.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert second.headers["content-type"] == straight.headers["content-type"]
+    assert second.headers["cache-control"] == "no-store"  # not on the disk of a workstation
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.orthanc
+def test_what_is_stored_or_deleted_by_any_way_is_in_the_very_next_answer(site: Site) -> None:
+    body = b"--cut\r\nContent-Type: application/dicom\r\n\r\n%s\r\n--cut--\r\n"
+    kind = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=cut'}
+    with site.client as client:
+        time.sleep(SETTLED_S)
+        before = instances(client, site.metadata)
+        assert len(before) == 8
+        found = client.post("/studies", content=body % site.copy("stow"), headers=kind)
+        assert found.status_code == 200
+        assert len(instances(client, site.metadata)) == 9
+        stored = site.archive.store(site.copy("behind our back"))
+        assert len(instances(client, site.metadata)) == 10
+        time.sleep(SETTLED_S)
+        assert len(instances(client, site.metadata)) == 10  # kept now
+        site.archive.delete("instances", stored)
+        assert len(instances(client, site.metadata)) == 9
+        series = f"/studies/{site.study_uid}/series"
+        assert len(client.get(series).json()) == 1
+        site.archive.store(site.copy("elsewhere", series="2.25.4711"))
+        assert len(client.get(series).json()) == 2
+        assert len(instances(client, f"{series}/2.25.4711/metadata")) == 1
+
+
+@pytest.mark.orthanc
+def test_who_may_not_read_gets_nothing_that_is_kept(site: Site) -> None:
+    with site.client as client:
+        assert client.get(site.metadata).status_code == 200
+        client.headers["X-Key"] = "of somebody else"
+        assert client.get(site.metadata).status_code == 401
+
+
+@pytest.mark.orthanc
+def test_addresses_in_what_is_kept_are_those_of_who_asks(site: Site) -> None:
+    with site.client as client:
+        told = [
+            client.get(site.metadata.removesuffix("/metadata") + "/instances", headers=headers)
+            for headers in ({}, {"Host": "node.example"}, {"Host": "node.example"})
+        ]
+    found = [answer.json()[0]["00081190"]["Value"][0] for answer in told]
+    assert found[0].startswith(site.base)
+    assert found[1] == found[2] and found[1].startswith("http://node.example/dicom-web/")
+
+
+@pytest.mark.orthanc
+def test_one_answer_is_fetched_once_for_all_who_wait_and_as_much_is_kept_as_fits(
+    site: Site,
+) -> None:
+    time.sleep(SETTLED_S)
+    config = site.orthanc.config
+    fetched: list[str] = []
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(
+            base_url=config.url, auth=(config.user, config.password)
+        ) as client:
+            cache = MetadataCache(client, most_bytes=4000)
+
+            async def answer(name: str, size: int = 10) -> Kept | None:
+                async def fetch() -> Kept:
+                    fetched.append(name)
+                    await asyncio.sleep(0.05)
+                    return Kept(bytes(size), "application/json", "")
+
+                return await cache.answer(name, site.study_uid, fetch)
+
+            await asyncio.gather(*(answer("one") for _ in range(5)))
+            assert fetched == ["one"]
+            await answer("too large", 1001)
+            await answer("too large", 1001)
+            assert fetched == ["one", "too large", "too large"]
+            for number in range(4):
+                await answer(f"filling {number}", 1000)
+            await answer("one")
+            await answer("filling 3", 1000)
+            assert fetched[3:] == [*(f"filling {number}" for number in range(4)), "one"]
+            assert await cache.answer("key", "2.25.1", fetch=None) is None  # no such study
+
+    asyncio.run(ask())
+
+
+def test_layout_goes_and_content_stays() -> None:
+    text = b'[{\n\t"00100010" : \r\n{"Value" : ["a\\tb\\nc  d\\u0009"]}}]'
+    kept = pack(text, "application/dicom+json")
+    assert kept.plain == b'[{"00100010" : {"Value" : ["a\\tb\\nc  d\\u0009"]}}]'
+
+
+@pytest.mark.parametrize(
+    ("path", "study"),
+    [
+        ("studies/1.2/metadata", "1.2"),
+        ("studies/1.2/series", "1.2"),
+        ("studies/1.2/series/3/metadata", "1.2"),
+        ("studies/1.2/series/3/instances/4/metadata", "1.2"),
+        ("studies", None),
+        ("studies/1.2/series/3", None),
+        ("studies/1.2/series/3/instances/4/frames/1", None),
+    ],
+)
+def test_only_metadata_of_one_study_is_kept(path: str, study: str | None) -> None:
+    assert study_of(path) == study
