@@ -9,6 +9,7 @@ from pipelines.records.archived import CursorRow, SeriesRow, StudyRow
 from pipelines.records.base import Base, UtcDateTime
 from pipelines.records.collections import CollectedRow, CollectionRow, ExportedRow, ExportRow
 from pipelines.records.drawn import AssessmentRow, CorrectionRow, DraftRow, ElsewhereRow
+from pipelines.records.held import HeldRow, WithdrawalRow, WithdrawnRow
 from pipelines.records.identities import VaultRow
 from pipelines.records.learning import (
     AlarmRow,
@@ -65,6 +66,7 @@ __all__ = [
     "EvaluationRow",
     "ExportRow",
     "ExportedRow",
+    "HeldRow",
     "JobRow",
     "JobSeriesRow",
     "LearningRuleRow",
@@ -83,6 +85,8 @@ __all__ = [
     "UserRow",
     "UtcDateTime",
     "VaultRow",
+    "WithdrawalRow",
+    "WithdrawnRow",
     "WorkerRow",
     "WorklistLookRow",
     "WorkspaceCaseRow",

@@ -25,6 +25,7 @@ from pipelines.store.elsewhere import (
     ElsewhereView,
 )
 from pipelines.store.exports import Exports, ExportView, Finished, NewExport
+from pipelines.store.held import Held, HeldContent, HeldState, HeldView
 from pipelines.store.job_views import (
     DeliveryView,
     JobSeries,
@@ -50,6 +51,7 @@ from pipelines.store.versions import (
     VersionView,
     new_evaluation_id,
 )
+from pipelines.store.withdrawn import FoundIn, Withdrawals, WithdrawalView
 
 __all__ = [
     "DRAWN_MODALITIES",
@@ -90,6 +92,11 @@ __all__ = [
     "ExportView",
     "Exports",
     "Finished",
+    "FoundIn",
+    "Held",
+    "HeldContent",
+    "HeldState",
+    "HeldView",
     "JobSeries",
     "JobView",
     "Jobs",
@@ -124,6 +131,8 @@ __all__ = [
     "VersionView",
     "Versions",
     "Wanted",
+    "WithdrawalView",
+    "Withdrawals",
     "known_dataset",
     "new_evaluation_id",
 ]

@@ -41,7 +41,12 @@ from pipelines.warm import WarmImages
 
 QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "correct horse battery"
-USERS: Mapping[Role, str] = {"admin": "admin", "radiologist": "rita", "researcher": "rob", "custodian": "cleo"}
+USERS: Mapping[Role, str] = {
+    "admin": "admin",
+    "radiologist": "rita",
+    "researcher": "rob",
+    "custodian": "cleo",
+}
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 ORIGIN = "http://testserver"
 

@@ -54,7 +54,9 @@ def told() -> dict[tuple[str, str], frozenset[str] | None]:
 
 def guarded_for(dependant: Dependant) -> frozenset[str] | None:
     """Return the roles that every guard of a route lets pass; None where it has none."""
-    own = frozenset(dependant.call.roles) if isinstance(dependant.call, Guard) else None
+    own: frozenset[str] | None = None
+    if isinstance(dependant.call, Guard):
+        own = frozenset(dependant.call.roles)
     for below in map(guarded_for, dependant.dependencies):
         if below is not None:
             own = below if own is None else own & below
