@@ -1,0 +1,200 @@
+"""A training is asked for, watched, and called off."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from dicom.errors import Conflict, InvalidPlan, InvalidRequest, NotFound, UnknownBundle
+from models.bundle import Bundle, version_key
+from models.learning.cases import Dataset
+from models.learning.graph import Graph
+from models.learning.planning import Plan, make_plan
+from pipelines.learning.school import School
+from pipelines.store import DatasetCase, NewTraining, TrainingView, known_dataset
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_LOOK_BACK: Final = timedelta(seconds=10)
+_OF_THE_NETWORK: Final = ("network", "spacing_mm", "intensity", "window", "patch")
+
+
+def order_training(
+    school: School,
+    *,
+    dataset: str,
+    name: str,
+    asked_by: str,
+    version: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    graph: Graph | None = None,
+    start_from: str | None = None,
+    minutes: float | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    at_once: bool = True,
+    rule: str | None = None,
+) -> TrainingView:
+    """Ask the node to learn from a dataset; it begins when no other training runs.
+
+    Parameters
+    ----------
+    dataset : str
+        ``NAME`` or ``NAME@VERSION``.
+    name, version : str
+        Of the bundle that it will make; without a version, the one after the highest there is.
+    changes : mapping or None
+        Fields of the plan, in place of what the node plans.
+    graph : Graph or None
+        Of augmentation.
+    start_from : str or None
+        A bundle whose weights it begins with; its network and what it is given are taken over.
+    minutes : float or None
+        About how long it may learn.
+    at_once : bool
+        Also outside quiet hours.
+    rule : str or None
+        The `[[learning]]` that asks.
+
+    Raises
+    ------
+    NotFound, InvalidDataset
+        Of the dataset.
+    InvalidRequest
+        When the name or version is none.
+    InvalidPlan, CannotTrain
+        When nothing can be learnt so; the message names the field or what is missing.
+    UnknownBundle
+        When there is nothing to begin with.
+    Conflict
+        When that version is made already, or is there.
+    """
+    folder = school.shelf.get(dataset)
+    known = folder.dataset
+    _check_name(name)
+    chosen = version or next_version(school, name)
+    _check_new(school, name, chosen)
+    beginning = None if start_from is None else school.registry.get(start_from)
+    plan = make_plan(folder, modality=next(iter(known.modalities), ""), minutes=minutes, seed=seed)
+    if beginning is not None:
+        plan = changed_plan(plan, _taken_over(beginning))
+    plan = changed_plan(plan, changes or {})
+    know_dataset(school, known, by=asked_by)
+    return school.trainings.ask(
+        NewTraining(
+            id=secrets.token_hex(12),
+            name=name,
+            version=chosen,
+            dataset=known.identity,
+            task=plan.task,
+            plan=plan.model_dump(mode="json"),
+            graph=None if graph is None else graph.model_dump(mode="json", by_alias=True),
+            start_from=None if beginning is None else beginning.identity,
+            minutes=minutes,
+            device=device,
+            asked_by=asked_by,
+            at_once=at_once,
+            rule=rule,
+        )
+    )
+
+
+def changed_plan(plan: Plan, changes: Mapping[str, Any]) -> Plan:
+    """Return a plan with fields of one's own.
+
+    Raises
+    ------
+    InvalidPlan
+        When it does not fit together then; the message names the field.
+    """
+    if not changes:
+        return plan
+    try:
+        return Plan.model_validate({**plan.model_dump(mode="json"), **changes})
+    except ValidationError as error:
+        places = (
+            f"{'.'.join(map(str, one['loc'])) or 'plan'}: {one['msg']}" for one in error.errors()
+        )
+        raise InvalidPlan("; ".join(places)) from None
+
+
+def cancel(school: School, training_id: str) -> None:
+    """Call a training off; what it has learnt so far stays in its folder.
+
+    Raises
+    ------
+    NotFound
+    Conflict
+        When it is over.
+    """
+    school.trainings.cancel(training_id)
+
+
+def watch(school: School) -> list[TrainingView]:
+    """Return the trainings that move, with their curves: what a page shows live.
+
+    Those that ended a moment ago are among them, so that who looks now and then sees the end.
+    """
+    return school.trainings.moving(since=datetime.now(UTC) - _LOOK_BACK)
+
+
+def know_dataset(school: School, dataset: Dataset, *, by: str) -> None:
+    """Note a dataset that came from a folder, so that trainings can name it; once is enough."""
+    try:
+        school.datasets.dataset(dataset.identity)
+    except NotFound:
+        cases = [DatasetCase(case.id, case.patient, case.split) for case in dataset.cases]
+        school.datasets.add(
+            known_dataset(dataset.identity, sha256=dataset.sha256, cases=cases, created_by=by)
+        )
+
+
+def next_version(school: School, name: str) -> str:
+    """Return the version after the highest that is installed, or being made."""
+    found = [bundle.version for bundle in school.registry.bundles if bundle.name == name]
+    found += school.trainings.versions_of(name)
+    found += [row.version for row in school.versions.all(name=name)]
+    if not found:
+        return "0.1.0"
+    major, minor, *_ = version_key(max(found, key=version_key))
+    return f"{major}.{minor + 1}.0"
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest("a model's name has small letters, digits, _ - and ., 64 at most")
+
+
+def _check_new(school: School, name: str, version: str) -> None:
+    try:
+        version_key(version)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+    try:
+        school.registry.get(f"{name}@{version}")
+    except UnknownBundle:
+        return
+    raise Conflict(f"{name}@{version} is there already: versions are not written over")
+
+
+def _taken_over(bundle: Bundle) -> Mapping[str, Any]:
+    """Return the fields of a plan that weights are bound to.
+
+    Raises
+    ------
+    InvalidPlan
+        When the bundle does not say with which plan it was made.
+    """
+    path = bundle.root / "configs" / "train.json"
+    try:
+        plan = Plan.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        raise InvalidPlan(
+            f"{bundle.identity} does not say how it was trained, so that its weights fit no plan"
+        ) from None
+    content = plan.model_dump(mode="json")
+    return {field: content[field] for field in _OF_THE_NETWORK}
