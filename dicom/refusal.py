@@ -15,7 +15,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from dicom.elements import text_of
-from dicom.errors import CannotDeidentify, NotDicom, UnsupportedTransferSyntax
+from dicom.errors import BurnedInText, CannotDeidentify, NotDicom, UnsupportedTransferSyntax
 from dicom.part10 import PARSER_ERRORS
 from dicom.profile import ObjectType, known_sop_classes
 
@@ -55,7 +55,7 @@ def refuse_what_no_rule_judges(
     allowed : frozenset of ObjectType
         Objects that a project takes although nobody looks into them.
     masked : bool
-        Whether text in the pixels has been masked.
+        Whether text in the pixels has been masked, or released by a person who looked at it.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def refuse_what_no_rule_judges(
         if not text_of(ds, tag):
             raise CannotDeidentify("the object lacks an instance, series or study UID")
     if text_of(ds, 0x00280301) == "YES" and not masked:
-        raise CannotDeidentify("text is burned into the pixels (BurnedInAnnotation is YES)")
+        raise BurnedInText("text is burned into the pixels (BurnedInAnnotation is YES)")
     if 0x00287FE0 in ds:
         raise CannotDeidentify("the pixels are kept elsewhere (Pixel Data Provider URL)")
     if 0x00420011 in ds and ObjectType.DOCUMENT not in allowed:

@@ -16,7 +16,7 @@ from dicom.burned_in.finding import TextFinder
 from dicom.burned_in.reading import TextReader
 from dicom.burned_in.rules import Course, is_marker, judge
 from dicom.burned_in.views import views_of
-from dicom.errors import CannotDeidentify, UnreadablePixels
+from dicom.errors import BurnedInText, UnreadablePixels
 from dicom.frames.painting import Canvas
 from dicom.part10 import PARSER_ERRORS, quiet_pydicom
 
@@ -115,7 +115,7 @@ class PixelCleaner:
         UnreadablePixels, UnsupportedPixelFormat, UnsupportedTransferSyntax
             When the pixels cannot be decoded, or not be written again: nobody could say what
             stands in them.
-        CannotDeidentify
+        BurnedInText
             When the object says that text is burned in, and none was found.
         MissingPackage
             When the networks are not installed.
@@ -138,7 +138,7 @@ class PixelCleaner:
         canvas = Canvas(ds)
         found, kept = self._found(canvas, judgement.boxes)
         if judgement.says_so and not (found or kept or judgement.boxes):
-            raise CannotDeidentify("text is said to be burned into the pixels, and none was found")
+            raise BurnedInText("text is said to be burned into the pixels, and none was found")
         boxes = without_doubles([*judgement.boxes, *found])
         mask = mask_of(boxes, *size)
         painted = canvas.painted(lambda _: mask, clear_unused=bool(judgement.overlays))

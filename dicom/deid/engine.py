@@ -58,6 +58,8 @@ class Deidentifier(Engine):
     heads : Heads
         What becomes of volumes that may show a face; with DEFACE, one that no pass has defaced is
         refused.
+    text_is_released : bool
+        Whether a person looked at the pixels, and lets text that is burned into them pass.
 
     Raises
     ------
@@ -72,6 +74,7 @@ class Deidentifier(Engine):
         *,
         passes: Passes = MappingProxyType({}),
         heads: Heads = Heads.KEEP,
+        text_is_released: bool = False,
     ) -> None:
         lacking = profile.options & PIXEL_OPTIONS - set(passes)
         if lacking:
@@ -79,6 +82,7 @@ class Deidentifier(Engine):
         self._rules = Rules(profile, key)
         self._passes = [(one, passes[one]) for one in _PASS_ORDER if one in profile.options]
         self._heads = heads
+        self._text_is_released = text_is_released
 
     @property
     def rules(self) -> Rules:
@@ -143,7 +147,8 @@ class Deidentifier(Engine):
         """
         allowed = self._rules.profile.allowed
         syntax = transfer_syntax_of(ds, allowed=allowed)
-        refuse_what_no_rule_judges(ds, allowed=allowed, masked=Option.CLEAN_PIXEL_DATA in done)
+        masked = self._text_is_released or Option.CLEAN_PIXEL_DATA in done
+        refuse_what_no_rule_judges(ds, allowed=allowed, masked=masked)
         if Option.CLEAN_RECOGNIZABLE_VISUAL_FEATURES not in done:
             self._refuse_face(ds)
         subject = Subject.of(ds, self._rules.key)

@@ -159,6 +159,13 @@ class CannotDeidentify(InputError):
     advice = "The instance holds something that no rule judges; nothing of it was passed on."
 
 
+class BurnedInText(CannotDeidentify):
+    """The object says that text is burned into its pixels, and nobody has masked it."""
+
+    code = "burned_in_text"
+    advice = "Look at the image: release it where the text names nobody, or have text masked."
+
+
 class CannotDeface(InputError):
     """A volume of a head whose face cannot be taken off so that it surely is gone."""
 
@@ -171,6 +178,20 @@ class HeadNotDefaced(InputError):
 
     code = "head_not_defaced"
     advice = 'Set the project\'s `heads` to "deface", or to "keep" where faces may go out.'
+
+
+class PatientWithdrawn(InputError):
+    """The patient has withdrawn: nothing more of that person goes into research."""
+
+    code = "patient_withdrawn"
+    advice = "Nothing was collected; the clinical study and its result are not concerned."
+
+
+class Dismissed(InputError):
+    """A person decided that what was held back is not to be used."""
+
+    code = "dismissed"
+    advice = "The original is whole in the clinical archive; a changed study begins anew."
 
 
 class ConflictingOptions(InputError):
