@@ -8,7 +8,6 @@ from datetime import timedelta
 import uvicorn
 from fastapi import FastAPI
 
-from models.registry import Registry
 from node import wiring
 from node.app import create_app
 from node.auth import Auth
@@ -69,7 +68,7 @@ def front_parts(settings: Settings) -> FrontParts:
             settings.orthanc.user,
             secrets.research_password,
         ),
-        registry=Registry(wiring.bundle_folders(settings)),
+        registry=wiring.registry(settings, secrets, database),
         routes=settings.route,
         projects=settings.project,
         metadata_bytes=settings.front.metadata_mb << 20,

@@ -59,8 +59,10 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
     uid_key = ring.pseudonym_key()
     clinical = wiring.clinical_archive(settings, secrets)
     (settings.data / "logs").mkdir(parents=True, exist_ok=True)
+    school = wiring.school(settings, secrets, database)
+    registry = school.registry
     predictor = PredictorProcess(
-        wiring.bundle_folders(settings),
+        school.folders,
         device=settings.predictor.device,
         threads=settings.predictor.threads or None,
         timeout_s=settings.predictor.timeout_s,
@@ -69,7 +71,6 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         choices=settings.data / "predictor",
     )
     deidentifier = open_engine(NODE, uid_key)
-    registry = Registry(wiring.bundle_folders(settings))
     groundwork = Groundwork(
         clinical,
         deidentifier,
@@ -86,7 +87,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
             SealedIdentities(database),
             trail,
             research,
-            _brains(predictor, Registry(wiring.bundle_folders(settings))),
+            _brains(predictor, registry),
         )
         for project in settings.project
     }

@@ -11,13 +11,14 @@ from dicom.dimse import DicomTls, Peer
 from dicom.errors import InvalidSettings
 from dicom.seg import Form
 from dicom.uids import pseudonym_uid
-from models.registry import SHIPPED
+from models.registry import SHIPPED, Registry
 from node.keys import Secrets, open_secrets
 from node.orthanc import Bell, DicomListener, KnownPeer, OrthancConfig, Permission
 from node.settings import Settings
 from pipelines.corrections import Desk, Elsewhere
 from pipelines.drawer import Drawer
 from pipelines.keyring import KeyRing
+from pipelines.learning import School
 from pipelines.store import (
     Corrections,
     Database,
@@ -231,6 +232,27 @@ def elsewhere(database: Database, clinical: Archive, desk: Desk) -> Elsewhere:
         desk.grids,
         desk.verdicts,
     )
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+def school(settings: Settings, secrets: Secrets, database: Database) -> School:
+    """Return what the learning loop works with; its registry knows which versions are current."""
+    return School.open(
+        database,
+        secret=secrets.audit_key,
+        datasets=datasets_folder(settings),
+        runs=runs_folder(settings),
+        prepared=prepared_folder(settings),
+        bundles=imported_bundles(settings),
+        folders=bundle_folders(settings),
+    )
+
+
+def registry(settings: Settings, secrets: Secrets, database: Database) -> Registry:
+    """Return the node's bundles, as they stand: current, candidates, withdrawn."""
+    return school(settings, secrets, database).registry
 
 
 # --- identity -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dataclasses import replace
 import structlog
 from pydicom import dcmread
 
-from dicom.errors import PeerRefused
+from dicom.errors import ChangedBundle, PeerRefused
 from dicom.gate import check_voxels
 from dicom.relink import relink
 from dicom.seg import Form
@@ -56,6 +56,8 @@ class TaskSteps:
             found = self._foreseen(task, bundle) if ahead else None
             if found is None:
                 found = self._predicted(task, bundle, case or self._case(task, bundle))
+            if found.prediction.bundle_sha256 != bundle.sha256:
+                raise ChangedBundle(f"{bundle.identity} was changed since the node started")
             log.info(
                 "predicted",
                 task=task.id,
