@@ -814,7 +814,7 @@ def test_a_folder_is_done_file_by_file_and_the_rest_is_quarantined(engine, tmp_p
     }
     assert held == {
         "b.dcm": "cannot_deidentify",
-        "d.dcm": "cannot_deidentify",
+        "d.dcm": "burned_in_text",
         "notes.txt": "not_dicom",
         "empty.dcm": "not_dicom",
     }
