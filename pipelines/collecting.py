@@ -27,6 +27,26 @@ log = structlog.get_logger()
 _ACTOR = "radloop"
 
 
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """What the research archive has now.
+
+    Attributes
+    ----------
+    study : str
+        The study's name in the vault: the project's pseudonym.
+    images, labels : tuple of str
+        Orthanc ids of the instances.
+    left_out : tuple of InputError
+        Why a label was not taken, one each.
+    """
+
+    study: str
+    images: tuple[str, ...]
+    labels: tuple[str, ...]
+    left_out: tuple[InputError, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Collector:
     """Collects for one project.
@@ -70,29 +90,82 @@ class Collector:
             For the copies while they are looked at; it is removed.
         """
         try:
-            copies = self._copies(sources, folder)
-            for copy in copies:
-                self.research.store(copy)
+            return len(self.take(series, sources, folder).images)
+        except InputError:
+            return 0
+
+    def take(
+        self,
+        series: str,
+        sources: Sequence[Path],
+        folder: Path,
+        *,
+        labels: Sequence[Path] = (),
+        actor: str = _ACTOR,
+    ) -> Copies:
+        """Store a series' copies, with those of what was drawn and measured on it.
+
+        All of it is de-identified by the same keys, so that what refers to an image refers to its
+        copy. A label that the project refuses is left out, and told; the images go without it.
+
+        Parameters
+        ----------
+        labels : sequence of Path
+            Original segmentations, structure sets, reports of the same study.
+        actor : str
+            Who asked for it, for the trail.
+
+        Raises
+        ------
+        InputError
+            When the project does not take the series: nothing of it is stored, and the trail says
+            why.
+        PeerError
+            When the research archive does not answer.
+        """
+        try:
+            copies, drawn, study, left_out = self._copies(sources, labels, folder)
+            images = tuple(self.research.store(copy) for copy in copies)
+            stored = tuple(self.research.store(copy) for copy in drawn)
         except InputError as error:
             log.warning("not_collected", series=series, code=error.code)
-            self._note(series, outcome=error.code)
-            return 0
+            self._note(series, actor, outcome=error.code)
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self._note(series, outcome="ok")
-        return len(copies)
+        self._note(series, actor, outcome="ok")
+        return Copies(study, images, stored, left_out)
 
-    def _copies(self, sources: Sequence[Path], folder: Path) -> list[Path]:
+    def _copies(
+        self, sources: Sequence[Path], labels: Sequence[Path], folder: Path
+    ) -> tuple[list[Path], list[Path], str, tuple[InputError, ...]]:
+        """Return clean files of images and labels, the study's name, and what was left out."""
         profile = self.project.profile
         originals = Originals(profile)
         before = [originals.read(path) for path in sources]
+        drawn_before = [originals.read(path) for path in labels]
         engine = self.engine_for(_linked(sources, folder / "originals"))
         made = [engine.deidentify_file(path, folder) for path in sources]
         look = SecondLook(profile, originals.tokens)
         for (instance, _), original in zip(made, before, strict=True):
             look.check(instance.path, original)
-        self.vault.seal(self._sealed(Identity.of(identity for _, identity in made)))
-        return [instance.path for instance, _ in made]
+        identity = Identity.of(one for _, one in made)
+        drawn: list[Path] = []
+        left_out: list[InputError] = []
+        for path, original in zip(labels, drawn_before, strict=True):
+            try:
+                instance, one = engine.deidentify_file(path, folder)
+                look.check(instance.path, original)
+                identity = identity.merged(one)
+            except InputError as error:
+                log.warning("label_not_collected", code=error.code)
+                left_out.append(error)
+            else:
+                drawn.append(instance.path)
+        sealed = self._sealed(identity)
+        self.vault.seal(sealed)
+        images = [instance.path for instance, _ in made]
+        return images, drawn, sealed.study_pseudonym, tuple(left_out)
 
     def _sealed(self, identity: Identity) -> Identity:
         """Return an identity whose row has a pseudonym for its name, also where UIDs are kept."""
@@ -102,9 +175,9 @@ class Collector:
         uids = {**identity.uids, name: identity.study_pseudonym}
         return replace(identity, study_pseudonym=name, uids=uids)
 
-    def _note(self, series: str, *, outcome: str) -> None:
+    def _note(self, series: str, actor: str, *, outcome: str) -> None:
         self.trail.note(
-            actor=_ACTOR,
+            actor=actor,
             action="collect",
             object=series,
             outcome=outcome,

@@ -40,6 +40,8 @@ MANIFEST: Final = "manifest.json"
 CARD: Final = "CARD.md"
 _DONE: Final = ".done.json"
 _NIFTI_HEADER: Final = 352
+_VOLUME: Final = ".nii.gz"
+_DIRECTORY: Final = "DICOMDIR"
 _TEXTS: Final = frozenset({".json", ".tsv", ".md", ".bidsignore", "README"})
 
 
@@ -190,6 +192,7 @@ def _instances(dataset: Dataset) -> Iterator[Instance]:
         yield from case.series.instances
         if case.seg is not None:
             yield case.seg
+        yield from case.related
 
 
 class _Done:
@@ -242,6 +245,7 @@ def _key(dataset: Dataset) -> list[Any]:
                 case.split,
                 case.seg.sop_instance_uid if case.seg else "",
                 [instance.sop_instance_uid for instance in case.series.instances],
+                [instance.sop_instance_uid for instance in case.related],
             ]
             for case in dataset.cases
         ],
@@ -255,17 +259,22 @@ def _drop_scratch(half: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def is_text(path: Path) -> bool:
+    """Whether a file of an export is no instance of somebody: a volume, a table, a text."""
+    return path.name.endswith((_VOLUME, _DIRECTORY)) or path.suffix in _TEXTS or path.name in _TEXTS
+
+
 def export_gate(look: SecondLook) -> Gate:
     """Return the second look at the files of an export: DICOM, NIfTI headers, tables and texts."""
 
     def gate(path: Path) -> None:
-        if path.name.endswith(".nii.gz"):
+        if path.name.endswith(_VOLUME):
             with gzip.open(path) as file:
                 look.check_text(file.read(_NIFTI_HEADER) + b"\0" + path.name.encode())
-        elif path.suffix in _TEXTS or path.name in _TEXTS:
-            look.check_text(path.read_bytes() + b"\0" + path.name.encode())
-        elif path.name == "DICOMDIR":
+        elif path.name == _DIRECTORY:
             look.check_text(path.read_bytes())
+        elif is_text(path):
+            look.check_text(path.read_bytes() + b"\0" + path.name.encode())
         else:
             look.check(path)
 

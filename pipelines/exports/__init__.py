@@ -63,6 +63,9 @@ class Case:
         The de-identified Segmentation of that series: the newest.
     split : {'train', 'validation', 'test'}
         The same for all cases of a patient.
+    related : tuple of Instance
+        What else was drawn or measured on the series: older segmentations, structure sets,
+        reports. Formats of one label map leave them out.
     """
 
     number: int
@@ -72,6 +75,7 @@ class Case:
     series: Series
     seg: Instance | None
     split: Split
+    related: tuple[Instance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pydicom import Dataset as PydicomDataset
@@ -30,6 +30,13 @@ _SEG_HEADER = [
     "ContentDate",
     "ContentTime",
     "SharedFunctionalGroupsSequence",
+    "PredecessorDocumentsSequence",
+]
+# Where else an object says which series it is about: structure sets, reports.
+_REFERENCES = [
+    "ReferencedFrameOfReferenceSequence",
+    "CurrentRequestedProcedureEvidenceSequence",
+    "ReferencedSeriesSequence",
 ]
 
 
@@ -60,11 +67,32 @@ class Shares:
             raise InvalidRequest("validation and test are shares whose sum is below 1")
 
 
+@dataclass(frozen=True, slots=True)
+class _Seg:
+    instance: Instance
+    made: tuple[str, ...]
+    corrects: frozenset[str]
+
+
 @dataclass(slots=True)
 class _Labelled:
     series: Series
-    seg: Instance | None = None
-    seg_made: tuple[str, ...] = ()
+    segs: list[_Seg] = field(default_factory=list)
+    documents: list[Instance] = field(default_factory=list)
+
+    @property
+    def seg(self) -> Instance | None:
+        """The newest: one that no other corrected, of several the one that was made last."""
+        corrected = frozenset[str]().union(*(one.corrects for one in self.segs))
+        newest = [one for one in self.segs if one.instance.sop_instance_uid not in corrected]
+        return max(newest or self.segs, key=lambda one: one.made).instance if self.segs else None
+
+    @property
+    def related(self) -> tuple[Instance, ...]:
+        """What was drawn or measured besides."""
+        label = self.seg
+        older = [one.instance for one in self.segs if one.instance is not label]
+        return tuple(sorted((*older, *self.documents), key=lambda one: one.sop_instance_uid))
 
 
 def gather(
@@ -123,6 +151,7 @@ def gather(
                         series=image.series,
                         seg=image.seg,
                         split=splits[patient],
+                        related=image.related,
                     )
                 )
     dataset = Dataset(name, tuple(cases), _numbered(codes), licence, description)
@@ -176,9 +205,10 @@ def _images_of(study: Study) -> tuple[list[_Labelled], list[LeftOut]]:
         if series.series_uid in images:
             continue
         for instance in series.instances:
-            why = "no image, and no segmentation"
             if instance.sop_class_uid in _SEG:
                 why = _attach(instance, images)
+            else:
+                why = _attach_document(instance, images)
             if why:
                 left_out.append(LeftOut(series.series_uid, why))
     return [images[uid] for uid in sorted(images)], left_out
@@ -196,10 +226,39 @@ def _attach(instance: Instance, images: dict[str, _Labelled]) -> str:
         str(ds.get("ContentTime", "")),
         instance.sop_instance_uid,
     )
+    corrects = frozenset(_instances_in(ds.get("PredecessorDocumentsSequence", [])))
     for owner in owners:
-        if made > owner.seg_made:
-            owner.seg, owner.seg_made = instance, made
+        owner.segs.append(_Seg(instance, made, corrects))
     return ""
+
+
+def _attach_document(instance: Instance, images: dict[str, _Labelled]) -> str:
+    """Give a structure set or a report to the series that it refers to; return why not."""
+    ds = dcmread(instance.path, specific_tags=_REFERENCES)
+    owners = [images[uid] for uid in dict.fromkeys(_series_in(ds)) if uid in images]
+    for owner in owners:
+        owner.documents.append(instance)
+    return "" if owners else "no image, and nothing that refers to one here"
+
+
+def _series_in(ds: PydicomDataset) -> Iterator[str]:
+    """Yield the series that a data set refers to, at any depth."""
+    for element in ds:
+        if element.keyword == "SeriesInstanceUID":
+            yield str(element.value)
+        elif element.VR == "SQ":
+            for item in element.value:
+                yield from _series_in(item)
+
+
+def _instances_in(items: Iterable[PydicomDataset]) -> Iterator[str]:
+    """Yield the instances that items refer to, at any depth."""
+    for item in items:
+        for element in item:
+            if element.keyword == "ReferencedSOPInstanceUID":
+                yield str(element.value)
+            elif element.VR == "SQ":
+                yield from _instances_in(element.value)
 
 
 # --- labels ---------------------------------------------------------------------------------------

@@ -68,7 +68,8 @@ def _header(path: Path, case: Case) -> PydicomDataset:
 
 
 def _copies(case: Case, folder: Path) -> Iterator[tuple[Instance, Path]]:
-    instances = case.series.instances + ((case.seg,) if case.seg is not None else ())
+    drawn = ((case.seg,) if case.seg is not None else ()) + case.related
+    instances = case.series.instances + drawn
     for number, instance in enumerate(instances):
         yield instance, _waiting(folder) / f"{case.number}" / f"{number}.dcm"
 

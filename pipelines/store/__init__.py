@@ -3,6 +3,15 @@
 from pipelines.store.access import Access, Role, Token, User
 from pipelines.store.alarms import AlarmKind, Alarms, AlarmView, RuleView
 from pipelines.store.asked import AskedRun, AskedRuns
+from pipelines.store.case_views import (
+    PRIORITIES,
+    CaseView,
+    Chosen,
+    Priority,
+    Sort,
+    Strategy,
+    WantedCases,
+)
 from pipelines.store.collections import Collected, Collections, CollectionView, Stored
 from pipelines.store.corrections import (
     AssessmentView,
@@ -37,8 +46,10 @@ from pipelines.store.job_views import (
     TaskView,
 )
 from pipelines.store.jobs import Jobs
-from pipelines.store.picking import Choices, Count, Drawn, Picking, Wanted
+from pipelines.store.picking import Choices, Count, Drawn, Picking, SeriesFilter
+from pipelines.store.rounds import Reading, Rounds, RoundState, RoundView, Unseen
 from pipelines.store.sealed import SealedIdentities
+from pipelines.store.standing import SEGMENTATION_CLASSES, CaseState
 from pipelines.store.studies import ArchivedChange, SeriesView, Standing, Studies, StudyView
 from pipelines.store.trail import AuditEvent, Seal, Trail
 from pipelines.store.trainings import EpochView, NewTraining, Trainings, TrainingStep, TrainingView
@@ -52,9 +63,14 @@ from pipelines.store.versions import (
     new_evaluation_id,
 )
 from pipelines.store.withdrawn import FoundIn, Withdrawals, WithdrawalView
+from pipelines.store.worklist import LEASE, Worklist
+from pipelines.store.workspaces import CaseComments, SealedComment, Workspaces, WorkspaceView
 
 __all__ = [
     "DRAWN_MODALITIES",
+    "LEASE",
+    "PRIORITIES",
+    "SEGMENTATION_CLASSES",
     "Access",
     "AlarmKind",
     "AlarmView",
@@ -64,7 +80,11 @@ __all__ = [
     "AskedRuns",
     "AssessmentView",
     "AuditEvent",
+    "CaseComments",
+    "CaseState",
+    "CaseView",
     "Choices",
+    "Chosen",
     "Collected",
     "CollectionView",
     "Collections",
@@ -106,18 +126,27 @@ __all__ = [
     "NewTask",
     "NewTraining",
     "Picking",
+    "Priority",
+    "Reading",
     "ResultOf",
     "ResultView",
     "Role",
+    "RoundState",
+    "RoundView",
+    "Rounds",
     "RuleView",
     "Seal",
+    "SealedComment",
     "SealedIdentities",
+    "SeriesFilter",
     "SeriesView",
+    "Sort",
     "Stage",
     "Standing",
     "State",
     "StepView",
     "Stored",
+    "Strategy",
     "Studies",
     "StudyView",
     "TaskView",
@@ -126,13 +155,17 @@ __all__ = [
     "TrainingStep",
     "TrainingView",
     "Trainings",
+    "Unseen",
     "User",
     "Verdict",
     "VersionView",
     "Versions",
-    "Wanted",
+    "WantedCases",
     "WithdrawalView",
     "Withdrawals",
+    "Worklist",
+    "WorkspaceView",
+    "Workspaces",
     "known_dataset",
     "new_evaluation_id",
 ]

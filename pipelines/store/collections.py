@@ -15,7 +15,7 @@ from dicom.errors import InvalidRequest, NotFound, RadloopError
 from pipelines.records import CollectedRow, CollectionRow, SeriesRow, StudyRow
 from pipelines.store.database import Database
 from pipelines.store.job_views import State
-from pipelines.store.picking import Wanted, matching
+from pipelines.store.picking import SeriesFilter, matching
 
 CollectedState = Literal["waiting", "stored", "refused"]
 
@@ -50,7 +50,7 @@ class CollectionView:
     id: str
     name: str
     project: str
-    wanted: Wanted
+    wanted: SeriesFilter
     state: State
     attempt: int
     cancel_requested: bool
@@ -99,7 +99,7 @@ class Collections:
         name: str,
         *,
         project: str,
-        wanted: Wanted,
+        wanted: SeriesFilter,
         series: Mapping[str, tuple[str, int]],
         created_by: str,
     ) -> CollectionView:
@@ -270,7 +270,7 @@ class Collections:
             return [_member_view(row) for row in rows]
 
     def stored_for(
-        self, project: str, *, collection_id: str | None = None, wanted: Wanted | None = None
+        self, project: str, *, collection_id: str | None = None, wanted: SeriesFilter | None = None
     ) -> list[Collected]:
         """Return what the research archive holds for a project, each series once.
 
@@ -279,7 +279,7 @@ class Collections:
         project : str
         collection_id : str or None
             Of that collection only.
-        wanted : Wanted or None
+        wanted : SeriesFilter or None
             Only series of which that is true.
         """
         query = (
@@ -360,7 +360,7 @@ def _view(row: CollectionRow, members: Sequence[CollectedRow]) -> CollectionView
         id=row.id,
         name=row.name,
         project=row.project,
-        wanted=Wanted.from_json(row.wanted),
+        wanted=SeriesFilter.from_json(row.wanted),
         state=_state(row.state),
         attempt=row.attempt,
         cancel_requested=row.cancel_requested,

@@ -15,7 +15,7 @@ from dicom.errors import NotFound, RadloopError
 from pipelines.records import ExportedRow, ExportRow
 from pipelines.store.database import Database
 from pipelines.store.job_views import State
-from pipelines.store.picking import Wanted
+from pipelines.store.picking import SeriesFilter
 
 _OPEN = ("scheduled", "in_progress")
 
@@ -27,7 +27,7 @@ class NewExport:
     name: str
     project: str
     collection_id: str | None
-    wanted: Wanted
+    wanted: SeriesFilter
     formats: tuple[str, ...]
     validation: float
     test: float
@@ -307,7 +307,7 @@ def _view(row: ExportRow) -> ExportView:
             name=row.name,
             project=row.project,
             collection_id=row.collection_id,
-            wanted=Wanted.from_json(row.wanted),
+            wanted=SeriesFilter.from_json(row.wanted),
             formats=tuple(row.formats),
             validation=row.validation,
             test=row.test,

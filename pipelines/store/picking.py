@@ -28,7 +28,7 @@ _LONGEST_TEXT = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SeriesFilter:
     """What is asked of a series; empty asks nothing.
 
     Attributes
@@ -75,7 +75,7 @@ class Wanted:
         return {k: v.isoformat() if isinstance(v, date) else v for k, v in said.items()}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Wanted:
+    def from_json(cls, content: dict[str, Any]) -> SeriesFilter:
         """Return what a row keeps."""
         known = {field.name for field in fields(cls)}
         said = {key: value for key, value in content.items() if key in known}
@@ -131,7 +131,7 @@ class Picking:
         with self._database.read() as session:
             return Choices(_words(session, modality), _words(session, body_part))
 
-    def count(self, wanted: Wanted) -> Count:
+    def count(self, wanted: SeriesFilter) -> Count:
         """Return how many patients, studies, series and images these are."""
         chosen = _chosen(wanted).subquery()
         with self._database.read() as session:
@@ -158,7 +158,7 @@ class Picking:
         patients, studies, series, images = (int(figure) for figure in figures)
         return Count(patients, studies, series, images, int(labelled or 0))
 
-    def series(self, wanted: Wanted, *, limit: int | None = None) -> list[SeriesView]:
+    def series(self, wanted: SeriesFilter, *, limit: int | None = None) -> list[SeriesView]:
         """Return the series, those of one study together, the newest study first."""
         query = _chosen(wanted).order_by(
             StudyRow.received_at.desc(), SeriesRow.study_id, SeriesRow.id
@@ -196,7 +196,7 @@ class Picking:
             return [*(Drawn(id_, None) for id_ in found), *drawn]
 
 
-def matching(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+def matching(wanted: SeriesFilter) -> list[sa.ColumnElement[bool]]:
     """Return the conditions on SeriesRow and StudyRow that `wanted` means."""
     conditions: list[sa.ColumnElement[bool]] = []
     for keyword, words in (("modality", wanted.modality), ("body_part", wanted.body_part)):
@@ -236,7 +236,7 @@ def has_labels() -> sa.ColumnElement[bool]:
     return sa.or_(corrected, accepted)
 
 
-def _chosen(wanted: Wanted) -> sa.Select[SeriesRow]:
+def _chosen(wanted: SeriesFilter) -> sa.Select[SeriesRow]:
     """Return the whole series of images that are wanted: no results, nothing half received."""
     query = (
         sa.select(SeriesRow)

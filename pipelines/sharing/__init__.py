@@ -1,0 +1,18 @@
+"""Datasets for others: what people pick is collected for a project, and exported, durably.
+
+===============  ================================================================================
+`collecting`     a collection, study after study, into the research archive
+`exporting`      an export: from the research archive to files that may leave
+`gate`           the second look at what leaves, patient by patient
+`files`          where an export's files lie, and what they say of themselves
+===============  ================================================================================
+
+Both are workflows in a queue of their own, one at a time and after everything else: nobody's result
+waits for a dataset.
+"""
+
+from pipelines.sharing.collecting import CollectionRuns
+from pipelines.sharing.exporting import ExportRuns
+from pipelines.sharing.files import ExportFiles
+
+__all__ = ["CollectionRuns", "ExportFiles", "ExportRuns"]
