@@ -1,9 +1,10 @@
-"""The network of a plan, and its loss: MONAI's, by the words that a bundle's configuration uses."""
+"""The network of a plan, and its loss, by the words that a bundle's configuration uses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, cast
 
 import torch
 from monai.losses.dice import DiceCELoss, DiceFocalLoss, DiceLoss
@@ -11,14 +12,25 @@ from monai.losses.tversky import TverskyLoss
 from monai.networks.nets.densenet import DenseNet
 from monai.networks.nets.unet import UNet
 
+from models.designs.document import Deep, Design
 from models.learning.planning import Plan, UNetPlan
+from models.networks import BlockNetwork
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+_FADING: Final = 0.5  # the weight of each coarser answer, as nnU-Net has it
 
 
 def network_configuration(plan: Plan) -> dict[str, Any]:
     """Return the network as a bundle's ``network_def``."""
     network = plan.network
+    if isinstance(network, Design):
+        return {
+            "_target_": "BlockNetwork",
+            "spatial_dims": plan.dimensions,
+            "in_channels": plan.in_channels,
+            "out_channels": plan.out_channels,
+            **network.model_dump(mode="json", by_alias=True, exclude={"kind"}),
+        }
     if isinstance(network, UNetPlan):
         return {
             "_target_": "UNet",
@@ -47,12 +59,45 @@ def network_configuration(plan: Plan) -> dict[str, Any]:
 def build_network(plan: Plan) -> torch.nn.Module:
     """Return the network with weights that PyTorch's generator draws now."""
     arguments = network_configuration(plan)
-    kind = {"UNet": UNet, "DenseNet": DenseNet}[arguments.pop("_target_")]
+    kinds = {"UNet": UNet, "DenseNet": DenseNet, "BlockNetwork": BlockNetwork}
+    kind = kinds[arguments.pop("_target_")]
     return cast(torch.nn.Module, kind(**arguments))
 
 
 def build_loss(plan: Plan) -> Loss:
-    """Return the loss of logits, shape (batch, channels, ...), against a feed's targets."""
+    """Return the loss of logits, shape (batch, channels, ...), against a feed's targets.
+
+    Logits of several sizes, as deep supervision gives them, count less the coarser they are.
+    """
+    loss = _loss_of_one(plan)
+    design = plan.network
+    if isinstance(design, Design) and any(isinstance(block, Deep) for block in design.block):
+        return partial(_loss_of_each, loss)
+    return loss
+
+
+def _loss_of_each(
+    loss: Loss, answers: torch.Tensor | Sequence[torch.Tensor], targets: torch.Tensor
+) -> torch.Tensor:
+    found = [answers] if isinstance(answers, torch.Tensor) else list(answers)
+    weights = [_FADING**at for at in range(len(found))]
+    losses = [
+        weight * loss(logits, _resized(targets, logits))
+        for weight, logits in zip(weights, found, strict=True)
+    ]
+    return torch.stack(losses).sum() / sum(weights)
+
+
+def _resized(targets: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Return targets on the grid of logits, by the nearest voxel; of whole images as they are."""
+    size = logits.shape[2:]
+    if targets.ndim < 3 or targets.shape[2:] == size:
+        return targets
+    finer = torch.nn.functional.interpolate(targets.float(), size=size, mode="nearest-exact")
+    return finer.to(targets.dtype)
+
+
+def _loss_of_one(plan: Plan) -> Loss:
     overlap = plan.task == "multilabel"
     dice: dict[str, Any] = {
         "softmax": not overlap,

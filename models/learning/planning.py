@@ -15,7 +15,10 @@ from typing import Annotated, Final, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dicom.errors import CannotTrain
+from dicom.errors import CannotTrain, InvalidDesign
+from models.designs.document import Design
+from models.designs.monai import trace_densenet, trace_unet
+from models.designs.tracing import Traced, trace
 from models.learning.cases import DatasetFolder, TaskKind, class_counts
 
 Axes = tuple[int, ...]
@@ -99,7 +102,7 @@ class Plan(_Part):
     batch: int = Field(2, ge=1, le=512)
     accumulate: int = Field(1, ge=1, le=64, description="batches to one step of the optimiser")
     labelled: float = Field(0.5, ge=0, le=1, description="share of patches that hold a label")
-    network: UNetPlan | ClassifierPlan = Field(discriminator="kind")
+    network: UNetPlan | ClassifierPlan | Design = Field(discriminator="kind")
     loss: LossKind = "dice_ce"
     rate: float = Field(2e-3, gt=0, le=1, description="highest learning rate")
     decay: float = Field(1e-4, ge=0, le=1, description="of weights (AdamW)")
@@ -128,20 +131,70 @@ class Plan(_Part):
             raise ValueError("window is given where intensity is 'window', and only there")
         if self.window is not None and self.window[0] >= self.window[1]:
             raise ValueError("window is written from low to high")
-        factor = self.network.factor
+        if isinstance(self.network, Design):
+            self._design_fits(self.network)
+        factor = 1 if isinstance(self.network, Design) else self.network.factor
         if any(side % factor or side < 2 * factor for side in self.patch):
             raise ValueError(
                 f"each side of patch is a multiple of {factor}, the product of the strides, "
                 f"and at least {2 * factor}"
             )
         seems = "densenet" if self.task == "classification" else "unet"
-        if self.network.kind != seems:
+        if self.network.kind not in (seems, "blocks"):
             raise ValueError(f"network is a {seems} for {self.task}")
         if self.task == "multilabel" and self.loss in ("dice_ce", "cross_entropy", "tversky"):
             raise ValueError("loss is dice_bce, dice_focal or bce where labels overlap")
         if self.task == "classification" and self.loss != "cross_entropy":
             raise ValueError("loss is cross_entropy for a classification")
         return self
+
+    def _design_fits(self, design: Design) -> None:
+        if design.head.whole != (self.task == "classification"):
+            answers = "an image" if self.task == "classification" else "a voxel"
+            raise ValueError(f"block {design.head.name}: the task wants one answer {answers}")
+        try:
+            trace_plan(self)
+        except InvalidDesign as error:
+            raise ValueError(error.message) from None
+
+
+def trace_plan(plan: Plan) -> Traced:
+    """Return what a plan's network comes to: its blocks, parameters, memory, what it sees.
+
+    Raises
+    ------
+    InvalidDesign
+        When it does not fit the patch.
+    """
+    network = plan.network
+    if isinstance(network, Design):
+        return trace(
+            network,
+            in_channels=plan.in_channels,
+            out_channels=plan.out_channels,
+            patch=plan.patch,
+            batch=plan.batch,
+        )
+    if isinstance(network, UNetPlan):
+        return trace_unet(
+            network.channels,
+            network.strides,
+            residual_units=network.residual_units,
+            dropout=network.dropout,
+            in_channels=plan.in_channels,
+            out_channels=plan.out_channels,
+            patch=plan.patch,
+            batch=plan.batch,
+        )
+    return trace_densenet(
+        network.layers,
+        first_channels=network.first_channels,
+        growth=network.growth,
+        in_channels=plan.in_channels,
+        out_channels=plan.out_channels,
+        patch=plan.patch,
+        batch=plan.batch,
+    )
 
 
 @dataclass(frozen=True, slots=True)
