@@ -15,7 +15,19 @@ from node.keys import open_secrets
 from node.parts import DicomAddress, FrontParts, WorkerBell
 from node.proxy import Upstream
 from node.settings import Settings
-from pipelines.store import Access, AskedRuns, Corrections, Database, Jobs, Studies, Trail
+from pipelines.sharing.files import ExportFiles
+from pipelines.store import (
+    Access,
+    AskedRuns,
+    Collections,
+    Corrections,
+    Database,
+    Exports,
+    Jobs,
+    Picking,
+    Studies,
+    Trail,
+)
 from pipelines.warm import WarmImages
 
 
@@ -71,6 +83,10 @@ def front_parts(settings: Settings) -> FrontParts:
         registry=wiring.registry(settings, secrets, database),
         routes=settings.route,
         projects=settings.project,
+        picking=Picking(database),
+        collections=Collections(database),
+        exports=Exports(database),
+        export_files=ExportFiles(wiring.exports_folder(settings)),
         metadata_bytes=settings.front.metadata_mb << 20,
         dicom=DicomAddress(settings.dicom.aet, settings.dicom.port),
         bell=WorkerBell(wiring.wake_url(settings), secrets.wake_token),

@@ -35,14 +35,20 @@ from pipelines.intake import Intake
 from pipelines.keyring import KeyRing
 from pipelines.projects import NODE, Project
 from pipelines.routing import untaken
+from pipelines.sharing.collecting import CollectionRuns
+from pipelines.sharing.exporting import ExportRuns
+from pipelines.sharing.files import ExportFiles
 from pipelines.store import (
     DRAWN_MODALITIES,
     Access,
     AskedRuns,
+    Collections,
     Corrections,
     Database,
     ElsewhereObjects,
+    Exports,
     Jobs,
+    Picking,
     SealedIdentities,
     Studies,
     Trail,
@@ -127,17 +133,44 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         pseudonym=lambda uid: pseudonym_uid(uid_key, uid),
         tolerance_mm=settings.corrections.tolerance_mm,
     )
+    collections = Collections(database)
+    collecting = CollectionRuns(
+        clinical=clinical,
+        research=research,
+        studies=studies,
+        picking=Picking(database),
+        collections=collections,
+        sealed=SealedIdentities(database),
+        collectors=collectors,
+        work=(settings.data / "work").resolve(),
+    )
+    exporting = ExportRuns(
+        research=research,
+        collections=collections,
+        exports=Exports(database),
+        sealed=SealedIdentities(database),
+        projects=settings.project,
+        vaults={name: collector.vault for name, collector in collectors.items()},
+        files=ExportFiles(wiring.exports_folder(settings)),
+        version=wiring.VERSION,
+    )
     worker = Worker(
         engine=Engine(
             wiring.engine_url(settings),
             executor_id=settings.worker.executor_id,
             version=wiring.VERSION,
-            workflows=(*inference.specs(), *aftercare.specs()),
+            workflows=(
+                *inference.specs(),
+                *aftercare.specs(),
+                *collecting.specs(),
+                *exporting.specs(),
+            ),
             limits={
                 "studies": settings.worker.studies_at_once,
                 "tasks": 1,
                 "deliveries": 4,
                 "corrections": 1,
+                "datasets": 1,
             },
         ),
         intake=Intake(
@@ -151,6 +184,8 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         inference=inference,
         groundwork=groundwork,
         aftercare=aftercare,
+        collecting=collecting,
+        exporting=exporting,
         studies=studies,
         access=access,
         executor_id=settings.worker.executor_id,

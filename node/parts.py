@@ -17,7 +17,18 @@ from node.proxy import Upstream
 from pipelines.corrections import Desk, Elsewhere
 from pipelines.projects import Project
 from pipelines.routing import Route
-from pipelines.store import Access, AskedRuns, Corrections, Jobs, Studies, Trail
+from pipelines.sharing.files import ExportFiles
+from pipelines.store import (
+    Access,
+    AskedRuns,
+    Collections,
+    Corrections,
+    Exports,
+    Jobs,
+    Picking,
+    Studies,
+    Trail,
+)
 from pipelines.warm import WarmImages
 
 _RING_TIMEOUT_S = 2.0
@@ -89,6 +100,10 @@ class FrontParts:
         The worker's.
     ohif_dist, ohif_config : Path
         OHIF's files, and our configuration of it.
+    picking, collections, exports : Picking, Collections, Exports
+        The rows of what can be collected for projects, what was, and the datasets made of it.
+    export_files : ExportFiles
+        Where those datasets lie.
     projects : tuple of Project
         For whom data is de-identified, besides the node itself.
     metadata_bytes : int
@@ -115,6 +130,10 @@ class FrontParts:
     bell: WorkerBell
     ohif_dist: Path
     ohif_config: Path
+    picking: Picking
+    collections: Collections
+    exports: Exports
+    export_files: ExportFiles
     projects: tuple[Project, ...] = ()
     metadata_bytes: int = 128 << 20
 

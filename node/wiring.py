@@ -78,6 +78,11 @@ def prepared_folder(settings: Settings) -> Path:
     return (settings.data / "prepared").resolve()
 
 
+def exports_folder(settings: Settings) -> Path:
+    """Return where datasets for others are written and downloaded from."""
+    return (settings.data / "exports").resolve()
+
+
 def ohif_folder(settings: Settings) -> Path:
     """Return the folder of OHIF's files."""
     return settings.front.ohif or _root() / ".ohif" / "dist"
@@ -169,9 +174,13 @@ def clinical_archive(settings: Settings, secrets: Secrets) -> Archive:
 
 
 def research_archive(settings: Settings, secrets: Secrets) -> Archive:
-    """Return the research archive."""
-    url = settings.orthanc.research_url or research_config(settings, secrets).url
-    return Archive(url, settings.orthanc.user, secrets.research_password)
+    """Return the research archive; its files are read in place where we started it."""
+    if settings.orthanc.research_url:
+        return Archive(
+            settings.orthanc.research_url, settings.orthanc.user, secrets.research_password
+        )
+    config = research_config(settings, secrets)
+    return Archive(config.url, config.user, config.password, storage=config.storage)
 
 
 def clinical_root(settings: Settings, secrets: Secrets) -> str:

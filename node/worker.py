@@ -24,6 +24,8 @@ from pipelines.engine import Engine
 from pipelines.groundwork import Groundwork
 from pipelines.inference import Inference
 from pipelines.intake import Intake
+from pipelines.sharing.collecting import CollectionRuns
+from pipelines.sharing.exporting import ExportRuns
 from pipelines.store import Access, SeriesView, Studies
 
 log = structlog.get_logger()
@@ -58,6 +60,8 @@ class Worker:
         inference: Inference,
         groundwork: Groundwork,
         aftercare: Aftercare,
+        collecting: CollectionRuns,
+        exporting: ExportRuns,
         studies: Studies,
         access: Access,
         executor_id: str,
@@ -69,6 +73,8 @@ class Worker:
         self._inference = inference
         self._groundwork = groundwork
         self._aftercare = aftercare
+        self._collecting = collecting
+        self._exporting = exporting
         self._studies = studies
         self._access = access
         self._executor_id = executor_id
@@ -136,7 +142,7 @@ class Worker:
         return self._studies.receiving()
 
     def _care(self) -> None:
-        """See to what follows corrections, once a second at most: nobody waits for it."""
+        """See to what follows corrections, and to datasets, once a second at most."""
         if time.monotonic() < self._care_at:
             return
         self._care_at = time.monotonic() + _CARE_S
@@ -144,6 +150,8 @@ class Worker:
             self._aftercare.hand_over()
         except PeerError as error:
             log.warning("archive_away", code=error.code)
+        self._collecting.hand_over(self._engine)
+        self._exporting.hand_over(self._engine)
 
     def _keep_beating(self) -> None:
         """Show that this worker is alive; take over from those that are not."""

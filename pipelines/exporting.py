@@ -26,7 +26,7 @@ from pydicom import dcmread
 from dicom.errors import Canceled, Conflict, InputError, InvalidRequest
 from dicom.study import Instance
 from dicom.verify import SecondLook
-from pipelines.exports import Case, Dataset, get_format
+from pipelines.exports import MANIFEST, Case, Dataset, get_format
 from pipelines.exports.cases import LeftOut
 from pipelines.exports.volumes import write_json, write_whole
 
@@ -36,7 +36,6 @@ Gate = Callable[[Path], None]
 Progress = Callable[[int, int], None]
 """Called with (done, of all) after each case."""
 
-MANIFEST: Final = "manifest.json"
 CARD: Final = "CARD.md"
 _DONE: Final = ".done.json"
 _NIFTI_HEADER: Final = 352

@@ -19,6 +19,8 @@ from dicom.study import Instance, Series
 
 BUILT_IN = ("dicom", "nifti", "nnunet", "decathlon")
 GROUP = "radloop.exports"
+MANIFEST = "manifest.json"
+"""In every export: the hash of every other file."""
 
 Split = Literal["train", "validation", "test"]
 

@@ -8,11 +8,5 @@
 ===============  ================================================================================
 
 Both are workflows in a queue of their own, one at a time and after everything else: nobody's result
-waits for a dataset.
+waits for a dataset. The front imports `files` alone, which needs no engine.
 """
-
-from pipelines.sharing.collecting import CollectionRuns
-from pipelines.sharing.exporting import ExportRuns
-from pipelines.sharing.files import ExportFiles
-
-__all__ = ["CollectionRuns", "ExportFiles", "ExportRuns"]

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dicom.errors import NotFound
-from pipelines.exporting import MANIFEST
+from pipelines.exports import MANIFEST
 from pipelines.store import ExportView, Finished
 
 _CARD = "card.json"

@@ -24,7 +24,20 @@ from node.proxy import Upstream
 from pipelines.corrections import Desk
 from pipelines.drawer import Drawer
 from pipelines.intake import Intake
-from pipelines.store import Access, AskedRuns, Corrections, Database, Drafts, Jobs, Studies, Trail
+from pipelines.sharing.files import ExportFiles
+from pipelines.store import (
+    Access,
+    AskedRuns,
+    Collections,
+    Corrections,
+    Database,
+    Drafts,
+    Exports,
+    Jobs,
+    Picking,
+    Studies,
+    Trail,
+)
 from pipelines.warm import WarmImages
 from tests.node.serving import serving
 from tests.orthanc import servers
@@ -150,6 +163,10 @@ def _parts(folder: Path, pair: servers.OrthancPair) -> FrontParts:
         trail=Trail(database, b"audit key"),
         clinical=clinical,
         asked=AskedRuns(database),
+        picking=Picking(database),
+        collections=Collections(database),
+        exports=Exports(database),
+        export_files=ExportFiles(folder / "exports"),
         corrections=Corrections(database),
         desk=desk,
         elsewhere=wiring.elsewhere(database, clinical, desk),

@@ -24,15 +24,19 @@ from node.proxy import Upstream
 from pipelines.corrections import Desk
 from pipelines.drawer import Drawer
 from pipelines.routing import Route, When
+from pipelines.sharing.files import ExportFiles
 from pipelines.store import (
     Access,
     ArchivedChange,
     AskedRuns,
+    Collections,
     Corrections,
     Database,
     Drafts,
+    Exports,
     Jobs,
     NewTask,
+    Picking,
     Role,
     Studies,
     Trail,
@@ -138,6 +142,10 @@ def make_front(
         trail=Trail(database, b"audit key"),
         clinical=clinical,
         asked=AskedRuns(database),
+        picking=Picking(database),
+        collections=Collections(database),
+        exports=Exports(database),
+        export_files=ExportFiles(folder / "exports"),
         corrections=Corrections(database),
         desk=desk,
         elsewhere=wiring.elsewhere(database, clinical, desk),

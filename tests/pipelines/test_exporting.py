@@ -19,8 +19,8 @@ from dicom.folder import read_folder
 from dicom.phantom import Person, head_mr, write_head_study
 from dicom.profile import node_profile
 from dicom.volume import read_volume
-from pipelines.exporting import CARD, MANIFEST, Exported, Order, check_manifest, export
-from pipelines.exports import BUILT_IN, Dataset, get_format
+from pipelines.exporting import CARD, Exported, Order, check_manifest, export
+from pipelines.exports import BUILT_IN, MANIFEST, Dataset, get_format
 from pipelines.exports.cases import Shares, gather, split_patients
 from pipelines.exports.nifti import kind_of
 from tests.segmentations import encoded, segments_of, uids_of
