@@ -142,7 +142,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         collections=collections,
         sealed=SealedIdentities(database),
         collectors=collectors,
-        work=(settings.data / "work").resolve(),
+        work=(settings.data / "collecting").resolve(),
     )
     exporting = ExportRuns(
         research=research,

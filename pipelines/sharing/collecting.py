@@ -96,7 +96,8 @@ class CollectionRuns:
     def _study(self, collection_id: str, study_id: str) -> None:
         """Store one study's series that wait; a second time, those that are not stored yet."""
         collection = self.collections.collection(collection_id)
-        folder = self.work / f"collection-{collection_id}"
+        self.work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = self.work / collection_id
         try:
             for one in self.collections.waiting(collection_id):
                 if one.study_id != study_id:

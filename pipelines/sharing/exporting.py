@@ -110,7 +110,8 @@ class ExportRuns:
             actor=order.created_by,
             reason=f"export {wanted.id}: nothing of the patients may be in it",
         )
-        target.parent.mkdir(parents=True, exist_ok=True)
+        self.files.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        target.parent.mkdir(exist_ok=True)
         sources = target.parent / ".sources"
         dataset, left_out = gather(
             order.name,
