@@ -15,8 +15,12 @@ from models.bundle import Bundle
 from models.learning.bundling import COLOUR
 from models.learning.cases import Case, DatasetFolder, Split
 from models.learning.preparing import affine_of
-from models.prediction import Answer, Classes, Image, Labels, Masks
+from models.prediction import Answer, Classes, Image, Labels, Masks, Prediction
 from models.predictor import Predictor
+
+Mask = npt.NDArray[np.bool_]
+Pairs = Mapping[int, tuple[Mask, Mask]]
+"""What was found and what is true of each class, shape (slices, rows, columns)."""
 
 _RESAMPLED = 2000  # bootstrap
 _CONFIDENCE = (2.5, 97.5)
@@ -99,8 +103,17 @@ def evaluate(
     *,
     split: Split = "test",
     told: Callable[[int, int], None] | None = None,
+    seen: Callable[[CaseScore, Prediction, Pairs], None] | None = None,
 ) -> Evaluation:
     """Predict every case of a split, and compare.
+
+    Parameters
+    ----------
+    told : callable or None
+        Told how many cases are done, and of how many.
+    seen : callable or None
+        Shown each case's score, the prediction, and the masks that were compared: who wants more
+        figures, or a picture, need not predict again.
 
     Raises
     ------
@@ -115,8 +128,11 @@ def evaluate(
     scores = []
     for at, case in enumerate(cases):
         images = _images(bundle, folder, case)
-        answer = predictor.predict_images(images).answer
-        scores.append(_score(case, answer, folder, numbers))
+        prediction = predictor.predict_images(images)
+        pairs = _pairs(case, prediction.answer, folder, numbers)
+        scores.append(_score(case, prediction.answer, folder, numbers, pairs))
+        if seen is not None:
+            seen(scores[-1], prediction, pairs)
         if told is not None:
             told(at + 1, len(cases))
     return Evaluation(
@@ -192,25 +208,34 @@ def _images(bundle: Bundle, folder: DatasetFolder, case: Case) -> dict[str, Imag
 
 
 def _score(
-    case: Case, answer: Answer, folder: DatasetFolder, numbers: Mapping[int, int]
+    case: Case,
+    answer: Answer,
+    folder: DatasetFolder,
+    numbers: Mapping[int, int],
+    pairs: Pairs,
 ) -> CaseScore:
     if isinstance(answer, Classes):
         ours = {theirs: number for number, theirs in numbers.items()}
         best = int(np.argmax(answer.probabilities))
         said = ours.get(answer.numbers[best])
         return CaseScore(case, {}, said, float(answer.probabilities[best]))
-    spacing = case.spacing_kji or (1.0, 1.0, 1.0)
-    truth = np.asarray(folder.label(case))
-    pairs = {
-        number: (_found(answer, theirs, case.shape), _true(truth, at, number))
-        for at, (number, theirs) in enumerate(sorted(numbers.items()))
-    }
+    spacing = folder.spacing(case)
     return CaseScore(
         case, {number: likeness(found, true, spacing) for number, (found, true) in pairs.items()}
     )
 
 
-def _found(answer: Answer, number: int, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
+def _pairs(case: Case, answer: Answer, folder: DatasetFolder, numbers: Mapping[int, int]) -> Pairs:
+    if isinstance(answer, Classes):
+        return {}
+    truth = np.asarray(folder.label(case))
+    return {
+        number: (_found(answer, theirs, case.shape), _true(truth, at, number))
+        for at, (number, theirs) in enumerate(sorted(numbers.items()))
+    }
+
+
+def _found(answer: Answer, number: int, shape: tuple[int, int, int]) -> Mask:
     if isinstance(answer, Labels):
         return np.asarray(answer.labels_kji == number)
     if isinstance(answer, Masks) and number in answer.numbers:
@@ -218,7 +243,7 @@ def _found(answer: Answer, number: int, shape: tuple[int, int, int]) -> npt.NDAr
     return np.zeros(shape, np.bool_)
 
 
-def _true(truth: npt.NDArray[np.generic], at: int, number: int) -> npt.NDArray[np.bool_]:
+def _true(truth: npt.NDArray[np.generic], at: int, number: int) -> Mask:
     return np.asarray(truth[at] != 0 if truth.ndim == 4 else truth == number)
 
 

@@ -29,9 +29,11 @@ from models.learning.cases import DatasetFolder
 from models.learning.feed import Feed
 from models.learning.graph import Graph, Sink, Source
 from models.learning.networks import build_loss, build_network
+from models.learning.pictures import Look
 from models.learning.planning import Plan
 from models.learning.preparing import Prepared
 from models.learning.validating import Scores, validate
+from models.learning.watching import Chronicle
 from models.memory import is_memory_error
 
 LAST: Final = "last.pt"
@@ -70,6 +72,12 @@ class Epoch:
     rate: float
     seconds: float
     waited_s: float
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What is drawn as curves."""
+        classes = {f"score/{number}": score for number, score in self.scores.classes.items()}
+        return {"loss": self.loss, "score": self.scores.mean, "rate": self.rate, **classes}
 
 
 @dataclass(slots=True)
@@ -197,6 +205,7 @@ class _Training:
         self.state = _State(steps=plan.steps)
         self.timed: list[float] = []
         self._restore()
+        self.chronicle = Chronicle(run, folder.dataset)
         self.model = DistributedDataParallel(self.network) if self.ranks > 1 else self.network
 
     def to_the_end(
@@ -276,7 +285,10 @@ class _Training:
         told: Callable[[Epoch], None] | None,
     ) -> None:
         state = self.state
-        scores = validate(self.average, self.prepared, self.cases, self.plan, self.device)
+        looks: list[Look] = []
+        scores = validate(
+            self.average, self.prepared, self.cases, self.plan, self.device, looks=looks
+        )
         epoch = Epoch(
             number=len(state.epochs) + 1,
             step=state.step,
@@ -292,6 +304,7 @@ class _Training:
             state.best, state.best_epoch = scores.mean, epoch.number
         if self.rank == 0:
             self._keep(is_best=is_best)
+            self.chronicle.note(epoch.number, step=epoch.step, figures=epoch.figures, looks=looks)
         if told is not None and self.rank == 0:
             told(epoch)
 

@@ -7,16 +7,20 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from models.learning.cases import Case
+from models.learning.pictures import Look
 from models.learning.planning import Plan
 from models.learning.preparing import Prepared
 from models.sliding import Sliding, slide
 
 _OVERLAP = 0.25
+_LOOKS = 2  # cases that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,15 @@ def validate(
     cases: Sequence[Case],
     plan: Plan,
     device: torch.device,
+    *,
+    looks: list[Look] | None = None,
 ) -> Scores:
     """Return the scores of a network on cases.
+
+    Parameters
+    ----------
+    looks : list or None
+        Gets a slice of each of the first cases, as the network sees it.
 
     Notes
     -----
@@ -52,6 +63,7 @@ def validate(
     if not cases:
         return Scores(-math.inf, {})
     counts: dict[int, list[int]] = {}
+    shown = {case.id for case in cases[:_LOOKS]} if looks is not None else set()
     with _judging(network), torch.inference_mode():
         for case in cases:
             image = torch.from_numpy(np.array(prepared.image(case)))[None].to(device)
@@ -60,14 +72,50 @@ def validate(
                 found = counts.setdefault(case.finding or 0, [0, 0])
                 found[0] += said == case.finding
                 found[1] += 1
+                if looks is not None and case.id in shown:
+                    flat = _slice(image[0].cpu().numpy(), image.shape[-1] // 2)
+                    looks.append(Look(case.id, flat, true=case.finding, said=said))
                 continue
             truth = torch.from_numpy(np.array(prepared.label(case))).to(device)
+            look = _Shown(case, image, truth) if case.id in shown else None
             for number, found_mask, true_mask in _masks(network, image, truth, plan):
                 found = counts.setdefault(number, [0, 0])
                 found[0] += 2 * int((found_mask & true_mask).sum())
                 found[1] += int(found_mask.sum()) + int(true_mask.sum())
+                if look is not None:
+                    look.draw(number, found_mask, true_mask)
+            if looks is not None and look is not None:
+                looks.append(look.finished())
     classes = {str(number): a / b for number, (a, b) in sorted(counts.items()) if b}
     return Scores(statistics.fmean(classes.values()) if classes else 0.0, classes)
+
+
+class _Shown:
+    """The slice of a case with most labelled voxels, on its way to a picture."""
+
+    def __init__(self, case: Case, image: torch.Tensor, truth: torch.Tensor) -> None:
+        labelled = (truth != 0).any(dim=0)
+        by_slice = labelled.flatten(0, 1).sum(dim=0) if labelled.ndim == 3 else None
+        self._at = 0 if by_slice is None else int(by_slice.argmax())
+        self._case = case
+        self._image = _slice(image[0].cpu().numpy(), self._at)
+        self._truth = np.zeros(self._image.shape[1:], np.uint8)
+        self._found = np.zeros_like(self._truth)
+
+    def draw(self, number: int, found: torch.Tensor, true: torch.Tensor) -> None:
+        """Draw one segment; of those that overlap the later one is seen."""
+        self._found[_slice(found.cpu().numpy(), self._at)] = number
+        self._truth[_slice(true.cpu().numpy(), self._at)] = number
+
+    def finished(self) -> Look:
+        """Return the picture."""
+        return Look(self._case.id, self._image, self._truth, self._found)
+
+
+def _slice(array: npt.NDArray[Any], at: int) -> npt.NDArray[Any]:
+    """Return (..., x, y[, z]) as (..., rows, columns) of one slice."""
+    flat = array[..., at] if array.ndim - (1 if array.dtype != np.bool_ else 0) == 3 else array
+    return np.ascontiguousarray(np.swapaxes(flat, -1, -2))
 
 
 def _masks(

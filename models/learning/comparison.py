@@ -1,0 +1,108 @@
+"""A candidate beside the version that is current, in figures; as JSON, and without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+FIGURES: Final = ("dice", "surface_dice", "hausdorff95_mm", "volume_error", "added_path_mm")
+"""Of segmentations, attributes of :class:`dicom.agreement.Likeness`; of a classification `correct`
+stands in their place."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Span(_Part):
+    """A mean over patients, with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    patients: int
+
+
+class Group(_Part):
+    """The cases that share a tag's value: one scanner, one sex, one decade."""
+
+    tag: str
+    value: str
+    cases: int
+    candidate: Span | None
+    gain: Span | None
+
+
+class Calibration(_Part):
+    """Whether a model is as sure as it may be.
+
+    Attributes
+    ----------
+    said, held : float
+        Mean probability that it gave what it found, and the share of it that is true.
+    error : float
+        Mean difference of the two, case by case.
+    """
+
+    said: float
+    held: float
+    error: float
+    cases: int
+
+
+class Lesions(_Part):
+    """Connected pieces of the truth, and how many of them were touched by what was found."""
+
+    pieces: int
+    found: int
+    sensitivity: Span | None
+
+
+class Worst(_Part):
+    """One of the cases on which the candidate did worst; `picture` is a file beside."""
+
+    case: str
+    score: float
+    picture: str
+
+
+class Side(_Part):
+    """One bundle's figures: over all classes, by class, of lesions, of calibration."""
+
+    bundle: str
+    sha256: str
+    figures: Mapping[str, Span | None]
+    classes: Mapping[str, Mapping[str, Span | None]]
+    lesions: Lesions | None
+    calibration: Calibration | None
+
+
+class Comparison(_Part):
+    """A candidate measured on one split, and the current version on the same cases.
+
+    Attributes
+    ----------
+    gain : mapping
+        By figure: candidate less incumbent, patient by patient; empty without an incumbent.
+    note : str
+        Why there is no incumbent, where there is one that cannot be compared.
+    """
+
+    dataset: str
+    dataset_sha256: str
+    split: str
+    cases: int
+    patients: int
+    candidate: Side
+    incumbent: Side | None
+    gain: Mapping[str, Span | None]
+    groups: tuple[Group, ...]
+    worst: tuple[Worst, ...]
+    note: str = ""
+
+    @property
+    def leading(self) -> str:
+        """The figure that says most: Dice, or of a classification the share that is correct."""
+        return "dice" if "dice" in self.candidate.figures else "correct"

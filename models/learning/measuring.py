@@ -1,0 +1,263 @@
+"""A candidate and the current version on the same cases: every figure, and pictures of the worst.
+
+Pieces of the truth count as lesions where a class has several: a model that misses a small one
+loses nearly nothing of its Dice.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import scipy
+from PIL import Image as Picture
+
+from dicom.errors import InvalidDataset
+from dicom.masks import outlines
+from models.bundle import Bundle, read_bundle
+from models.learning.cases import Case, DatasetFolder
+from models.learning.comparison import (
+    FIGURES,
+    Calibration,
+    Comparison,
+    Group,
+    Lesions,
+    Side,
+    Span,
+    Worst,
+)
+from models.learning.evaluating import (
+    CaseScore,
+    Evaluation,
+    Interval,
+    Pairs,
+    evaluate,
+    gain,
+    interval,
+)
+from models.learning.orders import MeasureOrder
+from models.prediction import Prediction
+from models.predictor import open_predictor
+from models.registry import Registry
+
+_TAGS: Final = ("scanner", "slice_thickness", "age", "sex")
+_PICTURES: Final = 5
+_TRUTH: Final = (60, 210, 90)
+_FOUND: Final = (240, 70, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one case adds to the figures."""
+
+    patient: str
+    pieces: int
+    touched: int
+    said: float | None
+    held: float | None
+
+
+@dataclass(slots=True, eq=False)
+class _Watcher:
+    """Looks at each case while it is measured."""
+
+    folder: DatasetFolder
+    draws: bool
+    seen: list[_Seen] = field(default_factory=list)
+    pictures: list[tuple[float, str, npt.NDArray[np.uint8]]] = field(default_factory=list)
+
+    def look(self, score: CaseScore, prediction: Prediction, pairs: Pairs) -> None:
+        """Count lesions, compare sureness with truth, keep a picture while it is of the worst."""
+        pieces = touched = 0
+        for found, true in pairs.values():
+            labelled, count = scipy.ndimage.label(true)
+            pieces += count
+            touched += len(set(np.unique(labelled[found])) - {0}) if count else 0
+        said, held = _sureness(score, prediction, pairs)
+        self.seen.append(_Seen(score.case.patient, pieces, touched, said, held))
+        value = score.mean_dice
+        if self.draws and pairs and value is not None:
+            self.pictures.append((value, score.case.id, _drawn(self.folder, score.case, pairs)))
+            self.pictures = sorted(self.pictures, key=lambda one: one[0])[:_PICTURES]
+
+
+def measure_both(folder: DatasetFolder, order: MeasureOrder, *, pictures: Path) -> Comparison:
+    """Predict a split with the candidate, and with what is current, and compare.
+
+    Parameters
+    ----------
+    pictures : Path
+        Where the pictures of the worst cases are written.
+
+    Raises
+    ------
+    InvalidDataset
+        When the split holds no case, or one of the two does not know the dataset's classes.
+    """
+    registry = Registry(order.bundles)
+    bundle = read_bundle(order.bundle)
+    ours = _Watcher(folder, draws=True)
+    candidate = _evaluated(bundle, folder, order, registry, ours)
+    incumbent, theirs, note = None, None, ""
+    if order.against is not None:
+        theirs = _Watcher(folder, draws=False)
+        current = read_bundle(order.against)
+        try:
+            incumbent = _evaluated(current, folder, order, registry, theirs)
+        except InvalidDataset as error:  # it has other classes, say
+            note = f"not comparable with {current.identity}: {error.message}"
+    names = folder.dataset.classes
+    figures = _figures(candidate)
+    return Comparison(
+        dataset=candidate.dataset,
+        dataset_sha256=candidate.dataset_sha256,
+        split=candidate.split,
+        cases=len(candidate.cases),
+        patients=len({score.case.patient for score in candidate.cases}),
+        candidate=_side(candidate, ours, names),
+        incumbent=None if incumbent is None or theirs is None else _side(incumbent, theirs, names),
+        gain={}
+        if incumbent is None
+        else {figure: _span(gain(candidate, incumbent, figure)) for figure in figures},
+        groups=tuple(_groups(candidate, incumbent, figures[0])),
+        worst=_written(ours, pictures),
+        note=note,
+    )
+
+
+def _evaluated(
+    bundle: Bundle,
+    folder: DatasetFolder,
+    order: MeasureOrder,
+    registry: Registry,
+    watcher: _Watcher,
+) -> Evaluation:
+    predictor = open_predictor(bundle, lambda: registry, device=order.device, threads=order.threads)
+    return evaluate(predictor, folder, split=order.split, seen=watcher.look)
+
+
+def _figures(evaluation: Evaluation) -> tuple[str, ...]:
+    return ("correct",) if evaluation.cases[0].said is not None else FIGURES
+
+
+def _side(evaluation: Evaluation, watcher: _Watcher, names: Mapping[int, str]) -> Side:
+    figures = _figures(evaluation)
+    return Side(
+        bundle=evaluation.bundle,
+        sha256=evaluation.bundle_sha256,
+        figures={figure: _span(evaluation.interval(figure)) for figure in figures},
+        classes={
+            name: {figure: _span(evaluation.interval(figure, number)) for figure in figures}
+            for number, name in names.items()
+        },
+        lesions=_lesions(watcher.seen),
+        calibration=_calibration(watcher.seen),
+    )
+
+
+def _groups(candidate: Evaluation, incumbent: Evaluation | None, figure: str) -> Iterator[Group]:
+    for tag in _TAGS:
+        groups = candidate.groups(tag)
+        if set(groups) <= {""}:
+            continue
+        theirs = {} if incumbent is None else incumbent.groups(tag)
+        for value, scores in groups.items():
+            part = _part(candidate, scores)
+            other = None if incumbent is None else _part(incumbent, theirs[value])
+            yield Group(
+                tag=tag,
+                value=value or "not recorded",
+                cases=len(scores),
+                candidate=_span(part.interval(figure)),
+                gain=None if other is None else _span(gain(part, other, figure)),
+            )
+
+
+def _part(whole: Evaluation, scores: tuple[CaseScore, ...]) -> Evaluation:
+    return Evaluation(
+        whole.bundle,
+        whole.bundle_sha256,
+        whole.dataset,
+        whole.dataset_sha256,
+        whole.split,
+        scores,
+    )
+
+
+def _lesions(seen: Sequence[_Seen]) -> Lesions | None:
+    pieces = sum(one.pieces for one in seen)
+    if not pieces:
+        return None
+    by_patient: dict[str, list[float]] = defaultdict(list)
+    for one in seen:
+        if one.pieces:
+            by_patient[one.patient].append(one.touched / one.pieces)
+    return Lesions(
+        pieces=pieces,
+        found=sum(one.touched for one in seen),
+        sensitivity=_span(interval(by_patient)),
+    )
+
+
+def _calibration(seen: Sequence[_Seen]) -> Calibration | None:
+    pairs = [(one.said, one.held) for one in seen if one.said is not None and one.held is not None]
+    if not pairs:
+        return None
+    return Calibration(
+        said=statistics.fmean(said for said, _ in pairs),
+        held=statistics.fmean(held for _, held in pairs),
+        error=statistics.fmean(abs(said - held) for said, held in pairs),
+        cases=len(pairs),
+    )
+
+
+def _sureness(
+    score: CaseScore, prediction: Prediction, pairs: Pairs
+) -> tuple[float | None, float | None]:
+    """Return how probable a model thought what it found, and how much of that is true."""
+    if score.said is not None:
+        return score.probability, float(score.said == score.case.finding)
+    sure = [one.probability for one in prediction.confidence or ()]
+    found = sum(int(mask.sum()) for mask, _ in pairs.values())
+    if not sure or not found:
+        return None, None
+    true = sum(int((mask & truth).sum()) for mask, truth in pairs.values())
+    return statistics.fmean(sure), true / found
+
+
+def _span(one: Interval | None) -> Span | None:
+    return None if one is None else Span(**{name: getattr(one, name) for name in Span.model_fields})
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def _drawn(folder: DatasetFolder, case: Case, pairs: Pairs) -> npt.NDArray[np.uint8]:
+    """Return the slice on which most is wrong: grey, the truth outlined green, the found red."""
+    wrong_kji = np.zeros(case.shape, np.bool_)
+    for found, true in pairs.values():
+        wrong_kji |= found ^ true
+    k = int(wrong_kji.sum(axis=(1, 2)).argmax())
+    grey = np.asarray(folder.image(case)[0, k], np.float64)
+    low, high = np.percentile(grey, (1, 99))
+    shown = np.clip((grey - low) / max(high - low, 1e-9), 0, 1) * 255
+    picture = np.repeat(shown.astype(np.uint8)[..., None], 3, axis=2)
+    for found, true in pairs.values():
+        picture[outlines(true[k : k + 1])[0]] = _TRUTH
+        picture[outlines(found[k : k + 1])[0]] = _FOUND
+    return picture
+
+
+def _written(watcher: _Watcher, folder: Path) -> tuple[Worst, ...]:
+    written = []
+    for number, (score, case, picture) in enumerate(watcher.pictures, 1):
+        name = f"worst-{number}.png"
+        Picture.fromarray(picture).save(folder / name)
+        written.append(Worst(case=case, score=score, picture=name))
+    return tuple(written)
