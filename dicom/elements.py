@@ -6,6 +6,8 @@ those bytes. What is made here is ASCII, and so the same in every character set.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from pydicom import Dataset
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.multival import MultiValue
@@ -14,6 +16,15 @@ from pydicom.tag import BaseTag
 from dicom.part10 import PARSER_ERRORS
 
 Element = DataElement | RawDataElement
+
+
+class Attributes(Protocol):
+    """What is asked of an object's header, whoever has read it; a pydicom data set has it."""
+
+    def __contains__(self, tag: int, /) -> bool: ...
+
+    def get_item(self, tag: int, /) -> object:
+        """Return an element as it was read."""
 
 
 def bytes_of(element: Element) -> bytes:
@@ -35,7 +46,7 @@ def values_of(element: Element) -> list[str]:
     return [value.strip(" \0") for value in text.split("\\")]
 
 
-def text_of(ds: Dataset, tag: int) -> str:
+def text_of(ds: Attributes, tag: int) -> str:
     """Return one short value as text; empty when absent."""
     if tag not in ds:
         return ""

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from pydicom import Dataset
-from pydicom.tag import BaseTag
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.uid import UID
 
-from dicom.elements import text_of
+from dicom.elements import Attributes, bytes_of, text_of
 from dicom.errors import BurnedInText, CannotDeidentify, NotDicom, UnsupportedTransferSyntax
-from dicom.part10 import PARSER_ERRORS
 from dicom.profile import ObjectType, known_sop_classes
 
 # Objects whose content no rule judges, by the beginning of their SOP Class UID.
@@ -32,16 +30,14 @@ _JUDGED_WITHIN: Final = ("1.2.840.10008.5.1.4.1.1.66.",)  # registration, SEG ..
 _VIDEO_SYNTAXES: Final = tuple(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))
 _PIXELS_ELSEWHERE: Final = ("1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95")  # JPIP
 _SOP_CLASS: Final = 0x00080016
-# Overlay Bit Position and Overlay Data of each plane, as tags that pydicom need not make anew.
-_OVERLAY_PLANES: Final = tuple(
-    (BaseTag(group << 16 | 0x0102), BaseTag(group << 16 | 0x3000))
-    for group in range(0x6000, 0x6100, 2)
+_OVERLAY_PLANES: Final = tuple(  # Overlay Bit Position and Overlay Data of each
+    (group << 16 | 0x0102, group << 16 | 0x3000) for group in range(0x6000, 0x6100, 2)
 )
 _NEEDED: Final = (0x00080018, 0x0020000D, 0x0020000E)  # SOP Instance, Study, Series Instance UID
 
 
 def refuse_what_no_rule_judges(
-    ds: Dataset,
+    ds: Attributes,
     *,
     allowed: frozenset[ObjectType] = frozenset(),
     masked: bool = False,
@@ -50,7 +46,7 @@ def refuse_what_no_rule_judges(
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Attributes
         The original.
     allowed : frozenset of ObjectType
         Objects that a project takes although nobody looks into them.
@@ -86,33 +82,42 @@ def refuse_what_no_rule_judges(
     _refuse_overlay_in_pixels(ds)
 
 
-def _refuse_overlay_in_pixels(ds: Dataset) -> None:
+def _refuse_overlay_in_pixels(ds: Attributes) -> None:
     """Refuse a retired overlay in unused bits of the pixels: they are copied untouched."""
     for position, data in _OVERLAY_PLANES:
-        if position in ds and data not in ds:
-            try:
-                embedded = ds[position].value not in (None, "", 0)
-            except PARSER_ERRORS:
-                embedded = True
-            if embedded:
-                raise CannotDeidentify("an overlay is hidden in the bits of the pixels")
+        if position in ds and data not in ds and not _is_zero(ds.get_item(position)):
+            raise CannotDeidentify("an overlay is hidden in the bits of the pixels")
 
 
-def transfer_syntax_of(ds: Dataset, *, allowed: frozenset[ObjectType] = frozenset()) -> str:
+def _is_zero(element: object) -> bool:
+    """Return whether a number is absent or 0, in any order of bytes."""
+    if not isinstance(element, RawDataElement):
+        return isinstance(element, DataElement) and element.value in (None, "", 0)
+    return not bytes_of(element).strip(b"\0")
+
+
+def transfer_syntax_of(syntax: object, *, allowed: frozenset[ObjectType] = frozenset()) -> str:
     """Return the transfer syntax of a readable object.
+
+    Parameters
+    ----------
+    syntax : object
+        As the file meta information has it; None where it has none.
+    allowed : frozenset of ObjectType
+        As for :func:`refuse_what_no_rule_judges`.
 
     Raises
     ------
     NotDicom, UnsupportedTransferSyntax, CannotDeidentify
         Without one; with a private one; with one that carries video or no pixels.
     """
-    syntax = str(getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID", "")).strip("\0 ")
-    if not syntax:
+    uid = str(syntax or "").strip("\0 ")
+    if not uid:
         raise NotDicom("the file does not name its transfer syntax")
-    if syntax in _VIDEO_SYNTAXES and ObjectType.VIDEO not in allowed:
+    if uid in _VIDEO_SYNTAXES and ObjectType.VIDEO not in allowed:
         raise CannotDeidentify("the object is a video")
-    if syntax in _PIXELS_ELSEWHERE:
+    if uid in _PIXELS_ELSEWHERE:
         raise CannotDeidentify("the pixels are kept elsewhere (JPIP)")
-    if UID(syntax).type != "Transfer Syntax":
+    if UID(uid).type != "Transfer Syntax":
         raise UnsupportedTransferSyntax("the transfer syntax is private or newer than this engine")
-    return syntax
+    return uid

@@ -5,6 +5,7 @@
 `facts`          what is known of an instance before any attribute is decided on
 `subject`        what is known of whose instance it is: shift, words of the identity, originals
 `identity`       what was taken away: the way back
+`original`       the part of it that says who the patient was
 `declaration`    what the result says of itself
 `pixels`         passes over the pixels, and which series may show a face
 `engine`         one instance, by pydicom: the careful engine
@@ -15,7 +16,7 @@ What cannot be judged stops the instance with :class:`~dicom.errors.CannotDeiden
 of it is written.
 """
 
-from dicom.deid.decision import Decision, Fate, Place, Rules, decide
+from dicom.deid.decision import Decision, Fate, Place, Rules, carry_out, decide
 from dicom.deid.declaration import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom.deid.engine import Deidentifier
 from dicom.deid.facts import Facts
@@ -43,5 +44,6 @@ __all__ = [
     "Quarantined",
     "Rules",
     "Subject",
+    "carry_out",
     "decide",
 ]

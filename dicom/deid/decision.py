@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydicom.uid import UID
 
@@ -171,14 +171,17 @@ def decide(rules: Rules, at: Place, tag: int, vr: str, value: bytes) -> Decision
     value : bytes
         As encoded in the file; not looked at for a sequence.
     """
-    verdict = rules.verdict(at, tag, vr)
+    return carry_out(rules.verdict(at, tag, vr), rules, at, tag, value)
+
+
+def carry_out(verdict: Verdict, rules: Rules, at: Place, tag: int, value: bytes) -> Decision:
+    """Return what becomes of one attribute by the rules' verdict: the second half of `decide`."""
     if verdict.action is Action.REMOVE:
         return _GONE
     return _ACTS[verdict.action](_Attribute(rules, at, tag, value, verdict))
 
 
-@dataclass(frozen=True, slots=True)
-class _Attribute:
+class _Attribute(NamedTuple):
     """One attribute with all that its decision depends on."""
 
     rules: Rules

@@ -19,6 +19,16 @@ IMPLEMENTATION_VERSION_NAME: Final = "RADLOOP_1"
 _SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
 _CONTENT_SEQUENCE, _GRAPHIC_ANNOTATIONS = 0x0040A730, 0x00700001
 
+DEPENDS_ON: Final = frozenset({_CONTENT_SEQUENCE, _GRAPHIC_ANNOTATIONS})
+"""Attributes whose presence changes what :func:`declare` writes; all else is the profile's."""
+
+
+def named(pseudonym: str) -> tuple[tuple[int, str, bytes], ...]:
+    """Return tag, VR and value of the attributes that say whose an object is now."""
+    value = pseudonym.encode("ascii")
+    value += b" " * (len(value) % 2)
+    return (0x00100010, "PN", value), (0x00100020, "LO", value)
+
 
 def declare(
     clean: Dataset,
@@ -32,7 +42,8 @@ def declare(
     Parameters
     ----------
     clean : Dataset
-        The de-identified instance; it is changed.
+        The de-identified instance; it is changed. What it holds does not matter, but for the
+        presence of :data:`DEPENDS_ON`.
     profile : Profile
         By which it was done.
     little : bool

@@ -15,13 +15,22 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.sequence import Sequence
 
 from dicom.deid.decision import Fate, Place, Rules, decide
-from dicom.deid.declaration import declare, file_meta
+from dicom.deid.declaration import declare, file_meta, named
 from dicom.deid.facts import Facts
 from dicom.deid.files import Clean, Engine
 from dicom.deid.identity import Identity
+from dicom.deid.original import OriginalAttributes
 from dicom.deid.pixels import Heads, Passes, has_pixels, may_show_a_face
-from dicom.deid.subject import Subject, names_the_subject, original_attributes
-from dicom.elements import Element, bytes_of, empty_like, is_parsable_sequence, made, text_of
+from dicom.deid.subject import Subject, names_the_subject
+from dicom.elements import (
+    Attributes,
+    Element,
+    bytes_of,
+    empty_like,
+    is_parsable_sequence,
+    made,
+    text_of,
+)
 from dicom.errors import CannotDeidentify, HeadNotDefaced, NotDicom
 from dicom.part10 import (
     PARSER_ERRORS,
@@ -35,7 +44,7 @@ from dicom.private import PrivateCreators
 from dicom.profile import PIXEL_OPTIONS, Action, Option, Profile, iod_of, is_public_scheme
 from dicom.refusal import refuse_what_no_rule_judges, transfer_syntax_of
 
-_PATIENT_NAME, _PATIENT_ID, _SOP_CLASS = 0x00100010, 0x00100020, 0x00080016
+_PATIENT_ID, _SOP_CLASS, _SYNTAX = 0x00100020, 0x00080016, "TransferSyntaxUID"
 _STUDY, _SERIES, _SOP_INSTANCE = 0x0020000D, 0x0020000E, 0x00080018
 _SCHEME_DESIGNATOR = 0x00080102
 
@@ -127,18 +136,37 @@ class Deidentifier(Engine):
             When the transfer syntax is private or unknown.
         """
         uids: dict[str, str] = {}
+        syntax = getattr(ds, "file_meta", Dataset()).get(_SYNTAX)
         with quiet_pydicom():
-            facts = self.facts_of(ds, done=done)
+            facts = self.facts_of(ds, syntax, like=empty_like(ds), done=done)
             clean = self._cleaned(ds, Place(facts.subject, facts.iod), uids, depth=0)
-        self.declare(clean, facts, done=done)
+        self._declare(clean, facts, done)
         clean.file_meta = file_meta(clean, facts.syntax)
         clean.preamble = b"\0" * 128
         return clean, Identity(text_of(clean, _STUDY), uids, facts.original)
 
-    def facts_of(self, ds: Dataset, *, done: frozenset[Option] = frozenset()) -> Facts:
+    def facts_of(
+        self,
+        ds: Attributes,
+        syntax: object,
+        *,
+        like: Dataset,
+        done: frozenset[Option] = frozenset(),
+    ) -> Facts:
         """Return what is known of an instance before its attributes are decided on, or refuse it.
 
         Of the SOP Instance UID it matters only that there is one.
+
+        Parameters
+        ----------
+        ds : Attributes
+            The original's, at the top level.
+        syntax : object
+            Its transfer syntax; None where the file does not name it.
+        like : Dataset
+            Empty, in the encoding of `ds`.
+        done : frozenset of Option
+            As :meth:`deidentify`.
 
         Raises
         ------
@@ -146,25 +174,20 @@ class Deidentifier(Engine):
             As :meth:`deidentify`.
         """
         allowed = self._rules.profile.allowed
-        syntax = transfer_syntax_of(ds, allowed=allowed)
+        syntax = transfer_syntax_of(syntax, allowed=allowed)
         masked = self._text_is_released or Option.CLEAN_PIXEL_DATA in done
         refuse_what_no_rule_judges(ds, allowed=allowed, masked=masked)
         if Option.CLEAN_RECOGNIZABLE_VISUAL_FEATURES not in done:
             self._refuse_face(ds)
         subject = Subject.of(ds, self._rules.key)
-        return Facts(syntax, iod_of(text_of(ds, _SOP_CLASS)), subject, original_attributes(ds))
+        original = OriginalAttributes.of(ds, like)
+        return Facts(syntax, iod_of(text_of(ds, _SOP_CLASS)), subject, original)
 
-    def declare(
-        self, clean: Dataset, facts: Facts, *, done: frozenset[Option] = frozenset()
-    ) -> None:
-        """Write into `clean` whose it is now, and what was done to it.
-
-        Of `clean` it matters only which attributes it has, not their values.
-        """
+    def _declare(self, clean: Dataset, facts: Facts, done: frozenset[Option]) -> None:
+        """Write into `clean` whose it is now, and what was done to it."""
         little = clean.original_encoding[1] is not False
-        pseudonym = facts.subject.pseudonym.encode("ascii")
-        clean[_PATIENT_ID] = made(_PATIENT_ID, "LO", pseudonym, little=little)
-        clean[_PATIENT_NAME] = made(_PATIENT_NAME, "PN", pseudonym, little=little)
+        for tag, vr, value in named(facts.subject.pseudonym):
+            clean[tag] = made(tag, vr, value, little=little)
         declare(clean, self._rules.profile, little=little, done=done)
 
     def clean(self, file: BinaryIO) -> Clean:
@@ -190,7 +213,7 @@ class Deidentifier(Engine):
 
     # --- pixels ---------------------------------------------------------------------------------
 
-    def _refuse_face(self, ds: Dataset) -> None:
+    def _refuse_face(self, ds: Attributes) -> None:
         if self._heads is not Heads.KEEP and may_show_a_face(ds):
             raise HeadNotDefaced("the series may show a face, and the project takes none")
 

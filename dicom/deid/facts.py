@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dicom.deid.subject import Subject
@@ -19,11 +20,11 @@ class Facts:
         From :func:`dicom.profile.iod_of`.
     subject : Subject
         Whose it is.
-    original : dict
+    original : Mapping
         See :class:`~dicom.deid.Identity`.
     """
 
     syntax: str
     iod: str
     subject: Subject
-    original: dict[str, object]
+    original: Mapping[str, object]

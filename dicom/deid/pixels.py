@@ -15,7 +15,7 @@ from typing import Final
 from pydicom import Dataset
 
 from dicom.descriptors import words_of
-from dicom.elements import text_of
+from dicom.elements import Attributes, text_of
 from dicom.profile import Option
 
 PixelPass = Callable[[Dataset], Dataset | None]
@@ -58,7 +58,7 @@ def has_pixels(ds: Dataset) -> bool:
     return any(tag in ds for tag in _PIXEL_TAGS)
 
 
-def may_show_a_face(ds: Dataset) -> bool:
+def may_show_a_face(ds: Attributes) -> bool:
     """Return whether slices of this series may add up to a face; in doubt they may.
 
     CT, MR, PET and NM whose body part or descriptions speak of a head, or of no part of the body at
@@ -66,7 +66,7 @@ def may_show_a_face(ds: Dataset) -> bool:
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Attributes
         The original header.
     """
     if text_of(ds, 0x00080060) not in _MODALITIES or text_of(ds, 0x00280302) == "NO":

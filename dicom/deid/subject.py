@@ -10,13 +10,11 @@ from pydicom import Dataset
 from pydicom.dataelem import DataElement, RawDataElement
 
 from dicom.descriptors import words_of
-from dicom.elements import bytes_of, empty_like, is_parsable_sequence, text_of
-from dicom.part10 import PARSER_ERRORS
-from dicom.profile import identity_tags
+from dicom.elements import Attributes, bytes_of, is_parsable_sequence, text_of
 from dicom.uids import date_shift_days, patient_pseudonym
 
 _PATIENT_ID, _ISSUER, _STUDY = 0x00100020, 0x00100021, 0x0020000D
-_CONCEPT_NAME, _CODE, _SCHEME = 0x0040A043, 0x00080100, 0x00080102
+CONCEPT_NAME, CODE_VALUE, CODING_SCHEME = 0x0040A043, 0x00080100, 0x00080102
 
 # PS3.16 TID 1006 ff.: DCM concepts that say who the subject is.
 _SUBJECT_CONCEPTS: Final = frozenset({"121029", "121030", "121031", "121032", "121033"})
@@ -66,12 +64,12 @@ class Subject:
     words: frozenset[str]
 
     @classmethod
-    def of(cls, ds: Dataset, key: bytes) -> Subject:
+    def of(cls, ds: Attributes, key: bytes) -> Subject:
         """Return whom an instance is about.
 
         Parameters
         ----------
-        ds : Dataset
+        ds : Attributes
             The original.
         key : bytes
             32 secret bytes: pseudonym and shift come from them.
@@ -110,30 +108,16 @@ class Subject:
         return cls(patient_pseudonym(key, patient_id, issuer), shift, words)
 
 
+def is_subject_concept(code: str, scheme: str) -> bool:
+    """Return whether a concept name says that its item is about who the subject is."""
+    return code in _SUBJECT_CONCEPTS and scheme == "DCM"
+
+
 def names_the_subject(item: Dataset) -> bool:
     """Return whether a content item says who the subject is (PS3.16 TID 1006 ff.)."""
-    if _CONCEPT_NAME not in item or not is_parsable_sequence(item, _CONCEPT_NAME):
+    if CONCEPT_NAME not in item or not is_parsable_sequence(item, CONCEPT_NAME):
         return False
     return any(
-        text_of(concept, _CODE) in _SUBJECT_CONCEPTS and text_of(concept, _SCHEME) == "DCM"
-        for concept in item[_CONCEPT_NAME].value or ()
+        is_subject_concept(text_of(concept, CODE_VALUE), text_of(concept, CODING_SCHEME))
+        for concept in item[CONCEPT_NAME].value or ()
     )
-
-
-def original_attributes(ds: Dataset) -> dict[str, object]:
-    """Return the patient- and study-level attributes in the DICOM JSON model.
-
-    An attribute whose value breaks its VR (a weight in words) has no JSON and is left out.
-    """
-    attributes: dict[str, object] = {}
-    parsed = empty_like(ds)  # apart, so that what stays in `ds` is copied as it stands
-    for tag in identity_tags():
-        element = ds.get_item(tag) if tag in ds else None
-        if not isinstance(element, RawDataElement | DataElement):
-            continue
-        try:
-            parsed[tag] = element
-            attributes[f"{tag:08X}"] = parsed[tag].to_json_dict(None, 0)
-        except (*PARSER_ERRORS, OSError):  # pydicom raises the last one for an item without a tag
-            continue
-    return attributes

@@ -2,9 +2,10 @@
 
 ===============  ================================================================================
 `tokens`         a header as the bytes of its elements; strict
+`reading`        a file as tokens, and where its pixels lie
 `memory`         what was decided before, bounded
 `series`         what is the same for the instances of a series, found out by watching what is read
-`written`        what the result says of itself, written by the careful engine once
+`written`        what the result says of itself, made once
 `engine`         one instance: tokens in, bytes out; pixels are never looked at
 `choice`         fast, careful, or the one where the other will not do
 ===============  ================================================================================

@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-import os
 from typing import BinaryIO, Final
 
-from dicom.deid import Clean, Deidentifier, Engine, Fate, Identity, Place, decide
-from dicom.deid.subject import names_the_subject
+from dicom.deid import Clean, Deidentifier, Engine, Fate, Identity, Place, carry_out
+from dicom.deid.subject import CODE_VALUE, CODING_SCHEME, CONCEPT_NAME, is_subject_concept
 from dicom.errors import NeedsCarefulReading
-from dicom.fast.memory import Remembered
+from dicom.fast.memory import Decisions, Remembered, Row
+from dicom.fast.reading import deflated, read_tokens
 from dicom.fast.series import SOP_INSTANCE, RecentSeries, Series, data_set, raw_elements
 from dicom.fast.tokens import (
     DEEPEST,
-    PIXELS,
+    OPEN,
+    Coding,
     Odd,
     Tokens,
     element_of,
-    elements,
     is_open,
-    is_pixels,
     item_of,
     items,
-    looks_explicit,
-    meta_of,
     value_of,
 )
-from dicom.fast.written import FileMeta, declared
-from dicom.part10 import DEFLATED, Extent, pixel_extent, quiet_pydicom
+from dicom.fast.written import Declarations, file_meta_of
+from dicom.part10 import DEFLATED, quiet_pydicom
 from dicom.private import PrivateCreators
-from dicom.profile import is_public_scheme
+from dicom.profile import Action, Verdict, is_public_scheme
 
 _CHARACTER_SET, _SOP_CLASS = 0x00080005, 0x00080016
 _PATIENT_ID, _STUDY, _SERIES = 0x00100020, 0x0020000D, 0x0020000E
-_SCHEME, _CONCEPT_NAME = 0x00080102, 0x0040A043
 _PRIVATE: Final = 0x00010000  # PS3.5 7.8: groups with odd numbers
-
-_IMPLICIT: Final = "1.2.840.10008.1.2"
-_NOT_THESE: Final = frozenset({"1.2.840.10008.1.2.2", DEFLATED})  # big endian
-_FIRST_READ: Final = 1 << 16
-_LARGEST_HEADER: Final = 1 << 28
 
 
 class FastDeidentifier(Engine):
@@ -58,7 +49,7 @@ class FastDeidentifier(Engine):
         self._rules = careful.rules
         self._keeps_private = careful.rules.profile.keeps_private
         self._recent = RecentSeries(careful)
-        self._meta = FileMeta()
+        self._declarations = Declarations(careful.rules.profile)
 
     def clean(self, file: BinaryIO) -> Clean:
         """Return a file's instance without its identity; nothing is written.
@@ -80,26 +71,27 @@ class FastDeidentifier(Engine):
             raise NeedsCarefulReading("the header is written in an unusual way") from None
 
     def _clean(self, file: BinaryIO) -> Clean:
-        tokens, syntax, pixels = _read(file, private=self._keeps_private)
-        implicit = syntax == _IMPLICIT
-        series = self._recent.of(tokens, syntax, implicit=implicit)
+        read = read_tokens(file, private=self._keeps_private)
+        series = self._recent.of(read.tokens, read.syntax, read.coding)
         uids: dict[str, str] = {}
-        clean = self._cleaned(tokens, 0, series, uids, depth=0)
-        has = tuple(clean)
-        clean |= series.declarations.get(has, lambda: declared(self._careful, series, has))
+        clean = self._cleaned(read.tokens, 0, series, uids, depth=0)
+        clean |= series.named
+        clean |= self._declarations.of(clean, read.coding)
         patient_id, study_uid, series_uid, sop_instance_uid, sop_class_uid = (
-            _text(clean.get(tag), implicit=implicit)
+            _text(clean.get(tag), read.coding)
             for tag in (_PATIENT_ID, _STUDY, _SERIES, SOP_INSTANCE, _SOP_CLASS)
         )
-        meta = self._meta.of(sop_class_uid, sop_instance_uid, syntax)
+        body = b"".join([clean[tag] for tag in sorted(clean)])
+        if read.syntax == DEFLATED:
+            body = deflated(body)
         return Clean(
             patient_id,
             study_uid,
             series_uid,
             sop_instance_uid,
             sop_class_uid,
-            b"".join([meta, *[clean[tag] for tag in sorted(clean)]]),
-            pixels,
+            file_meta_of(sop_class_uid, sop_instance_uid, read.syntax) + body,
+            read.pixels,
             Identity(study_uid, uids, series.facts.original),
             "fast",
         )
@@ -112,108 +104,94 @@ class FastDeidentifier(Engine):
         """Return the elements of the data set, or of an item of sequence `parent`, that stay."""
         if depth > DEEPEST:
             raise Odd
-        facts, implicit = series.facts, series.implicit
-        public_code = is_public_scheme(_text(tokens.get(_SCHEME), implicit=implicit))
-        public = Place(facts.subject, facts.iod, parent, public_code)
-        remembered = series.decisions_at(public)
-        creators = _creators(tokens, implicit=implicit) if self._keeps_private else None
+        coding = series.coding
+        public_code = is_public_scheme(_text(tokens.get(CODING_SCHEME), coding))
+        public = known = series.memory.at(parent, public_code)
+        creators = _creators(tokens, coding) if self._keeps_private else None
+        head = 4 if coding.implicit else 6
         clean: Tokens = {}
         for tag, element in tokens.items():
-            known = remembered
-            if creators is not None and tag & _PRIVATE:
-                place = Place(facts.subject, facts.iod, parent, public_code, creators.of(tag))
-                known = series.decisions_at(place)
-            answer = known.get(element)
-            if answer is None:
-                answer = self._decided(tag, element, known.place, series, depth=depth)
-                known.remember(tag, element, answer)
-            content, pairs = answer
-            if content:
-                clean[tag] = content
-            if pairs:
-                uids.update(pairs)
+            if creators is not None:
+                known = public
+                if tag & _PRIVATE:
+                    known = series.memory.at(parent, public_code, creators.of(tag))
+            row = known.rows.get(element[:head])
+            if row is None or (head == 4 and element[4:8] == OPEN):
+                row = self._row(tag, element, known, coding)
+            if row is Row.COPY:
+                clean[tag] = element
+            elif row is not Row.GONE:
+                answer = known.get(element)
+                if answer is None:
+                    answer = self._decided(tag, element, row, known.place, series, depth=depth)
+                    known.remember(tag, element, answer)
+                content, pairs = answer
+                if content:
+                    clean[tag] = content
+                if pairs:
+                    uids.update(pairs)
         return clean
 
+    def _row(self, tag: int, element: bytes, known: Decisions, coding: Coding) -> Row | Verdict:
+        """Return what becomes of an attribute with any value, or the rule that looks at it."""
+        vr, start = value_of(element, coding)
+        if coding.implicit and is_open(element, coding):
+            # As pydicom tells it; only a sequence can be without a length.
+            return self._rules.verdict(known.place, tag, "SQ")
+        row: Row | Verdict
+        row = verdict = self._rules.verdict(known.place, tag, vr)
+        if verdict.action is Action.REMOVE:
+            row = Row.GONE
+        elif verdict.action is Action.KEEP and start == 8:  # longer heads may have an open length
+            row = Row.COPY
+        known.rows[element[: 4 if coding.implicit else 6]] = row
+        return row
+
     def _decided(
-        self, tag: int, element: bytes, at: Place, series: Series, *, depth: int
+        self, tag: int, element: bytes, verdict: Verdict, at: Place, series: Series, *, depth: int
     ) -> Remembered:
         """Return how an element is written (nothing when it goes), and the UIDs in it."""
-        implicit = series.implicit
-        vr, start = value_of(element, implicit=implicit)
-        unmeasured = is_open(element, implicit=implicit)
-        if unmeasured and implicit:
-            vr = "SQ"  # as pydicom tells it; only a sequence can be without a length
-        decision = decide(self._rules, at, tag, vr, element[start:])
+        coding = series.coding
+        vr, start = value_of(element, coding)
+        decision = carry_out(verdict, self._rules, at, tag, element[start:])
         if decision.fate is Fate.GONE:
             return b"", ()
         if decision.fate is Fate.ITEMS:
             return self._items(tag, element, start, series, depth=depth)
         if decision.fate is Fate.VALUE:
             value = b"" if decision.vr == "SQ" else decision.value
-            return element_of(tag, decision.vr, value, implicit=implicit), decision.uids
-        if unmeasured or (tag == _CHARACTER_SET and not _is_plain(vr, element[start:])):
+            return element_of(tag, decision.vr, value, coding), decision.uids
+        if is_open(element, coding):
+            raise Odd
+        if tag == _CHARACTER_SET and not _is_plain(vr, element[start:]):
             raise Odd
         if vr == "UN" and not tag >> 16 & 1:
             raise Odd  # pydicom may give it the representation that its dictionary knows
         if start == 12:
-            element = element_of(tag, vr, element[start:], implicit=implicit)  # reserved bytes: 0
+            element = element_of(tag, vr, element[start:], coding)  # reserved bytes: 0
         return element, decision.uids
 
     def _items(
         self, tag: int, element: bytes, start: int, series: Series, *, depth: int
     ) -> Remembered:
-        implicit = series.implicit
-        if not implicit and element[4:6] != b"SQ":
+        coding = series.coding
+        if not coding.implicit and element[4:6] != b"SQ":
             raise Odd  # a sequence in disguise: pydicom knows its ways
         uids: dict[str, str] = {}
-        how = {"implicit": implicit, "private": self._keeps_private}
         kept = []
-        for item in items(element, start, len(element), **how):
-            if _CONCEPT_NAME in item and _names_the_subject(item, implicit=implicit):
+        for item in items(element, start, len(element), coding, private=self._keeps_private):
+            if CONCEPT_NAME in item and _names_the_subject(item[CONCEPT_NAME], coding):
                 continue
             clean = self._cleaned(item, tag, series, uids, depth=depth + 1)
-            kept.append(item_of(b"".join(clean.values())))
-        return element_of(tag, "SQ", b"".join(kept), implicit=implicit), tuple(uids.items())
+            kept.append(item_of(b"".join(clean.values()), coding))
+        return element_of(tag, "SQ", b"".join(kept), coding), tuple(uids.items())
 
 
-# --- reading ------------------------------------------------------------------------------------
-
-
-def _read(file: BinaryIO, *, private: bool) -> tuple[Tokens, str, Extent]:
-    """Return a file's elements before the pixels, its transfer syntax, and where its pixels lie."""
-    descriptor = file.fileno()
-    size, count = os.fstat(descriptor).st_size, _FIRST_READ
-    while True:
-        data = os.pread(descriptor, count, 0)
-        try:
-            return _tokens(data, file, whole=len(data) >= size, private=private)
-        except Odd:  # perhaps the header is longer than what was read
-            if len(data) >= min(size, _LARGEST_HEADER):
-                raise
-            count *= 16
-
-
-def _tokens(
-    data: bytes, file: BinaryIO, *, whole: bool, private: bool
-) -> tuple[Tokens, str, Extent]:
-    syntax, start = meta_of(data)
-    implicit = syntax == _IMPLICIT
-    if syntax in _NOT_THESE or (implicit and looks_explicit(data, start)):
-        raise Odd
-    tokens, end = elements(data, start, len(data), implicit=implicit, private=private, stop=PIXELS)
-    if whole and end == len(data):
-        return tokens, syntax, Extent(end, end)
-    if not is_pixels(data, end):
-        raise Odd
-    file.seek(end)
-    return tokens, syntax, pixel_extent(file, implicit=implicit, little=True)
-
-
-def _text(element: bytes | None, *, implicit: bool) -> str:
+def _text(element: bytes | None, coding: Coding) -> str:
     """Return the first value of an element as text; empty when absent."""
     if element is None:
         return ""
-    _, start = value_of(element, implicit=implicit)
+    _, start = value_of(element, coding)
     return element[start:].decode("latin-1").split("\\")[0].strip(" \0")
 
 
@@ -226,10 +204,20 @@ def _is_plain(vr: str, value: bytes) -> bool:
     return value == joined + b" " * (len(joined) % 2)
 
 
-def _creators(tokens: Tokens, *, implicit: bool) -> PrivateCreators:
+def _creators(tokens: Tokens, coding: Coding) -> PrivateCreators:
     named = {tag: each for tag, each in tokens.items() if tag & _PRIVATE and tag & 0xFF00 == 0}
-    return PrivateCreators(data_set(raw_elements(named, implicit=implicit), implicit=implicit))
+    return PrivateCreators(data_set(raw_elements(named, coding), coding))
 
 
-def _names_the_subject(item: Tokens, *, implicit: bool) -> bool:
-    return names_the_subject(data_set(raw_elements(item, implicit=implicit), implicit=implicit))
+def _names_the_subject(concept_name: bytes, coding: Coding) -> bool:
+    """Return whether a content item with this concept name says who the subject is."""
+    if not coding.implicit and concept_name[4:6] != b"SQ":
+        raise Odd  # a sequence in disguise
+    _, start = value_of(concept_name, coding)
+    concepts = items(concept_name, start, len(concept_name), coding, private=False)
+    return any(
+        is_subject_concept(
+            _text(each.get(CODE_VALUE), coding), _text(each.get(CODING_SCHEME), coding)
+        )
+        for each in list(concepts)
+    )

@@ -1,13 +1,14 @@
 """A header as tokens: each element's bytes by its tag (PS3.5 7.1, 7.5, PS3.10 7.1).
 
-Little endian, explicit or implicit VR; nothing is converted. The tokeniser is strict: what a
-careful writer would not have written (a length past the end, tags out of order, an unknown VR, an
-item that does not end where it says) is :class:`Odd`, and another reader's to judge.
+Nothing is converted. The tokeniser is strict: what a careful writer would not have written (a
+length past the end, tags out of order, an unknown VR, an item that does not end where it says) is
+:class:`Odd`, and another reader's to judge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import Final
 
@@ -18,9 +19,6 @@ PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 LONG: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 SHORT: Final = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_EXPLICIT: Final = Struct("<HH2sH").unpack_from
-_IMPLICIT: Final = Struct("<HHL").unpack_from
-_LENGTH: Final = Struct("<L").unpack_from
 _ALONE: Final = 0xFFFE0000  # delimiters and what follows them are no elements of a data set
 DEEPEST: Final = 40
 
@@ -32,16 +30,47 @@ class Odd(Exception):
     """The bytes are not what a careful writer writes."""
 
 
+@dataclass(frozen=True)
+class Coding:
+    """How the elements of a data set are written (PS3.5 7.1, 7.3, A.1-A.3).
+
+    Parameters
+    ----------
+    implicit : bool
+        Whether their VRs are left out.
+    little : bool
+        The order of bytes.
+    """
+
+    implicit: bool
+    little: bool
+    plain: Struct = field(init=False, compare=False)  # an implicit head, an item, a delimiter
+    short: Struct = field(init=False, compare=False)
+    long: Struct = field(init=False, compare=False)
+    length: Struct = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        order = "<" if self.little else ">"
+        for name, form in (("plain", "HHL"), ("short", "HH2sH"), ("long", "HH2sHL")):
+            object.__setattr__(self, name, Struct(order + form))
+        object.__setattr__(self, "length", Struct(order + "L"))
+
+
+IMPLICIT: Final = Coding(implicit=True, little=True)
+EXPLICIT: Final = Coding(implicit=False, little=True)
+BIG: Final = Coding(implicit=False, little=False)
+
+
 def meta_of(data: bytes) -> tuple[str, int]:
     """Return the transfer syntax, and where the data set starts (PS3.10 7.1)."""
     if data[128:132] != b"DICM":
         raise Odd
     position, syntax = 132, b""
     while len(data) - position >= 12 and data[position : position + 2] == b"\2\0":
-        _, number, vr, length = _EXPLICIT(data, position)
+        _, number, vr, length = EXPLICIT.short.unpack_from(data, position)
         position += 8
         if vr in LONG:
-            (length,) = _LENGTH(data, position)
+            (length,) = EXPLICIT.length.unpack_from(data, position)
             position += 4
         elif vr not in SHORT:
             raise Odd
@@ -62,8 +91,8 @@ def elements(
     data: bytes,
     position: int,
     end: int,
+    coding: Coding,
     *,
-    implicit: bool,
     private: bool = True,
     stop: frozenset[int] = frozenset(),
 ) -> tuple[Tokens, int]:
@@ -77,18 +106,24 @@ def elements(
         When anything between is not strictly as the standard has it.
     """
     found: Tokens = {}
+    implicit = coding.implicit
+    plain, short, long = (
+        coding.plain.unpack_from,
+        coding.short.unpack_from,
+        coding.length.unpack_from,
+    )
     last = 0x0004FFFF  # command sets and file meta information do not belong here
     while end - position >= 8:
         if implicit:
-            group, number, length = _IMPLICIT(data, position)
+            group, number, length = plain(data, position)
             start, vr = position + 8, b""
         else:
-            group, number, vr, length = _EXPLICIT(data, position)
+            group, number, vr, length = short(data, position)
             start = position + 8
             if vr in LONG:
                 if end - position < 12:
                     raise Odd
-                (length,) = _LENGTH(data, start)
+                (length,) = long(data, start)
                 start += 4
             elif vr not in SHORT and group < 0xFFFE:
                 raise Odd
@@ -96,7 +131,7 @@ def elements(
         if tag in stop or tag >= _ALONE:
             break
         if length == UNDEFINED:
-            after = _sequence_end(data, start, end, implicit or vr == b"UN", 0)
+            after = _sequence_end(data, start, end, _coding_within(vr, coding), 0)
         else:
             after = start + length
         if tag <= last or after > end:
@@ -108,7 +143,7 @@ def elements(
 
 
 def items(
-    data: bytes, position: int, end: int, *, implicit: bool, private: bool
+    data: bytes, position: int, end: int, coding: Coding, *, private: bool
 ) -> Iterator[Tokens]:
     """Yield the elements of each item of a sequence's value (PS3.5 7.5).
 
@@ -118,7 +153,7 @@ def items(
         When an item is damaged.
     """
     while position < end:
-        tag, length = _mark(data, position, end)
+        tag, length = _mark(data, position, end, coding)
         position += 8
         if tag == _SEQUENCE_END:
             if position != end:
@@ -129,30 +164,39 @@ def items(
         stop = end if length == UNDEFINED else position + length
         if stop > end:
             raise Odd
-        found, position = elements(data, position, stop, implicit=implicit, private=private)
+        found, position = elements(data, position, stop, coding, private=private)
         if length != UNDEFINED:
             if position != stop:
                 raise Odd
         else:
-            if _mark(data, position, end) != (_ITEM_END, 0):
+            if _mark(data, position, end, coding) != (_ITEM_END, 0):
                 raise Odd
             position += 8
         yield found
 
 
-def _mark(data: bytes, position: int, end: int) -> tuple[int, int]:
+def _mark(data: bytes, position: int, end: int, coding: Coding) -> tuple[int, int]:
     if end - position < 8:
         raise Odd
-    group, number, length = _IMPLICIT(data, position)
+    group, number, length = coding.plain.unpack_from(data, position)
     return group << 16 | number, length
 
 
-def _sequence_end(data: bytes, position: int, end: int, implicit: bool, depth: int) -> int:
+def _coding_within(vr: bytes, coding: Coding) -> Coding:
+    """Return how the items of a sequence are written; PS3.5 6.2.2: implicit in an unknown one."""
+    if vr != b"UN":
+        return coding
+    if not coding.little:
+        raise Odd  # readers do not agree on the order of its bytes
+    return IMPLICIT
+
+
+def _sequence_end(data: bytes, position: int, end: int, coding: Coding, depth: int) -> int:
     """Return where a value of undefined length ends, after its delimiter."""
     if depth > DEEPEST:
         raise Odd
     while True:
-        tag, length = _mark(data, position, end)
+        tag, length = _mark(data, position, end, coding)
         position += 8
         if tag == _SEQUENCE_END:
             return position
@@ -161,57 +205,60 @@ def _sequence_end(data: bytes, position: int, end: int, implicit: bool, depth: i
         if length != UNDEFINED:
             position += length
             continue
-        position = _item_end(data, position, end, implicit, depth)
+        position = _item_end(data, position, end, coding, depth)
 
 
-def _item_end(data: bytes, position: int, end: int, implicit: bool, depth: int) -> int:
+def _item_end(data: bytes, position: int, end: int, coding: Coding, depth: int) -> int:
+    plain, short = coding.plain.unpack_from, coding.short.unpack_from
     while True:
-        tag, length = _mark(data, position, end)
-        if tag == _ITEM_END:
-            return position + 8
-        if tag >= _ALONE:
+        if end - position < 8:
             raise Odd
-        start, within = position + 8, implicit
-        if not implicit:
-            _, _, vr, length = _EXPLICIT(data, position)
-            if vr in LONG:
-                if end - position < 12:
-                    raise Odd
-                (length,) = _LENGTH(data, start)
-                start += 4
-                within = vr == b"UN"  # PS3.5 6.2.2: the items of an unknown sequence are implicit
-            elif vr not in SHORT:
+        start, vr = position + 8, b""
+        if coding.implicit:
+            group, number, length = plain(data, position)
+        else:
+            group, number, vr, length = short(data, position)
+        if group >= 0xFFFE:
+            if (group, number) != (_ITEM_END >> 16, _ITEM_END & 0xFFFF):
                 raise Odd
+            return start
+        if vr in LONG:
+            if end - position < 12:
+                raise Odd
+            (length,) = coding.length.unpack_from(data, start)
+            start += 4
+        elif vr not in SHORT and not coding.implicit:
+            raise Odd
         if length == UNDEFINED:
-            position = _sequence_end(data, start, end, within, depth + 1)
+            position = _sequence_end(data, start, end, _coding_within(vr, coding), depth + 1)
         else:
             position = start + length
 
 
-def is_pixels(data: bytes, position: int) -> bool:
+def is_pixels(data: bytes, position: int, coding: Coding) -> bool:
     """Return whether a pixel element begins there, and its head is at hand."""
-    return len(data) - position >= 12 and _mark(data, position, len(data))[0] in PIXELS
+    return len(data) - position >= 12 and _mark(data, position, len(data), coding)[0] in PIXELS
 
 
-def value_of(element: bytes, *, implicit: bool) -> tuple[str, int]:
+def value_of(element: bytes, coding: Coding) -> tuple[str, int]:
     """Return an element's VR (empty where it is implicit), and where its value begins."""
-    if implicit:
+    if coding.implicit:
         return "", 8
     vr = element[4:6]
     return vr.decode("ascii"), 12 if vr in LONG else 8
 
 
-def is_open(element: bytes, *, implicit: bool) -> bool:
+def is_open(element: bytes, coding: Coding) -> bool:
     """Return whether an element's length is undefined."""
-    if implicit:
-        return element[4:8] == _OPEN
-    return element[4:6] in LONG and element[8:12] == _OPEN
+    if coding.implicit:
+        return element[4:8] == OPEN
+    return element[4:6] in LONG and element[8:12] == OPEN
 
 
-_OPEN: Final = b"\xff\xff\xff\xff"
+OPEN: Final = b"\xff\xff\xff\xff"
 
 
-def element_of(tag: int, vr: str, value: bytes, *, implicit: bool) -> bytes:
+def element_of(tag: int, vr: str, value: bytes, coding: Coding) -> bytes:
     """Return an element of defined length.
 
     Raises
@@ -220,21 +267,16 @@ def element_of(tag: int, vr: str, value: bytes, *, implicit: bool) -> bytes:
         When its VR cannot be written, or cannot hold so much.
     """
     group, number = tag >> 16, tag & 0xFFFF
-    if implicit:
-        return _HEAD_IMPLICIT(group, number, len(value)) + value
+    if coding.implicit:
+        return coding.plain.pack(group, number, len(value)) + value
     code = vr.encode("ascii")
     if code in LONG:
-        return _HEAD_LONG(group, number, code, 0, len(value)) + value
+        return coding.long.pack(group, number, code, 0, len(value)) + value
     if code not in SHORT or len(value) > 0xFFFF:
         raise Odd
-    return _HEAD_SHORT(group, number, code, len(value)) + value
+    return coding.short.pack(group, number, code, len(value)) + value
 
 
-_HEAD_IMPLICIT: Final = Struct("<HHL").pack
-_HEAD_SHORT: Final = Struct("<HH2sH").pack
-_HEAD_LONG: Final = Struct("<HH2sHL").pack
-
-
-def item_of(elements: bytes) -> bytes:
+def item_of(elements: bytes, coding: Coding) -> bytes:
     """Return an item of a sequence, of defined length."""
-    return _HEAD_IMPLICIT(_ITEM >> 16, _ITEM & 0xFFFF, len(elements)) + elements
+    return coding.plain.pack(_ITEM >> 16, _ITEM & 0xFFFF, len(elements)) + elements

@@ -1,8 +1,7 @@
-"""What the result says of itself, written by the careful engine once and used again."""
+"""What the result says of itself, written by the careful engine's own functions and used again."""
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import Final
 
 from pydicom import Dataset
@@ -11,36 +10,53 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.tag import BaseTag
 
-from dicom.deid import Deidentifier
-from dicom.deid.declaration import file_meta
-from dicom.elements import Element, empty_like, made
+from dicom.deid.declaration import (
+    DEPENDS_ON,
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    declare,
+)
+from dicom.elements import Element, empty_like
 from dicom.fast.memory import Latest
-from dicom.fast.series import Series, data_set
-from dicom.fast.tokens import Tokens, element_of, meta_of
-from dicom.part10 import encoded
+from dicom.fast.series import data_set
+from dicom.fast.tokens import EXPLICIT, Coding, Tokens, element_of
+from dicom.profile import Profile
 
-_SOP_CLASS, _SOP_INSTANCE, _META_INSTANCE = 0x00080016, 0x00080018, 0x00020003
-_KEPT: Final = 64
-_BEFORE_LENGTH, _AFTER_LENGTH = 140, 144  # PS3.10 7.1: where the meta information's length stands
-_LENGTH: Final = Struct("<L").pack
-_ANY_INSTANCE: Final = "1.2.3.4"
+_KEPT: Final = 16
 
 
-def declared(careful: Deidentifier, series: Series, has: tuple[int, ...]) -> Tokens:
-    """Return the elements that the careful engine writes into an object that has these tags."""
-    empty: dict[BaseTag, Element] = {
-        tag: RawDataElement(tag, None, 0, b"", 0, True, True) for tag in map(BaseTag, has)
-    }
-    clean = data_set(empty, implicit=series.implicit)
-    careful.declare(clean, series.facts)
-    said = ((tag, clean.get_item(tag)) for tag in clean.keys())  # noqa: SIM118 - they stay raw
-    return {int(tag): _written(tag, one, clean) for tag, one in said if one.value}
+class Declarations:
+    """What objects say of what was done to them, by what a profile makes of them.
+
+    Parameters
+    ----------
+    profile : Profile
+        By which it is done.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._made: Latest[tuple[Coding, frozenset[int]], Tokens] = Latest(_KEPT)
+
+    def of(self, has: Tokens, coding: Coding) -> Tokens:
+        """Return the elements that go into an object that has these."""
+        present = DEPENDS_ON.intersection(has)
+        return self._made.get((coding, present), lambda: self._declared(present, coding))
+
+    def _declared(self, present: frozenset[int], coding: Coding) -> Tokens:
+        empty: dict[BaseTag, Element] = {
+            tag: RawDataElement(tag, None, 0, b"", 0, coding.implicit, coding.little)
+            for tag in map(BaseTag, present)
+        }
+        clean = data_set(empty, coding)
+        declare(clean, self._profile, little=coding.little)
+        said = ((tag, clean.get_item(tag)) for tag in set(clean.keys()) - present)
+        return {int(tag): _written(tag, one, clean, coding) for tag, one in said}
 
 
-def _written(tag: BaseTag, element: Element, like: Dataset) -> bytes:
+def _written(tag: BaseTag, element: Element, like: Dataset, coding: Coding) -> bytes:
     if isinstance(element, RawDataElement) and element.VR is not None:
-        implicit = like.original_encoding[0] is True
-        return element_of(int(tag), element.VR, element.value or b"", implicit=implicit)
+        return element_of(int(tag), element.VR, element.value or b"", coding)
     one = empty_like(like)
     one[tag] = element
     buffer = DicomBytesIO()
@@ -48,34 +64,24 @@ def _written(tag: BaseTag, element: Element, like: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-class FileMeta:
-    """Preamble and file meta information, made once for a SOP class and transfer syntax."""
-
-    def __init__(self) -> None:
-        self._made: Latest[tuple[str, str], tuple[bytes, bytes]] = Latest(_KEPT)
-
-    def of(self, sop_class: str, sop_instance: str, syntax: str) -> bytes:
-        """Return what stands before an instance's data set (PS3.10 7.1)."""
-        before, after = self._made.get((sop_class, syntax), lambda: _around(sop_class, syntax))
-        named = _instance(sop_instance)
-        length = _LENGTH(len(before) - _AFTER_LENGTH + len(named) + len(after))
-        return b"".join((before[:_BEFORE_LENGTH], length, before[_AFTER_LENGTH:], named, after))
+def file_meta_of(sop_class: str, sop_instance: str, syntax: str) -> bytes:
+    """Return what stands before an instance's data set (PS3.10 7.1)."""
+    group = b"".join(
+        (_BEFORE, _uid(2, sop_class), _uid(3, sop_instance), _uid(0x10, syntax), _AFTER)
+    )
+    length = element_of(_META, "UL", EXPLICIT.length.pack(len(group)), EXPLICIT)
+    return b"".join((_PREAMBLE, length, group))
 
 
-def _around(sop_class: str, syntax: str) -> tuple[bytes, bytes]:
-    """Return the bytes before and after the SOP Instance UID, as pydicom writes them."""
-    clean = Dataset()
-    clean.set_original_encoding(False, True, "iso8859")
-    for tag, uid in ((_SOP_CLASS, sop_class), (_SOP_INSTANCE, _ANY_INSTANCE)):
-        clean[tag] = made(tag, "UI", uid.encode("latin-1"), little=True)
-    clean.file_meta = file_meta(clean, syntax)
-    clean.preamble = bytes(128)
-    whole = encoded(clean)
-    _, end = meta_of(whole)
-    before, after = whole[:end].split(_instance(_ANY_INSTANCE))
-    return before, after
-
-
-def _instance(uid: str) -> bytes:
+def _uid(number: int, uid: str) -> bytes:
     value = uid.encode("latin-1")
-    return element_of(_META_INSTANCE, "UI", value + bytes(len(value) % 2), implicit=False)
+    return element_of(_META | number, "UI", value + bytes(len(value) % 2), EXPLICIT)
+
+
+_META: Final = 0x00020000
+_PREAMBLE: Final = bytes(128) + b"DICM"
+_VERSION_NAME: Final = IMPLEMENTATION_VERSION_NAME.encode("ascii")
+_BEFORE: Final = element_of(_META | 1, "OB", b"\0\1", EXPLICIT)
+_AFTER: Final = _uid(0x12, IMPLEMENTATION_CLASS_UID) + element_of(
+    _META | 0x13, "SH", _VERSION_NAME + b" " * (len(_VERSION_NAME) % 2), EXPLICIT
+)
