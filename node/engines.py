@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom.burned_in import PixelCleaner, PixelPolicy, is_installed
-from dicom.deid import Deidentifier, Engine, Passes, PixelPass
-from dicom.errors import MissingPackage
+from dicom.deid import Deidentifier, Engine, Heads, Passes, PixelPass
+from dicom.errors import BurnedInText, HeadNotDefaced, MissingPackage
 from dicom.fast import EngineChoice, engine_for
 from dicom.profile import Option
 from pipelines.projects import Project
@@ -23,6 +23,7 @@ def open_engine(
     source: Path | None = None,
     choice: EngineChoice = EngineChoice.AUTO,
     brain: BrainOf | None = None,
+    released: frozenset[str] = frozenset(),
 ) -> Engine:
     """Return a project's engine.
 
@@ -39,6 +40,9 @@ def open_engine(
         Who does it; what comes out is the same.
     brain : callable or None
         Finds brains; None: the shipped model, loaded into this process when a head comes.
+    released : frozenset of str
+        Codes of refusals that a person has overruled for what is de-identified now: text in the
+        pixels passes unmasked, a head with its face. Its declaration says no more than was done.
 
     Raises
     ------
@@ -48,8 +52,25 @@ def open_engine(
         When a project that defaces is given no source: a bug of the caller.
     """
     passes = _passes(project, source, brain)
-    careful = Deidentifier(project.profile, key, passes=passes, heads=project.heads)
+    heads = project.heads
+    if HeadNotDefaced.code in released:
+        heads = Heads.KEEP
+        passes = _without(passes, Option.CLEAN_RECOGNIZABLE_VISUAL_FEATURES)
+    if BurnedInText.code in released:
+        passes = _without(passes, Option.CLEAN_PIXEL_DATA)
+    careful = Deidentifier(
+        project.profile,
+        key,
+        passes=passes,
+        heads=heads,
+        text_is_released=BurnedInText.code in released,
+    )
     return engine_for(choice, careful)
+
+
+def _without(passes: Passes, option: Option) -> Passes:
+    """Return the passes with one that leaves every object as it is, and is declared on none."""
+    return {**passes, option: lambda _: None} if option in passes else passes
 
 
 def _passes(project: Project, source: Path | None, brain: BrainOf | None) -> Passes:

@@ -33,7 +33,7 @@ from pipelines.identity import Vault
 from pipelines.inference import House, Inference
 from pipelines.intake import Intake
 from pipelines.keyring import KeyRing
-from pipelines.projects import NODE, Project
+from pipelines.projects import NODE, Project, project_called
 from pipelines.routing import untaken
 from pipelines.sharing.collecting import CollectionRuns
 from pipelines.sharing.exporting import ExportRuns
@@ -47,11 +47,13 @@ from pipelines.store import (
     Database,
     ElsewhereObjects,
     Exports,
+    Held,
     Jobs,
     Picking,
     SealedIdentities,
     Studies,
     Trail,
+    Withdrawals,
 )
 
 
@@ -81,22 +83,27 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         clinical,
         deidentifier,
         (settings.data / "groundwork").resolve(),
+        profile=NODE.profile,
         # of several workers any may get the job: all of them would predict, and one be asked
         foresight=Foresight(registry, predictor, settings.route) if database.is_sqlite else None,
     )
     trail = Trail(database, secrets.audit_key)
     research = wiring.research_archive(settings, secrets)
-    collectors = {
-        project.name: _collector(
-            project,
+    withdrawals = Withdrawals(database)
+
+    def collector(name: str, released: frozenset[str] = frozenset()) -> Collector:
+        return _collector(
+            project_called(name, settings.project),
             ring,
             SealedIdentities(database),
             trail,
             research,
             _brains(predictor, registry),
+            withdrawals,
+            released,
         )
-        for project in settings.project
-    }
+
+    collectors = {project.name: collector(project.name) for project in settings.project}
     inference = Inference(
         House(
             clinical=clinical,
@@ -110,7 +117,12 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
             studies=studies,
             jobs=jobs,
             asked=AskedRuns(database),
+            profile=NODE.profile,
             deidentifier=deidentifier,
+            overruled=lambda codes: open_engine(NODE, uid_key, released=codes),
+            overruled_collector=collector,
+            held=Held(database),
+            withdrawals=withdrawals,
             groundwork=groundwork,
             vault=Vault(ring, SealedIdentities(database), trail),
             registry=registry,
@@ -210,13 +222,19 @@ def _collector(
     trail: Trail,
     research: Archive,
     brain: BrainOf,
+    withdrawals: Withdrawals,
+    released: frozenset[str],
 ) -> Collector:
     key = ring.pseudonym_key(project.name)
     return Collector(
         project=project,
-        engine_for=lambda source: open_engine(project, key, source=source, brain=brain),
+        engine_for=lambda source: open_engine(
+            project, key, source=source, brain=brain, released=released
+        ),
         key=key,
-        vault=Vault(ring, sealed, trail, project=project.name),
+        vault=Vault(
+            ring, sealed, trail, project=project.name, is_withdrawn=withdrawals.is_withdrawn
+        ),
         research=research,
         trail=trail,
     )

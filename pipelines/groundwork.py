@@ -2,7 +2,8 @@
 
 While a series comes in, the instances that are there already are de-identified in the background,
 for the job that will come: with rests while its sender is busy, without when it pauses. A series
-that seems whole is then shown to its models (:mod:`pipelines.foresight`). Nothing depends on it:
+that seems whole is looked at a second time, and then shown to its models
+(:mod:`pipelines.foresight`). Nothing depends on it:
 what is not prepared, or could not be, the job does itself and says why. The files lie beside the
 jobs' folders; the way back stays in memory until the job seals it.
 """
@@ -24,9 +25,11 @@ import structlog
 from dicom.archive import Archive
 from dicom.deid import Engine, Identity
 from dicom.errors import RadloopError
+from dicom.profile import Profile
 from dicom.study import Instance, Series
 from models.bundle import Bundle
 from pipelines.foresight import Foreseen, Foresight
+from pipelines.looking import SeriesLook
 from pipelines.store import SeriesView
 
 log = structlog.get_logger()
@@ -45,11 +48,28 @@ class Prepared:
     identity: Identity
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a job gets of a series.
+
+    Attributes
+    ----------
+    files : mapping of Path to Prepared
+        By their originals.
+    look : SeriesLook
+        The second look at them, as far as it went.
+    """
+
+    files: Mapping[Path, Prepared]
+    look: SeriesLook
+
+
 @dataclass(slots=True)
 class _Bed:
     """What is prepared of one series."""
 
     folder: Path
+    look: SeriesLook
     begun: float = field(default_factory=time.monotonic)
     done: dict[Path, Prepared] = field(default_factory=dict)
     refused: set[Path] = field(default_factory=set)
@@ -70,8 +90,10 @@ class Groundwork:
         The same that jobs use.
     folder : Path
         On the file system of the jobs' folders; what an earlier process left there goes.
+    profile : Profile
+        By which the deidentifier works.
     foresight : Foresight or None
-        What is shown each series that seems whole.
+        What is shown each series that seems whole, and in which the second look found nothing.
     """
 
     def __init__(
@@ -80,8 +102,10 @@ class Groundwork:
         deidentifier: Engine,
         folder: Path,
         *,
+        profile: Profile,
         foresight: Foresight | None = None,
     ) -> None:
+        self._profile = profile
         self._foresight = foresight
         self._busy: frozenset[str] = frozenset()  # series whose sender does not pause
         self._archive = archive
@@ -117,7 +141,7 @@ class Groundwork:
         bed = self._beds.get(view.id)
         return view.instance_count - (len(bed.done) if bed is not None else 0) >= _FEW
 
-    def take(self, series_id: str, paths: Sequence[Path], folder: Path) -> Mapping[Path, Prepared]:
+    def take(self, series_id: str, paths: Sequence[Path], folder: Path) -> Taken:
         """Give a job what is prepared of its files, moved into its own folder.
 
         Parameters
@@ -132,7 +156,7 @@ class Groundwork:
         with self._lock:
             bed = self._beds.pop(series_id, None)
         if bed is None:
-            return {}
+            return Taken({}, SeriesLook(self._profile))
         if self._foresight is not None:
             self._foresight.claim(series_id, paths)
         taken = {}
@@ -147,7 +171,7 @@ class Groundwork:
             )
             taken[path] = Prepared(instance, prepared.identity)
         self._let_go(bed)
-        return taken
+        return Taken(taken, bed.look)
 
     def _let_go(self, bed: _Bed, *, read: bool = False) -> None:
         """Drop the files of a series that its job has taken, and nobody reads any more."""
@@ -205,7 +229,9 @@ class Groundwork:
 
     def _prepare_series(self, series_id: str, paths: Sequence[Path]) -> _Bed:
         with self._lock:
-            bed = self._beds.setdefault(series_id, _Bed(self._folder / series_id))
+            bed = self._beds.setdefault(
+                series_id, _Bed(self._folder / series_id, SeriesLook(self._profile))
+            )
         bed.folder.mkdir(parents=True, exist_ok=True)
         began, count = time.monotonic(), 0
         for path in paths:
@@ -217,6 +243,7 @@ class Groundwork:
                     break
                 try:
                     instance, identity = self._deidentifier.deidentify_file(path, bed.folder)
+                    bed.look.read(path)
                 except RadloopError:
                     bed.refused.add(path)  # the job meets it again, and says why
                     continue
@@ -240,10 +267,21 @@ class Groundwork:
                 return
             bed.seen = frozenset(paths)
             bed.tries += 1
+            if not self._is_clean(bed, paths):
+                return
             bed.readers += 1
         instances = tuple(bed.done[path].instance for path in paths)
         series = Series(view.id, view.modality, instances)
         self._foresight.begin(series, paths, lambda: self._let_go(bed, read=True))
+
+    def _is_clean(self, bed: _Bed, paths: Sequence[Path]) -> bool:
+        """Look a second time: no model sees a file with something of its patient."""
+        made = {path: bed.done[path].instance.path for path in paths}
+        try:
+            bed.look.look(made, bed.look.tokens)
+        except RadloopError:  # the job finds it again, and holds the study back
+            return False
+        return True
 
 
 def _lay(path: Path, place: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Protocol
@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dicom.deid import Identity
-from dicom.errors import NotFound, VaultLocked
+from dicom.errors import NotFound, PatientWithdrawn, VaultLocked
 from dicom.uids import patient_pseudonym
 from pipelines.keyring import NODE_PROJECT, KeyRing
 
@@ -59,6 +59,9 @@ class VaultStore(Protocol):
     def every_sealed(self) -> Iterator[SealedRow]:
         """Yield every row, by study."""
 
+    def studies_of(self, patient: str) -> list[str]:
+        """Return the studies of a pseudonymised patient."""
+
 
 class AuditTrail(Protocol):
     """Where each opening is written down."""
@@ -82,16 +85,26 @@ class Vault:
         Where each opening is written down, before anything is opened.
     project : str
         Whose identities: keys and pseudonyms are the project's own.
+    is_withdrawn : callable
+        Whether one of these patients' pseudonyms is of somebody who has withdrawn: no identity of
+        his is sealed for a project any more, so that nothing of his can be stored there.
     """
 
     def __init__(
-        self, ring: KeyRing, store: VaultStore, trail: AuditTrail, *, project: str = NODE_PROJECT
+        self,
+        ring: KeyRing,
+        store: VaultStore,
+        trail: AuditTrail,
+        *,
+        project: str = NODE_PROJECT,
+        is_withdrawn: Callable[[Sequence[str]], bool] = lambda _: False,
     ) -> None:
         self._ring = ring
         self._store = store
         self._trail = trail
         self._project = project
         self._locks = _locks(ring, project)
+        self._is_withdrawn = is_withdrawn
 
     def seal(self, identity: Identity) -> None:
         """Keep an identity, together with what is known of the same study already.
@@ -102,7 +115,11 @@ class Vault:
             When what is there was sealed with another key or has been changed.
         CannotDeidentify
             When what is there contradicts it, see :meth:`Identity.merged`.
+        PatientWithdrawn
+            When the patient has withdrawn.
         """
+        if self._is_withdrawn([self.patient_of(identity)]):
+            raise PatientWithdrawn(f"the patient has withdrawn from project {self._project}")
         kept = False
         while not kept:  # another worker may seal the same study: then merge with what it wrote
             there = self._store.get_sealed(identity.study_pseudonym)
@@ -138,6 +155,42 @@ class Vault:
             raise NotFound("the vault holds no identity of this study")
         return self._opened(row)
 
+    def patient_of(self, identity: Identity) -> str:
+        """Return the pseudonym of the patient in this project."""
+        return self.pseudonym(_text(identity, _PATIENT_ID), _text(identity, _ISSUER))
+
+    def patient(self, study_pseudonym: str) -> str:
+        """Return the patient's pseudonym of a study; empty where no identity was sealed."""
+        row = self._store.get_sealed(study_pseudonym)
+        return row.patient if row else ""
+
+    def pseudonym(self, patient_id: str, issuer: str = "") -> str:
+        """Return the pseudonym of a PatientID in this project."""
+        return patient_pseudonym(self._ring.pseudonym_key(self._project), patient_id, issuer)
+
+    def others_of(self, identity: Identity, *, actor: str, reason: str) -> list[Identity]:
+        """Return the identities of the same patient's other studies; none without a PatientID.
+
+        Raises
+        ------
+        VaultLocked
+            When one was sealed with another key or has been changed.
+        """
+        if not _text(identity, _PATIENT_ID):
+            return []
+        known = self._store.studies_of(self.patient_of(identity))
+        others = [study for study in known if study != identity.study_pseudonym]
+        if not others:
+            return []
+        self._trail.note(
+            actor=actor,
+            action="identity.compare",
+            object=identity.study_pseudonym,
+            reason=f"{reason}; {len(others)} other studies",
+        )
+        rows = [self._store.get_sealed(study) for study in others]
+        return [self._opened(row) for row in rows if row and row.project == self._project]
+
     def reseal(self) -> int:
         """Seal anew what older keys sealed; return how much it was.
 
@@ -161,11 +214,7 @@ class Vault:
 
     def _put(self, identity: Identity, *, in_place_of: SealedRow | None) -> bool:
         study = identity.study_pseudonym
-        patient = patient_pseudonym(
-            self._ring.pseudonym_key(self._project),
-            _text(identity, _PATIENT_ID),
-            _text(identity, _ISSUER),
-        )
+        patient = self.patient_of(identity)
         text = json.dumps({"uids": dict(identity.uids), "attributes": dict(identity.attributes)})
         sealed = self._locks[-1].close(zlib.compress(text.encode()), study)
         row = SealedRow(study, self._project, patient, sealed)

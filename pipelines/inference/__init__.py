@@ -5,8 +5,8 @@ model on one series and stores the result on the clinical study; each *delivery*
 to one more destination. They wait in queues of their own, so that a STAT task overtakes routine
 ones, and a destination that is down holds nothing else up.
 
-`workflows` has the three and what follows a failure, `task` the steps of a task, `house` what all
-of them work with.
+`workflows` has the three and what follows a failure, `cleaning` the steps of a job that deal with
+identity, `task` the steps of a task, `house` what all of them work with.
 """
 
 from pipelines.inference.house import ARCHIVE, House

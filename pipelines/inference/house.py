@@ -14,6 +14,7 @@ from dicom import dimse
 from dicom.archive import Archive
 from dicom.deid import Engine as Deidentifying
 from dicom.errors import Canceled, RadloopError
+from dicom.profile import Profile
 from dicom.web import WebPeer
 from models.process import PredictorProcess
 from models.registry import Registry
@@ -21,7 +22,7 @@ from pipelines.collecting import Collector
 from pipelines.groundwork import Groundwork
 from pipelines.identity import Vault
 from pipelines.routing import Route
-from pipelines.store import AskedRuns, Jobs, Studies
+from pipelines.store import AskedRuns, Held, Jobs, Studies, Withdrawals
 from pipelines.workspace import Workspace
 
 log = structlog.get_logger()
@@ -32,7 +33,16 @@ ARCHIVE = "archive"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class House:
-    """What the workflows work with; put together in `node.wiring`."""
+    """What the workflows work with; put together in `node.house`.
+
+    Attributes
+    ----------
+    profile : Profile
+        Of the node's own project: by it the deidentifier works, and the second look.
+    overruled, overruled_collector : callable
+        The engine, or a project's collector, that lets pass what a person has released, by the
+        codes of the refusals.
+    """
 
     clinical: Archive
     clinical_web: WebPeer
@@ -40,7 +50,12 @@ class House:
     studies: Studies
     jobs: Jobs
     asked: AskedRuns
+    profile: Profile
     deidentifier: Deidentifying
+    overruled: Callable[[frozenset[str]], Deidentifying]
+    overruled_collector: Callable[[str, frozenset[str]], Collector]
+    held: Held
+    withdrawals: Withdrawals
     groundwork: Groundwork
     vault: Vault
     registry: Registry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -11,7 +11,6 @@ from itertools import product
 import structlog
 
 from dicom import dimse
-from dicom.deid import Identity
 from dicom.errors import (
     Canceled,
     InputError,
@@ -21,9 +20,10 @@ from dicom.errors import (
     NotFound,
     RadloopError,
 )
-from dicom.study import Instance, Series, Study
+from dicom.study import Series
 from dicom.volume import SeriesFacts, describe_series
 from pipelines.engine import Engine, Retries, Steps, WorkflowSpec
+from pipelines.inference.cleaning import Cleaning
 from pipelines.inference.house import ARCHIVE, House, noted, shown
 from pipelines.inference.task import TaskSteps
 from pipelines.routing import Route, match_routes
@@ -45,6 +45,7 @@ class Inference:
     def __init__(self, house: House) -> None:
         self._house = house
         self._engine: Engine | None = None
+        self._cleaning = Cleaning(house)
         self._task = TaskSteps(house)
 
     def specs(self) -> tuple[WorkflowSpec, ...]:
@@ -119,36 +120,9 @@ class Inference:
             workspace.keep_sources(sources)
 
     def _deidentify(self, job_id: str) -> None:
-        """Take the identity off every instance, and seal it in the vault; fails closed."""
+        """Take the identity off every instance, see that it is gone, seal it; fails closed."""
         with shown(self._house, job_id, "deidentify"):
-            workspace = self._house.workspace(job_id)
-            sources = workspace.sources()
-            if not any(sources.values()):
-                raise NotAnImage("the study is empty")
-            cleaned: list[Series] = []
-
-            def taken() -> Iterator[Identity]:
-                """One at a time: a long study's identities are never held all at once."""
-                for series_id, paths in sources.items():
-                    instances = []
-                    folder = workspace.clean_folder(series_id)
-                    ready = self._house.groundwork.take(series_id, paths, folder)
-                    for path in paths:
-                        if path in ready:
-                            instance, found = ready[path].instance, ready[path].identity
-                        else:
-                            instance, found = self._house.deidentifier.deidentify_file(path, folder)
-                        yield found
-                        instances.append(instance)
-                    cleaned.append(self._series(series_id, instances))
-
-            identity = Identity.of(taken())
-            self._house.vault.seal(identity)
-            workspace.keep_study(Study(identity.study_pseudonym, tuple(cleaned)))
-
-    def _series(self, series_id: str, instances: list[Instance]) -> Series:
-        modality = self._house.studies.series(series_id).modality
-        return Series(series_id, modality, tuple(instances))
+            self._cleaning.deidentify(job_id)
 
     def _route(self, job_id: str) -> list[tuple[str, str, str, str]]:
         """Match the routes; return (workflow, its id, argument, priority) of what is to be done."""
@@ -243,16 +217,7 @@ class Inference:
         if not any(projects for _, projects in wanted):
             return
         with shown(self._house, job_id, "collect"):
-            sources = workspace.sources()
-            for series, projects in wanted:
-                for project in projects:
-                    if project:
-                        folder = workspace.folder / "collect" / project / series.series_uid
-                        collector = self._house.collectors[project]
-                        collector.collect(series.series_uid, sources[series.series_uid], folder)
-                        continue
-                    for instance in series.instances:
-                        self._house.research.store(instance.path)
+            self._cleaning.collect(job_id, wanted)
 
     def _collecting(self, job_id: str, series: Series) -> list[str]:
         """Return the projects that a series is collected for; the node's own is the empty name."""

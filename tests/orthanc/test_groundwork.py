@@ -40,7 +40,7 @@ def engine() -> Deidentifier:
 
 @pytest.fixture
 def groundwork(archive: Archive, engine: Deidentifier, tmp_path: Path) -> Iterator[Groundwork]:
-    groundwork = Groundwork(archive, engine, tmp_path / "groundwork")
+    groundwork = Groundwork(archive, engine, tmp_path / "groundwork", profile=node_profile())
     yield groundwork
     groundwork.stop()
 
@@ -99,7 +99,7 @@ def test_a_job_gets_what_is_prepared_and_makes_the_rest_itself(
     paths = originals(archive, head, tmp_path)
     clean = tmp_path / "clean"
     clean.mkdir()
-    ready = groundwork.take(PSEUDONYM, paths, clean)
+    ready = groundwork.take(PSEUDONYM, paths, clean).files
     assert len(ready) == 6
     assert files_in(tmp_path / "groundwork") == 0
     for path, prepared in ready.items():
@@ -107,7 +107,7 @@ def test_a_job_gets_what_is_prepared_and_makes_the_rest_itself(
         assert prepared.identity == identity
         assert prepared.instance.path.parent == clean
         assert prepared.instance.path.read_bytes() == instance.path.read_bytes()
-    assert groundwork.take(PSEUDONYM, paths, clean) == {}
+    assert groundwork.take(PSEUDONYM, paths, clean).files == {}
 
 
 def test_a_sender_that_is_busy_and_our_own_results_are_left_alone(
@@ -152,7 +152,7 @@ def test_what_cannot_be_deidentified_is_left_to_the_job(
         groundwork.look([view(archive, head)])
         wait_for(lambda: files_in(tmp_path / "groundwork") == SLICES - 1)
         (tmp_path / "clean").mkdir()
-        ready = groundwork.take(PSEUDONYM, paths, tmp_path / "clean")
+        ready = groundwork.take(PSEUDONYM, paths, tmp_path / "clean").files
         assert set(paths) - set(ready) == {paths[3]}
     finally:
         paths[3].write_bytes(whole)
@@ -163,7 +163,7 @@ def test_a_new_process_begins_with_nothing(
 ) -> None:
     (tmp_path / "groundwork" / PSEUDONYM).mkdir(parents=True)
     (tmp_path / "groundwork" / PSEUDONYM / "left.dcm").write_bytes(b"left")
-    Groundwork(archive, engine, tmp_path / "groundwork").stop()
+    Groundwork(archive, engine, tmp_path / "groundwork", profile=node_profile()).stop()
     assert files_in(tmp_path / "groundwork") == 0
 
 

@@ -1,0 +1,146 @@
+"""The second look before the node's own models: no study goes on with anything of its patient.
+
+What a series' originals hold is gathered file by file, and searched in what de-identification made
+of them. A series that comes in slowly is looked at while it does; where the study, or the patient's
+other studies, hold more to search for than was known then, that is searched once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pydicom import Dataset
+from pydicom.dataelem import DataElement
+
+from dicom.deid import Identity
+from dicom.descriptors import clean_descriptor
+from dicom.profile import Profile
+from dicom.verify import Before, Originals, SecondLook, Tokens
+from dicom.verify.tokens import DATES, LOST
+
+_SHORTEST_NAME: Final = 2
+
+
+@dataclass(eq=False)
+class SeriesLook:
+    """The second look at one series, done in as many parts as it comes in.
+
+    Parameters
+    ----------
+    profile : Profile
+        By which it is de-identified.
+    """
+
+    profile: Profile
+    _originals: Originals = field(init=False)
+    _before: dict[Path, Before] = field(default_factory=dict, init=False)
+    _searched: dict[Path, Tokens] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._originals = Originals(self.profile)
+
+    @property
+    def tokens(self) -> Tokens:
+        """What must not be found, of all files that were read."""
+        return self._originals.tokens
+
+    def read(self, source: Path) -> None:
+        """Read an original, once.
+
+        Raises
+        ------
+        NotDicom
+            When it cannot be read.
+        """
+        if source not in self._before and source not in self._searched:
+            self._before[source] = self._originals.read(source)
+
+    def look(self, made: Mapping[Path, Path], tokens: Tokens) -> None:
+        """Look at what was made of the originals; what was searched before is not searched again.
+
+        Parameters
+        ----------
+        made : mapping of Path to Path
+            Original to de-identified file.
+        tokens : Tokens
+            At least those of this series.
+
+        Raises
+        ------
+        IdentityLeft
+            On a finding, naming rule and place.
+        NotDicom
+            When a file cannot be parsed.
+        """
+        looks: dict[int, SecondLook] = {}
+        for source, clean in made.items():
+            known = self._searched.get(source)
+            wanted = tokens if known is None else _beyond(tokens, known)
+            if known is not None and wanted == Tokens():
+                continue
+            if id(known) not in looks:
+                looks[id(known)] = SecondLook(self.profile, wanted)
+            self.read(source)
+            looks[id(known)].check(clean, self._before.get(source))
+            self._before.pop(source, None)
+            self._searched[source] = tokens
+
+
+def study_tokens(series: Iterable[SeriesLook], others: Sequence[Identity]) -> Tokens:
+    """Return what must not be found in any file of a study.
+
+    Parameters
+    ----------
+    series : iterable of SeriesLook
+        All of the study, read.
+    others : sequence of Identity
+        The patient's other studies, as the vault has them.
+    """
+    found = Tokens()
+    for one in series:
+        found |= one.tokens
+        profile = one.profile
+    for identity in others:
+        found |= tokens_of(identity, profile)
+    return found
+
+
+def tokens_of(identity: Identity, profile: Profile) -> Tokens:
+    """Return what the vault's word on a study says must not be found."""
+    words: set[str] = set()
+    identifiers: set[str] = set()
+    dates: set[str] = set()
+    for element in Dataset.from_json(dict(identity.attributes)):
+        vr = element.VR
+        if vr == "PN":
+            words |= {part for text in _texts(element) for part in _words_of(text)}
+        elif vr in DATES:
+            dates |= {text[:8] for text in _texts(element) if text[:8].isdigit()}
+        elif vr != "SQ" and profile.verdict(element.tag, vr, iod="", parent=0).action in LOST:
+            identifiers |= {
+                text.lower() for text in _texts(element) if clean_descriptor(text) != text
+            }
+    own = (uid for uid in identity.uids.values() if uid not in identity.uids)
+    return Tokens(frozenset(words), frozenset(identifiers), frozenset(own), frozenset(dates))
+
+
+def _texts(element: DataElement) -> list[str]:
+    values = element.value if element.VM > 1 else [element.value]
+    return [text for value in values if (text := str(value or "").strip())]
+
+
+def _words_of(name: str) -> set[str]:
+    parts = "".join(c if c.isalnum() else " " for c in name.lower()).split()
+    return {part for part in parts if len(part) >= _SHORTEST_NAME}
+
+
+def _beyond(tokens: Tokens, known: Tokens) -> Tokens:
+    return Tokens(
+        tokens.words - known.words,
+        tokens.identifiers - known.identifiers,
+        tokens.uids - known.uids,
+        tokens.dates - known.dates,
+    )
