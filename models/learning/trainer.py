@@ -29,6 +29,7 @@ from models.learning.cases import DatasetFolder
 from models.learning.feed import Feed
 from models.learning.graph import Graph, Sink, Source
 from models.learning.networks import build_loss, build_network
+from models.learning.orders import CURVE, LAST
 from models.learning.pictures import Look
 from models.learning.planning import Plan
 from models.learning.preparing import Prepared
@@ -36,10 +37,8 @@ from models.learning.validating import Scores, validate
 from models.learning.watching import Chronicle
 from models.memory import is_memory_error
 
-LAST: Final = "last.pt"
 BEST: Final = "best.pt"
 PLAN: Final = "plan.json"
-CURVE: Final = "curve.jsonl"
 
 _UNTIMED_STEPS: Final = 2  # they warm caches up
 _TIMED_STEPS: Final = 8

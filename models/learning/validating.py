@@ -73,7 +73,7 @@ def validate(
                 found[0] += said == case.finding
                 found[1] += 1
                 if looks is not None and case.id in shown:
-                    flat = _slice(image[0].cpu().numpy(), image.shape[-1] // 2)
+                    flat = _slice(image[0].cpu().numpy(), image.shape[-1] // 2, plan.dimensions)
                     looks.append(Look(case.id, flat, true=case.finding, said=said))
                 continue
             truth = torch.from_numpy(np.array(prepared.label(case))).to(device)
@@ -98,23 +98,27 @@ class _Shown:
         by_slice = labelled.flatten(0, 1).sum(dim=0) if labelled.ndim == 3 else None
         self._at = 0 if by_slice is None else int(by_slice.argmax())
         self._case = case
-        self._image = _slice(image[0].cpu().numpy(), self._at)
+        self._dimensions = labelled.ndim
+        self._image = _slice(image[0].cpu().numpy(), self._at, self._dimensions)
         self._truth = np.zeros(self._image.shape[1:], np.uint8)
         self._found = np.zeros_like(self._truth)
 
     def draw(self, number: int, found: torch.Tensor, true: torch.Tensor) -> None:
         """Draw one segment; of those that overlap the later one is seen."""
-        self._found[_slice(found.cpu().numpy(), self._at)] = number
-        self._truth[_slice(true.cpu().numpy(), self._at)] = number
+        self._found[_slice(found.cpu().numpy(), self._at, self._dimensions)] = number
+        self._truth[_slice(true.cpu().numpy(), self._at, self._dimensions)] = number
 
     def finished(self) -> Look:
         """Return the picture."""
         return Look(self._case.id, self._image, self._truth, self._found)
 
 
-def _slice(array: npt.NDArray[Any], at: int) -> npt.NDArray[Any]:
-    """Return (..., x, y[, z]) as (..., rows, columns) of one slice."""
-    flat = array[..., at] if array.ndim - (1 if array.dtype != np.bool_ else 0) == 3 else array
+def _slice(array: npt.NDArray[Any], at: int, dimensions: int) -> npt.NDArray[Any]:
+    """Return (..., x, y[, z]) as (..., rows, columns) of one slice, right on the left side.
+
+    In three dimensions the network's axes are RAS; a picture is looked at in LPS.
+    """
+    flat = array[..., ::-1, ::-1, at] if dimensions == 3 else array
     return np.ascontiguousarray(np.swapaxes(flat, -1, -2))
 
 
