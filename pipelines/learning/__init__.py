@@ -18,6 +18,7 @@ from pipelines.learning.ordering import (
     know_dataset,
     next_version,
     order_training,
+    plan_training,
     watch,
 )
 from pipelines.learning.promoting import (
@@ -43,6 +44,7 @@ __all__ = [
     "know_dataset",
     "next_version",
     "order_training",
+    "plan_training",
     "promote",
     "promote_by_figures",
     "results_of",

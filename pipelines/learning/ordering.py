@@ -73,15 +73,14 @@ def order_training(
     Conflict
         When that version is made already, or is there.
     """
-    folder = school.shelf.get(dataset)
-    known = folder.dataset
+    known = school.shelf.get(dataset).dataset
     _check_name(name)
     chosen = version or next_version(school, name)
     _check_new(school, name, chosen)
     beginning = None if start_from is None else school.registry.get(start_from)
-    plan = make_plan(folder, modality=next(iter(known.modalities), ""), minutes=minutes, seed=seed)
-    if beginning is not None:
-        plan = changed_plan(plan, _taken_over(beginning))
+    plan = plan_training(
+        school, dataset=known.identity, start_from=start_from, minutes=minutes, seed=seed
+    )
     plan = changed_plan(plan, changes or {})
     know_dataset(school, known, by=asked_by)
     return school.trainings.ask(
@@ -101,6 +100,29 @@ def order_training(
             rule=rule,
         )
     )
+
+
+def plan_training(
+    school: School,
+    *,
+    dataset: str,
+    start_from: str | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Return what the node would do to learn from a dataset, each choice with its reason.
+
+    Raises
+    ------
+    NotFound, InvalidDataset, CannotTrain, InvalidPlan, UnknownBundle
+        As :func:`order_training`.
+    """
+    folder = school.shelf.get(dataset)
+    modality = next(iter(folder.dataset.modalities), "")
+    plan = make_plan(folder, modality=modality, minutes=minutes, seed=seed)
+    if start_from is None:
+        return plan
+    return changed_plan(plan, _taken_over(school.registry.get(start_from)))
 
 
 def changed_plan(plan: Plan, changes: Mapping[str, Any]) -> Plan:
