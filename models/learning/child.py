@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import errno
 import faulthandler
 import fcntl
 import os
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from dicom.errors import RadloopError
+from dicom.errors import DiskFull, RadloopError
 from models.learning.orders import (
     DONE,
     FAILED,
@@ -44,8 +45,16 @@ def main() -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)  # never two at once on one machine; gone with us
             carry_out(folder)
     except RadloopError as error:
-        failure = Failure(code=error.code, message=error.message)
-        write_whole(folder / FAILED, failure.model_dump_json())
+        _say(folder, error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _say(folder, DiskFull("no room left for what is learnt"))
+
+
+def _say(folder: Path, error: RadloopError) -> None:
+    failure = Failure(code=error.code, message=error.message)
+    write_whole(folder / FAILED, failure.model_dump_json())
 
 
 def carry_out(folder: Path) -> None:

@@ -13,6 +13,10 @@ from models.learning.planning import Plan
 ORDER: Final = "order.json"
 DONE: Final = "done.json"
 FAILED: Final = "failed.json"
+LAST: Final = "last.pt"
+"""The trainer's checkpoint."""
+CURVE: Final = "curve.jsonl"
+"""The trainer's epochs so far, a line each."""
 
 
 class _Part(BaseModel):
