@@ -26,7 +26,7 @@ from pipelines.store.database import open_engine
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
-Queue = Literal["studies", "tasks", "deliveries", "corrections", "datasets"]
+Queue = Literal["studies", "tasks", "deliveries", "corrections", "datasets", "learning"]
 
 PRIORITIES: Mapping[str, int] = {"stat": 1, "high": 10, "routine": 100, "low": 1000}
 """DBOS takes the smallest number first."""
