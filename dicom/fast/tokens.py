@@ -132,6 +132,8 @@ def elements(
             break
         if length == UNDEFINED:
             after = _sequence_end(data, start, end, _coding_within(vr, coding), 0)
+            if not coding.little and _OPEN_UNKNOWN in data[start:after]:
+                raise Odd  # in an item that was stepped over; pydicom reads them all
         else:
             after = start + length
         if tag <= last or after > end:
@@ -255,6 +257,7 @@ def is_open(element: bytes, coding: Coding) -> bool:
     return element[4:6] in LONG and element[8:12] == OPEN
 
 
+_OPEN_UNKNOWN: Final = b"UN\0\0\xff\xff\xff\xff"
 OPEN: Final = b"\xff\xff\xff\xff"
 
 
