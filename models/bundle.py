@@ -38,6 +38,7 @@ from models.tasks import (
     Finding,
     Input,
     InstanceSegmentation,
+    Prompted,
     Segmentation,
     Task,
 )
@@ -92,6 +93,8 @@ class Bundle:
         of reference, 'always' and 'never' all or none; the rest is resampled where it lies.
     after : After or None
         Another bundle that looks first.
+    prompts : Prompted or None
+        Inputs that are made of a reader's clicks; such a bundle is not run by itself.
     mending : frozenset of Mending
         Faults of a series that may be mended for it.
     modalities : tuple of str
@@ -123,6 +126,7 @@ class Bundle:
     neighbours: int
     registration: Literal["auto", "always", "never"]
     after: After | None
+    prompts: Prompted | None
     mending: frozenset[Mending]
     modalities: tuple[str, ...]
     min_slices: int
@@ -147,6 +151,8 @@ class Bundle:
 
     def suits(self, facts: SeriesFacts) -> str | None:
         """Return why the bundle is not for this series, in plain words; None when it is."""
+        if self.prompts is not None:
+            return "it answers clicks, and is not run by itself"
         if facts.modality not in self.modalities:
             return f"modality {facts.modality} is not {' or '.join(self.modalities)}"
         if facts.slice_count < self.min_slices:
@@ -263,6 +269,7 @@ def _read(root: Path, allowed_code: Collection[str]) -> Bundle:
         neighbours=table.neighbours if table.dimensions == "2.5d" else 0,
         registration=table.registration,
         after=table.after.after() if table.after else None,
+        prompts=_prompts(table, metadata.network_data_format.inputs),
         mending=frozenset(table.mending),
         modalities=table.suits.modalities,
         min_slices=table.suits.min_slices,
@@ -372,6 +379,25 @@ def _inputs(table: Table, given: dict[str, Channels]) -> tuple[Input, ...]:
                 f"{given[key].num_channels}, but radloop.inputs give {channels}"
             )
     return rows
+
+
+def _prompts(table: Table, given: dict[str, Channels]) -> Prompted | None:
+    """Return which inputs are made of clicks; one is left, the image."""
+    if table.prompts is None:
+        return None
+    prompted = table.prompts.prompted()
+    named = (prompted.positive, prompted.negative, prompted.previous, prompted.box)
+    made = [name for name in named if name]
+    names = [each.name for each in _inputs(table, given)]
+    if len(set(made)) < len(made) or not set(made) <= set(names):
+        raise InvalidBundle("radloop.prompts: names that are not those of different inputs")
+    if len(names) != len(made) + 1:
+        raise InvalidBundle("radloop.prompts: besides them there is one input, the image")
+    if table.task != "segmentation" or len(table.segments) != 1 or table.dimensions != "3d":
+        raise InvalidBundle("radloop.prompts: only a 3d segmentation of one segment takes clicks")
+    if table.after is not None:
+        raise InvalidBundle("radloop.prompts: no other bundle looks first where clicks say where")
+    return prompted
 
 
 def _task(table: Table, outputs: dict[str, Channels], place: str) -> Task:

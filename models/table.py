@@ -27,7 +27,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from dicom.codes import Code
 from dicom.volume import Mending, Orientation
-from models.tasks import Activation, After, Aggregate, Finding, Input, Wanted
+from models.tasks import Activation, After, Aggregate, Finding, Input, Prompted, Wanted
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 # PS3.5 Table 6.2-1: LO, the representation of labels and names that a SEG carries.
@@ -149,6 +149,30 @@ class AfterRow(Strict):
         return After(self.bundle, self.segment, self.margin_mm)
 
 
+class PromptsRow(Strict):
+    """Which inputs are made of a reader's clicks."""
+
+    positive: ShortText
+    negative: ShortText
+    previous: ShortText | None = None
+    box: ShortText | None = None
+    sigma_mm: Annotated[float, Field(gt=0, le=100)] = 2.0
+    reach_mm: Annotated[float, Field(gt=0, le=1000)] | None = 40.0
+    any_structure: bool = False
+
+    def prompted(self) -> Prompted:
+        """Return it as what the rest of the house knows."""
+        return Prompted(
+            self.positive,
+            self.negative,
+            self.previous or "",
+            self.box or "",
+            self.sigma_mm,
+            self.reach_mm,
+            self.any_structure,
+        )
+
+
 class Table(Strict):
     """The whole table."""
 
@@ -168,6 +192,7 @@ class Table(Strict):
     inputs: tuple[InputRow, ...] = ()
     registration: Literal["auto", "always", "never"] = "auto"
     after: AfterRow | None = None
+    prompts: PromptsRow | None = None
     mending: tuple[Mending, ...] = ()
     suits: Suits
     algorithm: AlgorithmRow

@@ -183,6 +183,31 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Prompted:
+    """Which inputs the node makes of a reader's clicks (:mod:`models.prompts.promptable`).
+
+    Attributes
+    ----------
+    positive, negative, previous, box : str
+        Names of inputs; empty where the bundle has no such input.
+    sigma_mm : float
+        Of the Gaussian at each click.
+    reach_mm : float or None
+        How far around clicks, box and mask the network is shown; None: the whole image.
+    any_structure : bool
+        It follows the clicks whatever the structure is; else it is for its own segment.
+    """
+
+    positive: str
+    negative: str
+    previous: str
+    box: str
+    sigma_mm: float
+    reach_mm: float | None
+    any_structure: bool
+
+
+@dataclass(frozen=True, slots=True)
 class After:
     """Another bundle that looks first; this one is given what lies about a segment of its answer.
 

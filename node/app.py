@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
-from node import api, pages
+from node import api, monailabel, pages
 from node.answers import CommonAnswers, install_handlers
 from node.auth import CLINICAL_ROLES, IMAGE_ROLES, guard
 from node.exported import take_exported
@@ -40,6 +40,8 @@ def create_app(parts: FrontParts) -> FastAPI:
         finally:
             feed.close()
             patients.close()
+            app.state.monailabel.uploads.close()
+            parts.predictor.stop()
 
     app = FastAPI(
         title="radloop",
@@ -55,7 +57,8 @@ def create_app(parts: FrontParts) -> FastAPI:
     app.state.patients = patients
     app.state.reported = reported
     install_handlers(app)
-    for router in (*api.ROUTERS, *pages.ROUTERS):
+    app.state.monailabel = monailabel.ClientState()
+    for router in (*api.ROUTERS, *pages.ROUTERS, *monailabel.ROUTERS):
         app.include_router(router)
     app.include_router(
         dicomweb_router(

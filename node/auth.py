@@ -323,6 +323,11 @@ class Auth:
         )
         return secret
 
+    def token_caller(self, secret: str) -> Caller | None:
+        """Return whose API token that is; None for one that is unknown, revoked or has ended."""
+        user = self._access.token_user(_sha256(secret))
+        return Caller(user.name, user.role, "token") if user else None
+
     # --- requests ------------------------------------------------------------------------------
 
     def caller(self, request: Request, *, note_use: bool = True) -> Caller | None:
@@ -344,10 +349,10 @@ class Auth:
             scheme, _, secret = authorization.partition(" ")
             if scheme.lower() != "bearer" or not secret:
                 raise LoginNeeded("only `Authorization: Bearer TOKEN` is understood")
-            user = self._access.token_user(_sha256(secret.strip()))
-            if user is None:
+            found = self.token_caller(secret.strip())
+            if found is None:
                 raise LoginNeeded("the API token is unknown, revoked or has ended")
-            return Caller(user.name, user.role, "token")
+            return found
         secret = request.cookies.get(COOKIE, "")
         if not secret:
             return None

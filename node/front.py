@@ -8,6 +8,7 @@ from datetime import timedelta
 import uvicorn
 from fastapi import FastAPI
 
+from models.process import PredictorProcess
 from node import wiring
 from node.app import create_app
 from node.auth import Auth
@@ -24,6 +25,7 @@ from pipelines.store import (
     Database,
     Exports,
     Jobs,
+    Labelled,
     Picking,
     Studies,
     Trail,
@@ -70,6 +72,15 @@ def front_parts(settings: Settings) -> FrontParts:
         desk=desk,
         elsewhere=wiring.elsewhere(database, clinical, desk),
         warm=WarmImages(clinical, most_bytes=settings.front.warm_mb << 20),
+        labelled=Labelled(database),
+        predictor=PredictorProcess(  # a child is started by the first question, not before
+            wiring.bundle_folders(settings),
+            device=settings.predictor.device,
+            threads=settings.predictor.threads or None,
+            timeout_s=settings.predictor.timeout_s,
+            keep=1,
+            choices=settings.data / "predictor",
+        ),
         clinical_web=Upstream(
             f"{wiring.clinical_root(settings, secrets)}/dicom-web",
             settings.orthanc.user,

@@ -10,6 +10,7 @@ import structlog
 from fastapi import Request
 
 from dicom.archive import Archive
+from models.process import PredictorProcess
 from models.registry import Registry
 from node.audit import Audit
 from node.auth import Auth
@@ -25,6 +26,7 @@ from pipelines.store import (
     Corrections,
     Exports,
     Jobs,
+    Labelled,
     Picking,
     Studies,
     Trail,
@@ -88,6 +90,10 @@ class FrontParts:
         What other systems drew.
     warm : WarmImages
         The images that readers work on, kept in memory.
+    labelled : Labelled
+        The rows of images and their labels, for other clients.
+    predictor : PredictorProcess
+        Runs models that answer clicks, and those on files that a client uploads.
     clinical_web, research_web : Upstream
         The archives' DICOMweb, behind the proxies.
     registry : Registry
@@ -122,6 +128,8 @@ class FrontParts:
     desk: Desk
     elsewhere: Elsewhere
     warm: WarmImages
+    labelled: Labelled
+    predictor: PredictorProcess
     clinical_web: Upstream
     research_web: Upstream
     registry: Registry

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from dicom.errors import ForeignSegmentation, InvalidLabels
+from dicom.codes import Code
+from dicom.errors import ForeignSegmentation, InvalidLabels, UnsuitableSeries
 from dicom.volume import Grid
 from models import prompts
+from models.bundle import Bundle
+from models.prediction import Image
 from models.prompts import Box, Mask, Point
+from models.registry import Registry
 from pipelines.labels import (
     DrawnSegment,
     Head,
@@ -82,9 +87,15 @@ class Refine(_Prompt):
     """The segment after clicks inside and outside, or from a box around it."""
 
     kind: Literal["refine"]
-    positive: tuple[Place, ...] = Field((), max_length=200)
-    negative: tuple[Place, ...] = Field((), max_length=200)
+    positive: tuple[Place, ...] = Field((), max_length=2000)
+    negative: tuple[Place, ...] = Field((), max_length=2000)
     box: Corners | None = None
+    bundle: str | None = Field(
+        None,
+        max_length=200,
+        description="a model that takes clicks; null: one that is for this structure on such "
+        "images, where one is installed; 'none': no model",
+    )
 
 
 Prompt = Annotated[Grow | Margin | Tidy | Interpolate | Refine, Field(discriminator="kind")]
@@ -123,7 +134,8 @@ class PromptHead(Head):
 class AnswerHead(Head):
     """What became of the segment.
 
-    `layers` name the slices that changed, `changed` is the number of their voxels that did.
+    `layers` name the slices that changed, `changed` is the number of their voxels that did,
+    `bundle` the model that answered, if one did.
     """
 
     changed: int
@@ -131,10 +143,54 @@ class AnswerHead(Head):
     low: float | None = Field(None, description="of region growing: the values that were taken")
     high: float | None = None
     unit: str = ""
+    bundle: str | None = None
 
 
-def answer(document: LabelsDocument[PromptHead], image: WarmImage) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Refiners:
+    """The models that take clicks, and what runs them."""
+
+    predictor: prompts.Asked
+    registry: Registry
+
+    def of(self, image: WarmImage, segment: DrawnSegment, wanted: str | None) -> Bundle | None:
+        """Return the model that answers; None: none does, and the image's edges decide.
+
+        Raises
+        ------
+        UnknownBundle
+            When the wanted one is not there.
+        UnsuitableSeries
+            When it takes no clicks, or is not for such images.
+        """
+        if wanted == "none":
+            return None
+        modality = image.grid.modality
+        if wanted is not None:
+            bundle = self.registry.get(wanted)
+            if bundle.prompts is None or modality not in bundle.modalities:
+                raise UnsuitableSeries("the model takes no clicks on such images")
+            return bundle
+        coded = segment.type
+        code = None if coded is None else Code(coded.value, coded.scheme, coded.meaning)
+        fitting = [
+            bundle
+            for bundle in self.registry.bundles
+            if prompts.is_for(bundle, modality=modality, label=segment.label, code=code)
+        ]
+        own = [b for b in fitting if b.prompts is not None and not b.prompts.any_structure]
+        return next(iter([*own, *fitting]), None)
+
+
+def answer(
+    document: LabelsDocument[PromptHead], image: WarmImage, refiners: Refiners | None = None
+) -> bytes:
     """Return the labels document that answers a prompt.
+
+    Parameters
+    ----------
+    refiners : Refiners or None
+        Models that take clicks; None: there are none.
 
     Returns
     -------
@@ -154,13 +210,17 @@ def answer(document: LabelsDocument[PromptHead], image: WarmImage) -> bytes:
     head, asked = document.head, document.head.prompt
     segment = _described(head)
     before = _drawn(document, image.grid)
-    low = high = None
+    low = high = bundle = None
+    if isinstance(asked, Refine) and refiners is not None:
+        bundle = refiners.of(image, segment, asked.bundle)
     if isinstance(asked, Grow):
         seed = _points((asked.seed,), image.grid)[0]
         grown = prompts.grow(
             image.voxels_kji, seed, tolerance=asked.tolerance, in_plane=asked.dimensions == 2
         )
         after, low, high = grown.mask_kji | before, grown.low, grown.high
+    elif isinstance(asked, Refine):
+        after = _refined(before, asked, image, bundle, refiners)
     else:
         after = _changed(before, asked, image)
     moved = np.flatnonzero((after != before).any(axis=(1, 2)))
@@ -179,14 +239,13 @@ def answer(document: LabelsDocument[PromptHead], image: WarmImage) -> bytes:
         low=low,
         high=high,
         unit=image.unit,
+        bundle=bundle.identity if bundle is not None else None,
     )
     return write_labels(answered, planes)
 
 
-def _changed(before: Mask, asked: Margin | Tidy | Interpolate | Refine, image: WarmImage) -> Mask:
+def _changed(before: Mask, asked: Margin | Tidy | Interpolate, image: WarmImage) -> Mask:
     spacing, in_plane = image.grid.spacing_kji, asked.dimensions == 2
-    if isinstance(asked, Refine):
-        return _refined(before, asked, image)
     if isinstance(asked, Margin):
         return prompts.margin(before, spacing, asked.mm, in_plane=in_plane)
     if isinstance(asked, Interpolate):
@@ -198,7 +257,13 @@ def _changed(before: Mask, asked: Margin | Tidy | Interpolate | Refine, image: W
     return prompts.smooth(before, spacing, in_plane=in_plane)
 
 
-def _refined(before: Mask, asked: Refine, image: WarmImage) -> Mask:
+def _refined(
+    before: Mask,
+    asked: Refine,
+    image: WarmImage,
+    bundle: Bundle | None,
+    refiners: Refiners | None,
+) -> Mask:
     if not asked.positive and not asked.negative and asked.box is None:
         raise InvalidLabels("nothing was clicked")
     box = None
@@ -206,12 +271,25 @@ def _refined(before: Mask, asked: Refine, image: WarmImage) -> Mask:
         corners = _points((asked.box.first, asked.box.last), image.grid)
         low, high = np.min(corners, axis=0), np.max(corners, axis=0)
         box = Box(Point(*low.tolist()), Point(*high.tolist()))
+    positive, negative = _points(asked.positive, image.grid), _points(asked.negative, image.grid)
+    if bundle is not None and refiners is not None:
+        grid = image.grid
+        return prompts.refine_by_bundle(
+            refiners.predictor,
+            bundle,
+            Image(image.voxels_kji, grid.affine_lps, grid.frame_of_reference_uid),
+            before if before.any() else None,
+            positive=positive,
+            negative=negative,
+            box=box,
+            in_plane=asked.dimensions == 2,
+        )
     return prompts.refine(
         image.voxels_kji,
         image.grid.spacing_kji,
         before if before.any() else None,
-        positive=_points(asked.positive, image.grid),
-        negative=_points(asked.negative, image.grid),
+        positive=positive,
+        negative=negative,
         box=box,
         in_plane=asked.dimensions == 2,
     )

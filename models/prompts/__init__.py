@@ -7,11 +7,13 @@ so that an answer comes within a second on the volumes of daily work.
 
 from dicom.masks import Mask
 from models.prompts.grow import Grown, grow, suggested_tolerance
+from models.prompts.promptable import Asked, is_for, refine_by_bundle
 from models.prompts.refine import refine
 from models.prompts.shape import fill_holes, interpolate, largest, margin, smooth
 from models.prompts.values import Box, Point
 
 __all__ = [
+    "Asked",
     "Box",
     "Grown",
     "Mask",
@@ -19,9 +21,11 @@ __all__ = [
     "fill_holes",
     "grow",
     "interpolate",
+    "is_for",
     "largest",
     "margin",
     "refine",
+    "refine_by_bundle",
     "smooth",
     "suggested_tolerance",
 ]

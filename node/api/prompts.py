@@ -11,17 +11,21 @@ from node.api.documents import REQUEST_BODY, LabelsBody, LabelsResponse
 from node.auth import ClinicalCaller
 from node.parts import parts_of
 from pipelines.labels import Uid, read_labels
-from pipelines.prompting import KINDS, PromptHead, answer
+from pipelines.prompting import KINDS, PromptHead, Refiners, answer
 
 router = APIRouter(prefix="/api/prompts", tags=["prompts"])
 
 
 @dataclass(frozen=True, slots=True)
 class KnownPrompt:
-    """A kind of prompt, and in which dimensions it works."""
+    """A kind of prompt, and in which dimensions it works.
+
+    `bundles` are the models that can answer it; without one, the image's edges decide.
+    """
 
     kind: str
     dimensions: tuple[int, ...]
+    bundles: tuple[str, ...] = ()
 
 
 class SeriesName(BaseModel):
@@ -34,9 +38,14 @@ class SeriesName(BaseModel):
 
 
 @router.get("")
-def kinds(_caller: ClinicalCaller) -> list[KnownPrompt]:
-    """List the prompts that can be asked for."""
-    return [KnownPrompt(kind, dimensions) for kind, dimensions in KINDS.items()]
+def kinds(request: Request, _caller: ClinicalCaller) -> list[KnownPrompt]:
+    """List the prompts that can be asked for, and the installed models that take clicks."""
+    bundles = parts_of(request).registry.bundles
+    clicked = tuple(bundle.identity for bundle in bundles if bundle.prompts is not None)
+    return [
+        KnownPrompt(kind, dimensions, clicked if kind == "refine" else ())
+        for kind, dimensions in KINDS.items()
+    ]
 
 
 @router.post("/warm", status_code=204)
@@ -54,5 +63,6 @@ def prompt(_caller: ClinicalCaller, content: LabelsBody, request: Request) -> La
     """
     document = read_labels(content, PromptHead)
     head = document.head
-    image = parts_of(request).warm.image(head.study_uid, head.series_uid, head.named)
-    return LabelsResponse(answer(document, image))
+    parts = parts_of(request)
+    image = parts.warm.image(head.study_uid, head.series_uid, head.named)
+    return LabelsResponse(answer(document, image, Refiners(parts.predictor, parts.registry)))

@@ -21,7 +21,7 @@ class CorrectionRow(Base):
     orthanc_id: Mapped[str | None] = mapped_column(index=True)  # of the instance, once stored
     study_id: Mapped[str] = mapped_column(sa.ForeignKey("study.id"), index=True)
     series_id: Mapped[str] = mapped_column(sa.ForeignKey("series.id"), index=True)  # the images
-    source: Mapped[str]  # viewer | export | elsewhere
+    source: Mapped[str]  # viewer | export | client | elsewhere
     state: Mapped[str] = mapped_column(index=True)  # storing | stored
     predecessor_id: Mapped[str | None] = mapped_column(index=True)  # a result or a correction
     result_id: Mapped[str | None] = mapped_column(index=True)  # the model's, where it began

@@ -46,6 +46,7 @@ from pipelines.store.job_views import (
     TaskView,
 )
 from pipelines.store.jobs import Jobs
+from pipelines.store.labelled import Labelled, LabelTag, LabelView
 from pipelines.store.picking import Choices, Count, Drawn, Picking, SeriesFilter
 from pipelines.store.rounds import Reading, Rounds, RoundState, RoundView, Unseen
 from pipelines.store.sealed import SealedIdentities
@@ -120,6 +121,9 @@ __all__ = [
     "JobSeries",
     "JobView",
     "Jobs",
+    "LabelTag",
+    "LabelView",
+    "Labelled",
     "Judged",
     "NewCorrection",
     "NewExport",

@@ -25,8 +25,9 @@ from pipelines.store.database import Database
 Verdict = Literal["accepted", "modified", "rejected"]
 """What a person says of a result, by word or by deed (IHE AIRAI)."""
 
-CorrectionSource = Literal["viewer", "export", "elsewhere"]
-"""By which way a correction came: the viewer's panel, the viewer's own export, another system."""
+CorrectionSource = Literal["viewer", "export", "client", "elsewhere"]
+"""By which way a correction came: the viewer's panel, its own export, another client,
+another system."""
 
 
 @dataclass(frozen=True, slots=True)

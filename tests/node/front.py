@@ -15,6 +15,7 @@ from dicom.archive import Archive
 from dicom.errors import RadloopError
 from dicom.seg import BY_CONTENT
 from dicom.volume import SeriesFacts
+from models.process import PredictorProcess
 from models.registry import Registry
 from node import wiring
 from node.app import create_app
@@ -35,6 +36,7 @@ from pipelines.store import (
     Drafts,
     Exports,
     Jobs,
+    Labelled,
     NewTask,
     Picking,
     Role,
@@ -150,6 +152,8 @@ def make_front(
         desk=desk,
         elsewhere=wiring.elsewhere(database, clinical, desk),
         warm=WarmImages(clinical, most_bytes=64 << 20),
+        labelled=Labelled(database),
+        predictor=PredictorProcess((bundles,), device="cpu", threads=1),
         clinical_web=Upstream(f"{NOBODY}/dicom-web", "radloop", "secret"),
         research_web=Upstream(f"{NOBODY}/dicom-web", "radloop", "secret"),
         registry=Registry((bundles,)),
