@@ -291,6 +291,16 @@ class Archive:
         found = self._post("/tools/lookup", content=uid.encode()).json()
         return tuple(entry["ID"] for entry in found if entry["Type"] == _KIND_OF_LEVEL[level])
 
+    def studies_of(self, patient_orthanc_id: str) -> tuple[str, ...]:
+        """Return the Orthanc ids of a patient's studies.
+
+        Raises
+        ------
+        ArchiveMismatch
+            When the archive does not hold the patient (any longer).
+        """
+        return tuple(self._get_held(f"/patients/{patient_orthanc_id}").json()["Studies"])
+
     def holds(self, sop_instance_uid: str) -> bool:
         """Return whether an instance of that UID is stored."""
         return bool(self.lookup("instances", sop_instance_uid))

@@ -16,6 +16,8 @@ from node.keys import open_secrets
 from node.parts import DicomAddress, FrontParts, WorkerBell
 from node.proxy import Upstream
 from node.settings import Settings
+from pipelines.custody import Custody
+from pipelines.drawer import Drawer
 from pipelines.sharing.files import ExportFiles
 from pipelines.store import (
     Access,
@@ -71,6 +73,7 @@ def front_parts(settings: Settings) -> FrontParts:
         corrections=Corrections(database),
         desk=desk,
         elsewhere=wiring.elsewhere(database, clinical, desk),
+        custody=Custody.of(database, Drawer(secrets.audit_key)),
         warm=WarmImages(clinical, most_bytes=settings.front.warm_mb << 20),
         labelled=Labelled(database),
         predictor=PredictorProcess(  # a child is started by the first question, not before

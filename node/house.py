@@ -26,6 +26,10 @@ from node.settings import Settings
 from node.worker import WakeListener, Worker
 from pipelines.collecting import Collector
 from pipelines.corrections.aftercare import Aftercare
+from pipelines.custody import Withdrawing
+from pipelines.custody.runs import WithdrawalRuns
+from pipelines.custody.stores import Stores
+from pipelines.drawer import Drawer
 from pipelines.engine import Engine
 from pipelines.foresight import Foresight
 from pipelines.groundwork import Groundwork
@@ -45,6 +49,7 @@ from pipelines.store import (
     Collections,
     Corrections,
     Database,
+    Datasets,
     ElsewhereObjects,
     Exports,
     Held,
@@ -53,6 +58,7 @@ from pipelines.store import (
     SealedIdentities,
     Studies,
     Trail,
+    Versions,
     Withdrawals,
 )
 
@@ -166,6 +172,21 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         files=ExportFiles(wiring.exports_folder(settings)),
         version=wiring.VERSION,
     )
+    withdrawing = WithdrawalRuns(
+        withdrawals,
+        Withdrawing(withdrawals, Drawer(secrets.audit_key)),
+        Stores(
+            research=research,
+            sealed=SealedIdentities(database),
+            collections=collections,
+            exports=Exports(database),
+            files=ExportFiles(wiring.exports_folder(settings)),
+            datasets=Datasets(database),
+            versions=Versions(database),
+        ),
+        vault_of=lambda name: Vault(ring, SealedIdentities(database), trail, project=name),
+        projects=lambda: (*collectors, *SealedIdentities(database).projects()),
+    )
     worker = Worker(
         engine=Engine(
             wiring.engine_url(settings),
@@ -176,6 +197,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
                 *aftercare.specs(),
                 *collecting.specs(),
                 *exporting.specs(),
+                *withdrawing.specs(),
             ),
             limits={
                 "studies": settings.worker.studies_at_once,
@@ -198,6 +220,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         aftercare=aftercare,
         collecting=collecting,
         exporting=exporting,
+        withdrawing=withdrawing,
         studies=studies,
         access=access,
         executor_id=settings.worker.executor_id,

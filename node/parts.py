@@ -16,6 +16,7 @@ from node.audit import Audit
 from node.auth import Auth
 from node.proxy import Upstream
 from pipelines.corrections import Desk, Elsewhere
+from pipelines.custody import Custody
 from pipelines.projects import Project
 from pipelines.routing import Route
 from pipelines.sharing.files import ExportFiles
@@ -88,6 +89,8 @@ class FrontParts:
         Keeps drafts, stores corrections, hears what people say of results.
     elsewhere : Elsewhere
         What other systems drew.
+    custody : Custody
+        What is held back, and who has withdrawn.
     warm : WarmImages
         The images that readers work on, kept in memory.
     labelled : Labelled
@@ -127,6 +130,7 @@ class FrontParts:
     corrections: Corrections
     desk: Desk
     elsewhere: Elsewhere
+    custody: Custody
     warm: WarmImages
     labelled: Labelled
     predictor: PredictorProcess

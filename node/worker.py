@@ -20,6 +20,7 @@ import structlog
 
 from dicom.errors import PeerError, PortTaken, ResourceError
 from pipelines.corrections.aftercare import Aftercare
+from pipelines.custody.runs import WithdrawalRuns
 from pipelines.engine import Engine
 from pipelines.groundwork import Groundwork
 from pipelines.inference import Inference
@@ -62,6 +63,7 @@ class Worker:
         aftercare: Aftercare,
         collecting: CollectionRuns,
         exporting: ExportRuns,
+        withdrawing: WithdrawalRuns,
         studies: Studies,
         access: Access,
         executor_id: str,
@@ -75,6 +77,7 @@ class Worker:
         self._aftercare = aftercare
         self._collecting = collecting
         self._exporting = exporting
+        self._withdrawing = withdrawing
         self._studies = studies
         self._access = access
         self._executor_id = executor_id
@@ -152,6 +155,7 @@ class Worker:
             log.warning("archive_away", code=error.code)
         self._collecting.hand_over(self._engine)
         self._exporting.hand_over(self._engine)
+        self._withdrawing.hand_over(self._engine)
 
     def _keep_beating(self) -> None:
         """Show that this worker is alive; take over from those that are not."""

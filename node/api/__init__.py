@@ -10,6 +10,7 @@ from node.api import (
     elsewhere,
     events,
     health,
+    held,
     jobs,
     me,
     openapi,
@@ -21,6 +22,7 @@ from node.api import (
     users,
     viewer,
     vocabulary,
+    withdrawals,
 )
 
 ROUTERS = (
@@ -43,5 +45,7 @@ ROUTERS = (
     users.router,
     tokens.router,
     audit.router,
+    held.router,
+    withdrawals.router,
     openapi.router,
 )

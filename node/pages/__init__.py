@@ -1,12 +1,13 @@
 """The node's own pages, rendered here; `ROUTERS` is all of them."""
 
-from node.pages import account, apidocs, drawn, jobs, login, profiles, studies
+from node.pages import account, apidocs, custody, drawn, jobs, login, profiles, studies
 
 ROUTERS = (
     login.router,
     studies.router,
     jobs.router,
     drawn.router,
+    custody.router,
     profiles.router,
     account.router,
     apidocs.router,

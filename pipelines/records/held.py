@@ -37,14 +37,20 @@ class WithdrawalRow(Base):
     __tablename__ = "withdrawal"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    patient: Mapped[str] = mapped_column(unique=True)  # the node's pseudonym
-    state: Mapped[str] = mapped_column(index=True)  # open | done
-    asked_at: Mapped[datetime] = mapped_column(index=True)
-    asked_by: Mapped[str]
-    done_at: Mapped[datetime | None]
-    error_code: Mapped[str | None]  # of the last try, while it is open
+    patient: Mapped[str | None] = mapped_column(index=True)  # the node's pseudonym, once found out
+    state: Mapped[str] = mapped_column(index=True)  # asked | found | confirmed | done
+    request: Mapped[bytes | None]  # sealed: who is meant; erased once that is found out
     reason: Mapped[bytes]  # sealed: people write names
+    asked_by: Mapped[str]
+    asked_at: Mapped[datetime] = mapped_column(index=True)
+    confirmed_by: Mapped[str | None]
+    confirmed_at: Mapped[datetime | None]
+    done_at: Mapped[datetime | None]
+    error_code: Mapped[str | None]  # of the last try
+    error_message: Mapped[str | None]
+    attempt: Mapped[int]
     found: Mapped[list[dict[str, Any]]] = mapped_column(sa.JSON())
+    pseudonyms: Mapped[dict[str, Any]]  # project to the patient's pseudonym in it
 
 
 class WithdrawnRow(Base):

@@ -135,9 +135,23 @@ class Jobs:
             row = _job(session, job_id)
             if row.state != "canceled":
                 return False
-            row.state, row.attempt, row.handed_over = "scheduled", row.attempt + 1, False
-            row.cancel_requested, row.error_code, row.error_message = False, None, None
-            row.ended_at = None
+            _reopen(row)
+            return True
+
+    def run_again(self, job_id: str) -> bool:
+        """Schedule a job that has ended again, whatever its end was; False while it is open.
+
+        What it has done already is not done twice: tasks that were completed stay so.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self._database.write() as session:
+            row = _job(session, job_id)
+            if row.state in _OPEN:
+                return False
+            _reopen(row)
             return True
 
     # --- carrying out --------------------------------------------------------------------------
@@ -474,6 +488,12 @@ class Jobs:
                 .where(JobRow.study_id == study_id)
             )
             return {(series_id, fingerprint) for series_id, fingerprint in rows}
+
+
+def _reopen(row: JobRow) -> None:
+    row.state, row.attempt, row.handed_over = "scheduled", row.attempt + 1, False
+    row.cancel_requested, row.error_code, row.error_message = False, None, None
+    row.ended_at = None
 
 
 def _supersede(session: Session, study_id: str, series_ids: set[str]) -> None:

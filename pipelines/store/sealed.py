@@ -75,6 +75,11 @@ class SealedIdentities:
             wanted = sa.select(VaultRow.study_id).where(VaultRow.patient == patient)
             return list(session.scalars(wanted.order_by(VaultRow.study_id)))
 
+    def projects(self) -> list[str]:
+        """Return the projects that identities were sealed for."""
+        with self._database.read() as session:
+            return list(session.scalars(sa.select(VaultRow.project).distinct()))
+
     def any(self) -> bool:
         """Whether any identity is sealed: then a new key must never be made up."""
         with self._database.read() as session:

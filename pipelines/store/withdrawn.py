@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
-from dicom.errors import NotFound, RadloopError
+from dicom.errors import Conflict, NotFound, RadloopError
 from pipelines.records import WithdrawalRow, WithdrawnRow
 from pipelines.store.database import Database
 
 FoundKind = Literal["study", "collection", "export", "dataset", "model"]
 Became = Literal["found", "removed", "stays"]
+WithdrawalState = Literal["asked", "found", "confirmed", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class FoundIn:
     became : str
         `found` before anything was done; then `removed`, or `stays`.
     why : str
-        In plain words, what was done, or why nothing can be.
+        In plain words: what was done, or why nothing can be.
     """
 
     kind: FoundKind
@@ -44,16 +46,24 @@ class FoundIn:
 
 @dataclass(frozen=True, slots=True)
 class WithdrawalView:
-    """A withdrawal; `reason` is sealed."""
+    """A withdrawal; `request` and `reason` are sealed.
+
+    `asked` until it is known what holds the patient, `found` until a person has seen that and
+    confirmed it, `confirmed` until all is removed that can be, then `done`.
+    """
 
     id: str
-    patient: str
-    state: Literal["open", "done"]
-    asked_at: datetime
+    patient: str | None
+    state: WithdrawalState
+    request: bytes | None
+    reason: bytes
     asked_by: str
+    asked_at: datetime
+    confirmed_by: str | None
     done_at: datetime | None
     error_code: str | None
-    reason: bytes
+    error_message: str | None
+    attempt: int
     found: tuple[FoundIn, ...]
     pseudonyms: Mapping[str, str]
 
@@ -65,69 +75,104 @@ class Withdrawals:
         self._database = database
 
     def ask(
-        self,
-        patient: str,
-        pseudonyms: Mapping[str, str],
-        *,
-        by: str,
-        seal: Callable[[str], bytes],
+        self, *, by: str, request: Callable[[str], bytes], reason: Callable[[str], bytes]
     ) -> str:
-        """Note that a patient is withdrawn, from now on; return the withdrawal's id.
-
-        Asked again, it is the same withdrawal, which looks for what came since.
+        """Note that somebody asks for a withdrawal; nothing is refused or removed yet.
 
         Parameters
         ----------
-        patient : str
-            The node's pseudonym.
-        pseudonyms : Mapping
-            Project to pseudonym, the node's own among them.
-        seal : callable
-            Returns the sealed reason for the row's id, to which it is bound.
+        request, reason : callable
+            Return the sealed bytes for the row's id, to which they are bound.
         """
-        withdrawal_id = hashlib.sha256(f"withdrawal\n{patient}".encode()).hexdigest()[:24]
+        withdrawal_id = secrets.token_hex(12)
         with self._database.write() as session:
-            row = session.get(WithdrawalRow, withdrawal_id, with_for_update=True)
-            if row is None:
-                row = WithdrawalRow(
+            session.add(
+                WithdrawalRow(
                     id=withdrawal_id,
-                    patient=patient,
-                    state="open",
-                    asked_at=datetime.now(UTC),
+                    state="asked",
+                    request=request(withdrawal_id),
+                    reason=reason(withdrawal_id),
                     asked_by=by,
-                    reason=seal(withdrawal_id),
+                    asked_at=datetime.now(UTC),
+                    attempt=1,
                     found=[],
+                    pseudonyms={},
                 )
-                session.add(row)
-                session.flush()
-            elif row.state == "done":
-                row.state, row.asked_at, row.asked_by = "open", datetime.now(UTC), by
-                row.reason, row.done_at, row.error_code = seal(withdrawal_id), None, None
-            for project, pseudonym in pseudonyms.items():
+            )
+        return withdrawal_id
+
+    def resolve(
+        self,
+        withdrawal_id: str,
+        pseudonyms: Mapping[str, str],
+        patient: str,
+        found: Iterable[FoundIn],
+    ) -> None:
+        """Keep whom it is about and what holds the patient, and forget how that was asked."""
+        with self._database.write() as session:
+            row = _row(session, withdrawal_id)
+            if row.state != "asked":
+                return
+            row.state, row.request, row.patient = "found", None, patient
+            row.pseudonyms, row.found = dict(pseudonyms), [asdict(one) for one in found]
+            row.error_code = row.error_message = None
+
+    def confirm(self, withdrawal_id: str, *, by: str) -> bool:
+        """Withdraw the patient from now on: nothing of him is collected, frozen or exported again.
+
+        What is there is removed by the worker. False when that was confirmed before.
+
+        Raises
+        ------
+        NotFound
+        Conflict
+            While it is not known yet what holds the patient.
+        """
+        with self._database.write() as session:
+            row = _row(session, withdrawal_id)
+            if row.state == "asked":
+                raise Conflict("it is not known yet what holds the patient")
+            if row.state != "found":
+                return False
+            row.state, row.confirmed_by, row.confirmed_at = "confirmed", by, datetime.now(UTC)
+            for project, pseudonym in row.pseudonyms.items():
                 if session.get(WithdrawnRow, pseudonym) is None:
                     session.add(
                         WithdrawnRow(
                             patient=pseudonym, project=project, withdrawal_id=withdrawal_id
                         )
                     )
-        return withdrawal_id
+            return True
 
     def keep_found(self, withdrawal_id: str, found: Iterable[FoundIn]) -> None:
-        """Keep what holds the patient and what became of it; what an earlier run removed stays."""
+        """Keep what became of what holds the patient; what was kept of other things stays."""
         with self._database.write() as session:
-            row = _row(session.get(WithdrawalRow, withdrawal_id, with_for_update=True))
+            row = _row(session, withdrawal_id)
             known = {(one["kind"], one["name"]): one for one in row.found}
-            for one in found:
-                known[one.kind, one.name] = asdict(one)
+            known |= {(one.kind, one.name): asdict(one) for one in found}
             row.found = list(known.values())
 
-    def end(self, withdrawal_id: str, error: RadloopError | None = None) -> None:
-        """Note that all is done, or why the last try was not."""
+    def end(self, withdrawal_id: str) -> None:
+        """Note that all is removed that can be."""
         with self._database.write() as session:
-            row = _row(session.get(WithdrawalRow, withdrawal_id, with_for_update=True))
-            row.error_code = error.code if error else None
-            if error is None:
-                row.state, row.done_at = "done", datetime.now(UTC)
+            row = _row(session, withdrawal_id)
+            row.state, row.done_at = "done", datetime.now(UTC)
+            row.error_code = row.error_message = None
+
+    def fail(self, withdrawal_id: str, error: RadloopError) -> None:
+        """Note why the last try was not the last; it stays withdrawn, and open."""
+        with self._database.write() as session:
+            row = _row(session, withdrawal_id)
+            row.error_code, row.error_message = error.code, error.message
+
+    def try_again(self, withdrawal_id: str) -> bool:
+        """Let the worker try again what failed; False when nothing did."""
+        with self._database.write() as session:
+            row = _row(session, withdrawal_id)
+            if row.error_code is None or row.state == "done":
+                return False
+            row.attempt, row.error_code, row.error_message = row.attempt + 1, None, None
+            return True
 
     def one(self, withdrawal_id: str) -> WithdrawalView:
         """Return one.
@@ -137,25 +182,24 @@ class Withdrawals:
         NotFound
         """
         with self._database.read() as session:
-            row = _row(session.get(WithdrawalRow, withdrawal_id))
-            pseudonyms = session.execute(
-                sa.select(WithdrawnRow.project, WithdrawnRow.patient).where(
-                    WithdrawnRow.withdrawal_id == withdrawal_id
-                )
-            )
-            return _view(row, {each.project: each.patient for each in pseudonyms})
+            row = session.get(WithdrawalRow, withdrawal_id)
+            if row is None:
+                raise NotFound("there is no such withdrawal")
+            return _view(row)
 
     def all(self) -> list[WithdrawalView]:
         """Return every withdrawal, the newest first."""
+        wanted = sa.select(WithdrawalRow).order_by(WithdrawalRow.asked_at.desc())
         with self._database.read() as session:
-            ids = list(
-                session.scalars(sa.select(WithdrawalRow.id).order_by(WithdrawalRow.asked_at.desc()))
-            )
-        return [self.one(each) for each in ids]
+            return [_view(row) for row in session.scalars(wanted)]
 
-    def open(self) -> list[WithdrawalView]:
-        """Return those that are not done."""
-        return [one for one in self.all() if one.state == "open"]
+    def to_be_done(self) -> list[WithdrawalView]:
+        """Return those that wait for the worker, and have not failed."""
+        wanted = sa.select(WithdrawalRow).where(
+            WithdrawalRow.state.in_(("asked", "confirmed")), WithdrawalRow.error_code.is_(None)
+        )
+        with self._database.read() as session:
+            return [_view(row) for row in session.scalars(wanted)]
 
     def patients(self) -> frozenset[str]:
         """Return the pseudonyms of everybody who was withdrawn, in every project."""
@@ -169,26 +213,31 @@ class Withdrawals:
             return bool(session.scalar(wanted))
 
 
-def _row(row: WithdrawalRow | None) -> WithdrawalRow:
+def _row(session: Session, withdrawal_id: str) -> WithdrawalRow:
+    row = session.get(WithdrawalRow, withdrawal_id, with_for_update=True)
     if row is None:
         raise NotFound("there is no such withdrawal")
     return row
 
 
-def _view(row: WithdrawalRow, pseudonyms: Mapping[str, str]) -> WithdrawalView:
-    if row.state not in ("open", "done"):
+def _view(row: WithdrawalRow) -> WithdrawalView:
+    if row.state not in get_args(WithdrawalState):
         raise ValueError("a withdrawal with an unknown state")
     return WithdrawalView(
         id=row.id,
         patient=row.patient,
         state=row.state,  # type: ignore[arg-type]  # checked above; mypy does not narrow str
-        asked_at=row.asked_at,
+        request=row.request,
+        reason=row.reason,
         asked_by=row.asked_by,
+        asked_at=row.asked_at,
+        confirmed_by=row.confirmed_by,
         done_at=row.done_at,
         error_code=row.error_code,
-        reason=row.reason,
+        error_message=row.error_message,
+        attempt=row.attempt,
         found=tuple(_found(one) for one in row.found),
-        pseudonyms=pseudonyms,
+        pseudonyms=row.pseudonyms,
     )
 
 

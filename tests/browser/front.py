@@ -22,6 +22,7 @@ from node.auth import Auth
 from node.parts import DicomAddress, FrontParts, WorkerBell
 from node.proxy import Upstream
 from pipelines.corrections import Desk
+from pipelines.custody import Custody
 from pipelines.drawer import Drawer
 from pipelines.intake import Intake
 from pipelines.sharing.files import ExportFiles
@@ -170,6 +171,7 @@ def _parts(folder: Path, pair: servers.OrthancPair) -> FrontParts:
         corrections=Corrections(database),
         desk=desk,
         elsewhere=wiring.elsewhere(database, clinical, desk),
+        custody=Custody.of(database, Drawer(b"audit key")),
         warm=WarmImages(clinical, most_bytes=256 << 20),
         clinical_web=_upstream(pair.clinical),
         research_web=_upstream(pair.research),

@@ -23,6 +23,7 @@ from node.auth import Auth
 from node.parts import DicomAddress, FrontParts, WorkerBell
 from node.proxy import Upstream
 from pipelines.corrections import Desk
+from pipelines.custody import Custody
 from pipelines.drawer import Drawer
 from pipelines.routing import Route, When
 from pipelines.sharing.files import ExportFiles
@@ -151,6 +152,7 @@ def make_front(
         corrections=Corrections(database),
         desk=desk,
         elsewhere=wiring.elsewhere(database, clinical, desk),
+        custody=Custody.of(database, Drawer(b"audit key")),
         warm=WarmImages(clinical, most_bytes=64 << 20),
         labelled=Labelled(database),
         predictor=PredictorProcess((bundles,), device="cpu", threads=1),

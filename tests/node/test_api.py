@@ -90,6 +90,21 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("POST", "/api/tokens", ADMIN),
     ("DELETE", "/api/tokens/nothing", ADMIN),
     ("GET", "/api/audit", CUSTODY),
+    ("GET", "/api/held", CUSTODY),
+    ("GET", "/api/held/nothing", CUSTODY),
+    ("POST", "/api/held/nothing/release", CUSTODY),
+    ("POST", "/api/held/nothing/delete", CUSTODY),
+    ("POST", "/api/held/nothing/whose", CUSTODY),
+    ("GET", "/api/withdrawals", CUSTODY),
+    ("POST", "/api/withdrawals", CUSTODY),
+    ("GET", "/api/withdrawals/nothing", CUSTODY),
+    ("POST", "/api/withdrawals/nothing/confirm", CUSTODY),
+    ("POST", "/api/withdrawals/nothing/retry", CUSTODY),
+    ("GET", "/held", CUSTODY),
+    ("POST", "/held/nothing/delete", CUSTODY),
+    ("GET", "/withdrawals", CUSTODY),
+    ("GET", "/withdrawals/nothing", CUSTODY),
+    ("GET", "/trail", CUSTODY),
     ("POST", "/api/viewer/study", CLINICAL),
     ("POST", "/api/viewer/models", CLINICAL),
     ("POST", "/api/viewer/runs", CLINICAL),
@@ -175,7 +190,7 @@ def test_the_table_of_reach_has_every_api_route(front: Front) -> None:
         if path == "/api/me/password":  # shown in test_auth
             continue
         values = {"study": STUDY, "job": JOB, "name": "nobody"}
-        values |= {"draft": "nothing", "object": "nothing"}
+        values |= dict.fromkeys(("draft", "object", "held", "withdrawal"), "nothing")
         assert {path.format(**values), path.format(**values | {"name": "nothing"})} & asked, path
 
 

@@ -36,19 +36,24 @@ def upgrade() -> None:
     op.create_table(
         "withdrawal",
         sa.Column("id", sa.String(), nullable=False),
-        sa.Column("patient", sa.String(), nullable=False),
+        sa.Column("patient", sa.String(), nullable=True),
         sa.Column("state", sa.String(), nullable=False),
-        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("request", sa.LargeBinary(), nullable=True),
+        sa.Column("reason", sa.LargeBinary(), nullable=False),
         sa.Column("asked_by", sa.String(), nullable=False),
+        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("confirmed_by", sa.String(), nullable=True),
+        sa.Column("confirmed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("done_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("error_code", sa.String(), nullable=True),
-        sa.Column("reason", sa.LargeBinary(), nullable=False),
+        sa.Column("error_message", sa.String(), nullable=True),
+        sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("found", sa.JSON(), nullable=False),
+        sa.Column("pseudonyms", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_withdrawal")),
-        sa.UniqueConstraint("patient", name=op.f("uq_withdrawal_patient")),
     )
     with op.batch_alter_table("withdrawal", schema=None) as batch_op:
-        for column in ("state", "asked_at"):
+        for column in ("patient", "state", "asked_at"):
             batch_op.create_index(batch_op.f(f"ix_withdrawal_{column}"), [column], unique=False)
     op.create_table(
         "withdrawn",
