@@ -8,10 +8,16 @@
     promote(school, "liver@0.2.0", by="anna", why="better on thin slices")
     roll_back(school, "liver", by="anna", why="misses small lesions")
 
-`school` has what all of it works with; `ordering` asks for trainings, `promoting` says which
-version is current, `signing` what a registry is told of that.
+`school` has what all of it works with. `rules` say which corrections become a dataset, `gathering`,
+`fusing`, `splitting`, `freezing` make it; `ordering` asks for trainings, `lessons` and `attending`
+carry them out; `judging` and `promoting` say which version is current, `signing` what a registry is
+told of that, `reporting` writes card and report.
 """
 
+from pipelines.learning.freezing import Frozen, freeze_dataset, freeze_recent
+from pipelines.learning.gathering import LeftOut, Material
+from pipelines.learning.hours import Clock, QuietHours
+from pipelines.learning.lessons import Lessons, Means
 from pipelines.learning.ordering import (
     cancel,
     changed_plan,
@@ -31,16 +37,29 @@ from pipelines.learning.promoting import (
     sign,
     withdraw,
 )
+from pipelines.learning.rules import Fusion, LearningRule, Picked
 from pipelines.learning.school import School
 from pipelines.learning.signing import Signer, standing_of
 
 __all__ = [
+    "Clock",
+    "Frozen",
+    "Fusion",
+    "LearningRule",
+    "LeftOut",
+    "Lessons",
+    "Material",
+    "Means",
+    "Picked",
     "Policy",
+    "QuietHours",
     "School",
     "Signer",
     "cancel",
     "changed_plan",
     "current_bundle",
+    "freeze_dataset",
+    "freeze_recent",
     "know_dataset",
     "next_version",
     "order_training",

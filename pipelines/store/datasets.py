@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicom.errors import NotFound
-from pipelines.records import CorrectionRow, DatasetCaseRow, DatasetRow
+from pipelines.records import (
+    AssessmentRow,
+    CorrectionRow,
+    DatasetCaseRow,
+    DatasetRow,
+    ResultRow,
+    TaskRow,
+)
 from pipelines.store.database import Database
+
+_SEGMENTATIONS: Final = (
+    "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation Storage
+    "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation Storage
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,33 @@ class DatasetView:
     def of(self, split: str) -> tuple[DatasetCase, ...]:
         """Return the cases of one split."""
         return tuple(case for case in self.cases if case.split == split)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a person made of a series, by drawing or by finding a model's result right.
+
+    Attributes
+    ----------
+    id : str
+        Of the correction, or of the result that was accepted.
+    orthanc_id : str or None
+        Of the object in the archive, where it is known; else it is found by `id`.
+    bundle : str or None
+        The model that it began with, ``NAME@VERSION``.
+    route : str
+        By which the series was taken; empty where that is not known.
+    """
+
+    id: str
+    orthanc_id: str | None
+    study_id: str
+    series_id: str
+    verdict: Literal["accepted", "modified"]
+    bundle: str | None
+    route: str
+    author: str
+    at: datetime
 
 
 class Datasets:
@@ -119,11 +158,18 @@ class Datasets:
             .order_by(DatasetRow.version)
         )
         with self._database.read() as session:
-            return dict(session.execute(query).tuples().all())
+            rows = session.execute(query)
+            return {row.patient: row.split for row in rows}
 
     def locked(self) -> frozenset[str]:
         """Return the patients of any test split: nothing on this node learns from them."""
         query = sa.select(DatasetCaseRow.patient).where(DatasetCaseRow.split == "test").distinct()
+        with self._database.read() as session:
+            return frozenset(session.scalars(query))
+
+    def learnt_from(self) -> frozenset[str]:
+        """Return the patients of any other split: some model has learnt from them."""
+        query = sa.select(DatasetCaseRow.patient).where(DatasetCaseRow.split != "test").distinct()
         with self._database.read() as session:
             return frozenset(session.scalars(query))
 
@@ -147,6 +193,77 @@ class Datasets:
             query = query.where(CorrectionRow.bundle.like(f"{bundle.partition('@')[0]}@%"))
         with self._database.read() as session:
             return session.scalar(query) or 0
+
+    def readings(self, *, since: datetime | None = None) -> list[Reading]:
+        """Return what counts as somebody's last word on a series, the oldest first.
+
+        Of each person and series the newest; a correction that somebody corrected further does not
+        count, nor one that was rejected.
+        """
+        with self._database.read() as session:
+            found = [*_drawn(session), *_accepted(session)]
+        last: dict[tuple[str, str, str], Reading] = {}
+        for one in sorted(found, key=lambda one: (one.at, one.id)):
+            model = (one.bundle or "").partition("@")[0]
+            last[one.series_id, one.author, model] = one
+        return sorted(
+            (one for one in last.values() if since is None or one.at >= since),
+            key=lambda one: (one.at, one.id),
+        )
+
+
+def _drawn(session: Session) -> list[Reading]:
+    corrected = sa.select(CorrectionRow.predecessor_id).where(
+        CorrectionRow.state == "stored", CorrectionRow.predecessor_id.is_not(None)
+    )
+    rejected = sa.select(AssessmentRow.result_id).where(AssessmentRow.verdict == "rejected")
+    query = (
+        sa.select(CorrectionRow, TaskRow.route)
+        .outerjoin(ResultRow, ResultRow.id == CorrectionRow.result_id)
+        .outerjoin(TaskRow, TaskRow.id == ResultRow.task_id)
+        .where(
+            CorrectionRow.state == "stored",
+            CorrectionRow.id.not_in(corrected),
+            CorrectionRow.id.not_in(rejected),
+        )
+    )
+    return [
+        Reading(
+            id=row.id,
+            orthanc_id=row.orthanc_id,
+            study_id=row.study_id,
+            series_id=row.series_id,
+            verdict="modified",
+            bundle=row.bundle,
+            route=route or "",
+            author=row.author,
+            at=row.stored_at or row.created_at,
+        )
+        for row, route in session.execute(query)
+    ]
+
+
+def _accepted(session: Session) -> list[Reading]:
+    query = (
+        sa.select(AssessmentRow, TaskRow)
+        .join(ResultRow, ResultRow.id == AssessmentRow.result_id)
+        .join(TaskRow, TaskRow.id == ResultRow.task_id)
+        .where(AssessmentRow.verdict == "accepted", ResultRow.sop_class_uid.in_(_SEGMENTATIONS))
+    )
+    return [
+        Reading(
+            id=said.result_id,
+            orthanc_id=None,
+            study_id=said.study_id,
+            series_id=task.series_id,
+            verdict="accepted",
+            bundle=task.bundle,
+            route=task.route,
+            author=said.author,
+            at=said.created_at,
+        )
+        for said, task in session.execute(query)
+    ]
 
 
 def known_dataset(

@@ -148,7 +148,7 @@ class Versions:
             .order_by(ResultRow.created_at.desc(), ResultRow.id)
         )
         with self._database.read() as session:
-            return [ResultOf(*row) for row in session.execute(query).tuples()]
+            return [ResultOf(*row) for row in session.execute(query)]
 
     # --- deciding -------------------------------------------------------------------------------
 
