@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -304,6 +305,21 @@ class Archive:
     def holds(self, sop_instance_uid: str) -> bool:
         """Return whether an instance of that UID is stored."""
         return bool(self.lookup("instances", sop_instance_uid))
+
+    def find_studies(self, patient_name: str, *, limit: int) -> tuple[str, ...]:
+        """Return the Orthanc ids of studies whose patient's name has that in it, `limit` at most.
+
+        Upper and lower case are the same; what DICOM has as a wild card stands for nothing here.
+        """
+        plain = re.sub(r"[*?\\^=]+", " ", patient_name).strip()
+        if not plain:
+            return ()
+        query = {
+            "Level": "Study",
+            "Limit": limit,
+            "Query": {"PatientName": f"*{plain}*"},
+        }
+        return tuple(self._post("/tools/find", json=query).json())
 
     def series_uids(self, study_orthanc_id: str) -> dict[str, str]:
         """Return the UIDs of a study's series, by their Orthanc ids."""

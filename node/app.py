@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 from node import api, monailabel, pages
 from node.answers import CommonAnswers, install_handlers
 from node.auth import CLINICAL_ROLES, IMAGE_ROLES, guard
+from node.blind import BlindArchive
 from node.exported import take_exported
 from node.live import Feed
 from node.ohif import ohif_router
@@ -18,6 +19,7 @@ from node.pages.patients import Patients
 from node.pages.render import STATIC
 from node.parts import FrontParts
 from node.proxy import dicomweb_router
+from node.study_names import StudyNames
 from pipelines.reported import Reported
 
 
@@ -29,9 +31,10 @@ def create_app(parts: FrontParts) -> FastAPI:
     parts : FrontParts
         What it is made of; it is not closed here.
     """
-    feed = Feed(parts.jobs, parts.studies)
+    feed = Feed(parts.jobs, parts.studies, parts.reading.worklist)
     patients = Patients(parts.clinical)
     reported = Reported(parts.clinical)
+    study_names = StudyNames(parts.clinical, parts.studies)
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:
@@ -56,6 +59,7 @@ def create_app(parts: FrontParts) -> FastAPI:
     app.state.feed = feed
     app.state.patients = patients
     app.state.reported = reported
+    app.state.study_names = study_names
     install_handlers(app)
     app.state.monailabel = monailabel.ClientState()
     for router in (*api.ROUTERS, *pages.ROUTERS, *monailabel.ROUTERS):
@@ -81,5 +85,6 @@ def create_app(parts: FrontParts) -> FastAPI:
         ohif_router(dist=parts.ohif_dist, config=parts.ohif_config, guard=guard(*IMAGE_ROLES))
     )
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_middleware(BlindArchive, parts=parts)
     app.add_middleware(CommonAnswers, https_only=parts.auth.is_public_https)
     return app

@@ -74,6 +74,7 @@ def front_parts(settings: Settings) -> FrontParts:
         desk=desk,
         elsewhere=wiring.elsewhere(database, clinical, desk),
         custody=Custody.of(database, Drawer(secrets.audit_key)),
+        reading=wiring.reading_room(settings, secrets, database, clinical, desk),
         warm=WarmImages(clinical, most_bytes=settings.front.warm_mb << 20),
         labelled=Labelled(database),
         predictor=PredictorProcess(  # a child is started by the first question, not before

@@ -15,20 +15,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from node.views import job_json, view_job
-from pipelines.store import Jobs, Studies
+from pipelines.store import CaseView, Jobs, Studies, Worklist
 
 _LOOK_EVERY_S = 0.5
 _LOOK_BACK = timedelta(seconds=10)  # a job that began and ended between two looks is seen, too
 _MOST_WAITING = 1000
 
-Kind = Literal["job", "study"]
+Kind = Literal["job", "study", "case"]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that changed: a job, or how many instances of a study have arrived.
+    """Something that changed: a job, how many instances of a study have arrived, or a case.
 
-    `text` is JSON: a `Job`, or `{"id": study, "arriving": count, or null when it is complete}`.
+    `text` is JSON: a `Job`, or `{"id": study, "arriving": count, or null when it is complete}`, or
+    `{"id": case, "study": ..., "state": ..., "holder": ...}`, which is for clinical roles.
     """
 
     kind: Kind
@@ -41,13 +42,14 @@ class Feed:
 
     Parameters
     ----------
-    jobs, studies : Jobs, Studies
+    jobs, studies, worklist : Jobs, Studies, Worklist
         The rows.
     """
 
-    def __init__(self, jobs: Jobs, studies: Studies) -> None:
+    def __init__(self, jobs: Jobs, studies: Studies, worklist: Worklist) -> None:
         self._jobs = jobs
         self._studies = studies
+        self._worklist = worklist
         self._listeners: set[asyncio.Queue[Event | None]] = set()
         self._watch: asyncio.Task[None] | None = None
         self._closed = False
@@ -105,7 +107,22 @@ class Feed:
         }
         for study, count in self._studies.arriving().items():
             seen["study", study] = _arriving_json(study, count)
+        self._worklist.look()
+        for case in self._worklist.moving(since=since):
+            seen["case", case.id] = _case_json(case)
         return seen
+
+
+def _case_json(case: CaseView) -> str:
+    told = {
+        "id": case.id,
+        "study": case.study_id,
+        "state": case.state,
+        "holder": case.holder,
+        "assigned_to": case.assigned_to,
+        "changed_at": case.changed_at.isoformat(),
+    }
+    return json.dumps(told)
 
 
 def _arriving_json(study: str, count: int | None) -> str:

@@ -18,6 +18,7 @@ from node.proxy import Upstream
 from pipelines.corrections import Desk, Elsewhere
 from pipelines.custody import Custody
 from pipelines.projects import Project
+from pipelines.reading import ReadingRoom
 from pipelines.routing import Route
 from pipelines.sharing.files import ExportFiles
 from pipelines.store import (
@@ -91,6 +92,8 @@ class FrontParts:
         What other systems drew.
     custody : Custody
         What is held back, and who has withdrawn.
+    reading : ReadingRoom
+        What readers share: cases, rounds, comments, workspaces.
     warm : WarmImages
         The images that readers work on, kept in memory.
     labelled : Labelled
@@ -131,6 +134,7 @@ class FrontParts:
     desk: Desk
     elsewhere: Elsewhere
     custody: Custody
+    reading: ReadingRoom
     warm: WarmImages
     labelled: Labelled
     predictor: PredictorProcess

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from dicom.errors import Conflict, InputError
 from node.auth import Caller
+from node.blind import is_seen, seen_corrections
 from node.faults import Fault, fault_of
 from node.parts import FrontParts
 from pipelines.corrections import OpenDraft
@@ -25,6 +26,7 @@ from pipelines.store import (
     State,
     StudyView,
     TaskView,
+    Unseen,
 )
 
 SEGMENTATIONS = frozenset(
@@ -144,7 +146,7 @@ def study_for_viewer(
     if study is None:
         return StudyInViewer(None, caller.name, caller.role, (), (), drafts)
     jobs = parts.jobs.jobs_of(study.id)
-    listed = _Listed.of(parts, study)
+    listed = _Listed.of(parts, study, parts.reading.rounds.unseen_by(caller.name))
     results = [
         *_corrections(parts, study, listed),
         *(each for job in jobs for each in _from_models(parts, reported, job, listed)),
@@ -157,13 +159,17 @@ def study_for_viewer(
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """What all results of a study need: images by our ids, and the last word on each result."""
+    """What all results of a study need: images by our ids, and the last word on each result.
+
+    `unseen` is what other readers of an open round did: nothing of it is told.
+    """
 
     images: Mapping[str, str]
     said: Mapping[str, AssessmentView]
+    unseen: Unseen
 
     @classmethod
-    def of(cls, parts: FrontParts, study: StudyView) -> _Listed:
+    def of(cls, parts: FrontParts, study: StudyView, unseen: Unseen) -> _Listed:
         uids = parts.clinical.series_uids(study.orthanc_id)
         images = {
             series.id: uids[series.orthanc_id]
@@ -172,8 +178,9 @@ class _Listed:
         }
         said: dict[str, AssessmentView] = {}
         for one in parts.corrections.assessments(study_id=study.id):
-            said.setdefault(one.result_id, one)  # the newest comes first
-        return cls(images, said)
+            if is_seen(one, unseen):
+                said.setdefault(one.result_id, one)  # the newest comes first
+        return cls(images, said, unseen)
 
     def state(self, result_id: str) -> Standing:
         last = self.said.get(result_id)
@@ -274,7 +281,7 @@ def _colours(parts: FrontParts, bundle: str) -> Mapping[str, tuple[int, int, int
 
 
 def _corrections(parts: FrontParts, study: StudyView, listed: _Listed) -> Sequence[Result]:
-    rows = parts.corrections.of_study(study.id)
+    rows = seen_corrections(parts.corrections.of_study(study.id), listed.unseen)
     from_elsewhere = [row for row in rows if row.source == "elsewhere" and row.orthanc_id]
     names = parts.clinical.names([row.orthanc_id or "" for row in from_elsewhere])
     uid_of = {

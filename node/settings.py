@@ -130,6 +130,14 @@ class CorrectionSettings(_Section):
     )
 
 
+class WorklistSettings(_Section):
+    """What readers share."""
+
+    lease_minutes: float = Field(
+        15, gt=0, description="a claimed case is free again after this time without its page open"
+    )
+
+
 class ModelSettings(_Section):
     """Where bundles are."""
 
@@ -176,6 +184,7 @@ class Settings(BaseSettings):
     predictor: PredictorSettings = PredictorSettings()
     models: ModelSettings = ModelSettings()
     corrections: CorrectionSettings = CorrectionSettings()
+    worklist: WorklistSettings = WorklistSettings()
     log: LogSettings = LogSettings()
     peer: tuple[PeerSettings, ...] = ()
     project: tuple[Project, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pipelines.corrections import Desk, Elsewhere
 from pipelines.drawer import Drawer
 from pipelines.keyring import KeyRing
 from pipelines.learning import School
+from pipelines.reading import ReadingRoom
 from pipelines.store import (
     Corrections,
     Database,
@@ -227,6 +229,20 @@ def correction_desk(
         Drafts(database),
         Drawer(secrets.audit_key),
         form=Form(settings.corrections.segmentation_type),
+    )
+
+
+def reading_room(
+    settings: Settings, secrets: Secrets, database: Database, clinical: Archive, desk: Desk
+) -> ReadingRoom:
+    """Return what readers share."""
+    return ReadingRoom(
+        database,
+        clinical,
+        desk.grids,
+        Drawer(secrets.audit_key),
+        lease=timedelta(minutes=settings.worklist.lease_minutes),
+        tolerance_mm=settings.corrections.tolerance_mm,
     )
 
 

@@ -16,6 +16,7 @@ from node.api import (
     openapi,
     prompts,
     results,
+    rounds,
     routes,
     studies,
     tokens,
@@ -23,6 +24,8 @@ from node.api import (
     viewer,
     vocabulary,
     withdrawals,
+    worklist,
+    workspaces,
 )
 
 ROUTERS = (
@@ -35,6 +38,9 @@ ROUTERS = (
     corrections.router,
     assessments.router,
     vocabulary.router,
+    worklist.router,
+    rounds.router,
+    workspaces.router,
     drafts.router,
     effort.router,
     elsewhere.router,

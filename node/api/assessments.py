@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dicom.codes import Code
 from node.auth import ClinicalCaller
+from node.blind import check_seen, is_seen, unseen_by
 from node.parts import parts_of
 from pipelines.corrections import REASONS, Assessed
 from pipelines.labels import Uid
@@ -57,13 +58,15 @@ def assessments(
     """List what people said of the results of a study, the newest first."""
     parts = parts_of(request)
     parts.studies.study(study)
-    return [_view(one) for one in parts.desk.verdicts.of_study(study)]
+    unseen = unseen_by(request, caller.name)
+    return [_view(one) for one in parts.desk.verdicts.of_study(study) if is_seen(one.row, unseen)]
 
 
 @router.post("", status_code=201)
 def assess(new: NewAssessment, caller: ClinicalCaller, request: Request) -> Assessment:
     """Accept a result, say that it has to be modified, or reject it, which needs a reason."""
     parts = parts_of(request)
+    check_seen(parts, new.result, unseen_by(request, caller.name))
     said = parts.desk.verdicts.assess(
         new.result,
         verdict=new.verdict,

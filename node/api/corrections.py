@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request
 
 from node.api.documents import REQUEST_BODY, LabelsBody
 from node.auth import ClinicalCaller
+from node.blind import seen_corrections, unseen_by
 from node.parts import FrontParts, parts_of
-from pipelines.store import CorrectionView
+from pipelines.store import CorrectionView, Unseen
 
 router = APIRouter(prefix="/api/corrections", tags=["corrections"])
 
@@ -42,26 +43,28 @@ def save(caller: ClinicalCaller, content: LabelsBody, request: Request) -> Saved
     parts = parts_of(request)
     stored = parts.desk.save(content, author=caller.name)
     parts.audit.note("correction_saved", actor=caller.name, object=stored.id)
+    others = _others(parts, stored, unseen_by(request, caller.name)) if stored.stale else []
     return Saved(
         id=stored.id,
         SeriesInstanceUID=stored.series_uid,
         SOPInstanceUID=stored.id,
         SeriesDescription=stored.title,
         stored_at=stored.stored_at or stored.created_at,
-        stale=stored.stale,
-        message=_other_words(parts, stored) if stored.stale else None,
+        stale=bool(others),
+        message=_other_words(stored, others) if others else None,
     )
 
 
-def _other_words(parts: FrontParts, stored: CorrectionView) -> str:
-    """Return who else corrected the same result, for the one who was second."""
+def _others(parts: FrontParts, stored: CorrectionView, unseen: Unseen) -> list[CorrectionView]:
+    """Return the other corrections of the same result that this person may know of."""
     if stored.predecessor_id is None:
-        return ""
-    others = [
-        one
-        for one in parts.corrections.of_predecessor(stored.predecessor_id)
-        if one.id != stored.id
-    ]
+        return []
+    rows = parts.corrections.of_predecessor(stored.predecessor_id)
+    return [one for one in seen_corrections(rows, unseen) if one.id != stored.id]
+
+
+def _other_words(stored: CorrectionView, others: list[CorrectionView]) -> str:
+    """Return who else corrected the same result, for the one who was second."""
     names = sorted({"you" if one.author == stored.author else one.author for one in others})
     return (
         f"In the meantime {' and '.join(names) or 'somebody'} saved a correction of the same "

@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from node.auth import ClinicalCaller
+from node.blind import seen_corrections, unseen_by
 from node.parts import parts_of
 from pipelines.store import CorrectionView
 
@@ -50,12 +51,13 @@ class Effort:
 @router.get("")
 def effort(
     request: Request,
-    _caller: ClinicalCaller,
+    caller: ClinicalCaller,
     bundle: Annotated[str | None, Query(max_length=200)] = None,
     reader: Annotated[str | None, Query(max_length=64)] = None,
 ) -> list[Effort]:
     """Show what corrections cost, for each model and reader; of all, or of one of them."""
-    return efforts(parts_of(request).corrections.measured(bundle=bundle, author=reader))
+    rows = parts_of(request).corrections.measured(bundle=bundle, author=reader)
+    return efforts(seen_corrections(rows, unseen_by(request, caller.name)))
 
 
 def efforts(rows: Iterable[CorrectionView]) -> list[Effort]:

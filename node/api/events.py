@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 
 from dicom.errors import LoginNeeded
 from node.auth import ROLES, Guard
-from node.live import Event, Feed
+from node.live import Event, Feed, Kind
 from node.parts import parts_of
 
 _KEEP_ALIVE_S = 15.0  # below the idle limit of the usual proxies
@@ -44,6 +44,7 @@ def stream(
     present: Callable[[], Awaitable[list[Event]]],
     *,
     only_job: str | None = None,
+    kinds: Container[Kind] = ("job", "study"),
 ) -> StreamingResponse:
     """Return a stream of events.
 
@@ -55,10 +56,12 @@ def stream(
         Returns what is told first.
     only_job : str, optional
         A job's id: only its events, and `end` when it has ended.
+    kinds : container of str
+        What is told; cases are for clinical roles.
     """
     feed: Feed = request.app.state.feed
     return StreamingResponse(
-        _events(request, feed, present, only_job),
+        _events(request, feed, present, only_job, kinds),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},  # nginx would hold small answers back
     )
@@ -69,6 +72,7 @@ async def _events(
     feed: Feed,
     present: Callable[[], Awaitable[list[Event]]],
     only_job: str | None,
+    kinds: Container[Kind],
 ) -> AsyncIterator[bytes]:
     yield f"retry: {_RETRY_MS}\n\n".encode()
     async with feed.listen() as queue:
@@ -90,7 +94,7 @@ async def _events(
                     return
                 event = event_or_end
                 wanted = only_job is None or (event.kind == "job" and event.id == only_job)
-                if wanted and event.text != told:
+                if wanted and event.kind in kinds and event.text != told:
                     yield _message(event.kind, event.text)
                     told = event.text
                     if only_job is not None and _has_ended(event):

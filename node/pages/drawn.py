@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from node.api.effort import efforts
 from node.auth import ClinicalCaller
+from node.blind import seen_corrections, unseen_by
 from node.faults import Fault, fault_of
 from node.pages.render import render
 from node.pages.studies import identities
@@ -40,7 +41,9 @@ def corrections_page(request: Request, caller: ClinicalCaller) -> Response:
         "corrections.html",
         caller=caller,
         version=parts.version,
-        efforts=efforts(parts.corrections.measured()),
+        efforts=efforts(
+            seen_corrections(parts.corrections.measured(), unseen_by(request, caller.name))
+        ),
         waiting=[_waiting(parts, row) for row in rows],
         patients=identities(request, caller, studies),
     )

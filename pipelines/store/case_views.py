@@ -92,6 +92,15 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What of a case its picture shows; `fingerprint` changes with the series' content."""
+
+    series_id: str
+    fingerprint: str
+    result_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Around:
     """What stands beside a case in other tables."""
 

@@ -17,7 +17,15 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicom.errors import Conflict, NotAllowed, NotFound
-from pipelines.records import AssessmentRow, CaseRow, CorrectionRow, ReadingRow, RoundRow
+from pipelines.records import (
+    AssessmentRow,
+    CaseRow,
+    CorrectionRow,
+    ReadingRow,
+    ResultRow,
+    RoundRow,
+    TaskRow,
+)
 from pipelines.store.database import Database
 
 RoundState = Literal["open", "read", "settled"]
@@ -240,12 +248,14 @@ class Rounds:
             _close_if_read(session, row, now)
             return _view(session, row)
 
-    def cancel(self, round_id: str) -> RoundView:
+    def cancel(self, round_id: str, *, by: str | None) -> RoundView:
         """Give a round up while it is open: what was drawn stays, and is everybody's to see.
 
         Raises
         ------
         NotFound
+        NotAllowed
+            When `by` did not open it, or is one of its readers; None may.
         Conflict
             When it is not open.
         """
@@ -254,6 +264,9 @@ class Rounds:
             row = _round(session, round_id)
             if row.state != "open":
                 raise Conflict("only an open round can be given up")
+            reads = by in {one.reader for one in _readings(session, [round_id])[round_id]}
+            if by is not None and (by != row.opened_by or reads):
+                raise NotAllowed("who opened a round gives it up, and none of its readers")
             row.state, row.settled_at, row.read_at = "settled", now, now
             _touch(session, row.case_id, now)
             session.flush()
@@ -308,6 +321,20 @@ class Rounds:
         with self._database.read() as session:
             rows = list(session.scalars(query.order_by(RoundRow.opened_at.desc())))
             return _views(session, rows)
+
+    def series_of_result(self, result_id: str) -> str:
+        """Return the series that a model's result was made of.
+
+        Raises
+        ------
+        NotFound
+        """
+        query = sa.select(TaskRow.series_id).join(ResultRow, ResultRow.task_id == TaskRow.id)
+        with self._database.read() as session:
+            found = session.scalar(query.where(ResultRow.id == result_id))
+        if found is None:
+            raise NotFound("no such result")
+        return found
 
     def unmeasured(self) -> list[str]:
         """Return the rounds that were read by all, and whose agreement nobody measured yet."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -131,6 +131,18 @@ class Studies:
         with self._database.read() as session:
             row = session.scalar(sa.select(StudyRow).where(StudyRow.orthanc_id == orthanc_id))
             return _study_view(row) if row else None
+
+    def studies_in_archive(self, orthanc_ids: Sequence[str]) -> list[StudyView]:
+        """Return the studies that the archive knows by these ids; others are left out."""
+        with self._database.read() as session:
+            rows = session.scalars(sa.select(StudyRow).where(StudyRow.orthanc_id.in_(orthanc_ids)))
+            return [_study_view(row) for row in rows]
+
+    def studies_called(self, study_ids: Collection[str]) -> list[StudyView]:
+        """Return these studies, in no order; unknown ones are left out."""
+        with self._database.read() as session:
+            rows = session.scalars(sa.select(StudyRow).where(StudyRow.id.in_(study_ids)))
+            return [_study_view(row) for row in rows]
 
     def series_in_archive(self, orthanc_id: str) -> SeriesView | None:
         """Return the series that the archive knows by that id; None when it was not read yet."""

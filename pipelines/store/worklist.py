@@ -21,6 +21,7 @@ from pipelines.store.case_views import (
     CaseView,
     Chosen,
     Priority,
+    Shown,
     Sort,
     Strategy,
     WantedCases,
@@ -33,6 +34,7 @@ from pipelines.store.standing import case_values, facts_of, redrawn_share, stand
 _LOOK_BACK: Final = timedelta(seconds=10)  # a transaction that was slow to end is seen, too
 _LOOK: Final = 1
 _AT_ONCE: Final = 400  # below SQLite's oldest limit of bound values
+_NO_IMAGES: Final = ("SEG", "SR", "RTSTRUCT", "PR", "KO", "DOC", "REG")
 _TO_READ: Final = ("ready", "no_result", "failed")
 
 LEASE: Final = timedelta(minutes=15)
@@ -165,6 +167,41 @@ class Worklist:
         query = sa.select(SeriesRow.modality).where(SeriesRow.ours.is_(False)).distinct()
         with self._database.read() as session:
             return sorted(session.scalars(query))
+
+    def shown(self, case_id: str) -> Shown:
+        """Return what of a case a picture shows: its newest segmentation, else its largest series.
+
+        Raises
+        ------
+        NotFound
+            When there is no such case, or it has no images.
+        """
+        with self._database.read() as session:
+            row = session.get(CaseRow, case_id)
+            if row is None:
+                raise NotFound("no such case")
+            images = sa.select(SeriesRow).where(
+                SeriesRow.study_id == row.study_id, SeriesRow.ours.is_(False)
+            )
+            if row.series_id is not None:
+                images = images.where(SeriesRow.id == row.series_id)
+            images = images.where(SeriesRow.modality.not_in(_NO_IMAGES))
+            series = {one.id: one for one in session.scalars(images)}
+            if not series:
+                raise NotFound("the case has no images")
+            drawn = [
+                one
+                for one in facts_of(session, [row.study_id])[row.study_id].results
+                if one.is_segmentation and one.series_id in series
+            ]
+            newest = max(drawn, key=lambda one: one.at, default=None)
+            largest = max(series.values(), key=lambda one: (one.instance_count, one.id))
+            chosen = series[newest.series_id] if newest else largest
+            return Shown(
+                chosen.id,
+                f"{chosen.fingerprint} {chosen.instance_count}",
+                newest.id if newest else None,
+            )
 
     def _views(self, query: sa.Select[CaseRow]) -> list[CaseView]:
         with self._database.read() as session:

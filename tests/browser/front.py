@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from pipelines.corrections import Desk
 from pipelines.custody import Custody
 from pipelines.drawer import Drawer
 from pipelines.intake import Intake
+from pipelines.reading import ReadingRoom
 from pipelines.sharing.files import ExportFiles
 from pipelines.store import (
     Access,
@@ -172,6 +173,14 @@ def _parts(folder: Path, pair: servers.OrthancPair) -> FrontParts:
         desk=desk,
         elsewhere=wiring.elsewhere(database, clinical, desk),
         custody=Custody.of(database, Drawer(b"audit key")),
+        reading=ReadingRoom(
+            database,
+            clinical,
+            desk.grids,
+            Drawer(b"audit key"),
+            lease=timedelta(minutes=15),
+            tolerance_mm=1.0,
+        ),
         warm=WarmImages(clinical, most_bytes=256 << 20),
         clinical_web=_upstream(pair.clinical),
         research_web=_upstream(pair.research),

@@ -25,6 +25,7 @@ from node.proxy import Upstream
 from pipelines.corrections import Desk
 from pipelines.custody import Custody
 from pipelines.drawer import Drawer
+from pipelines.reading import ReadingRoom
 from pipelines.routing import Route, When
 from pipelines.sharing.files import ExportFiles
 from pipelines.store import (
@@ -153,6 +154,14 @@ def make_front(
         desk=desk,
         elsewhere=wiring.elsewhere(database, clinical, desk),
         custody=Custody.of(database, Drawer(b"audit key")),
+        reading=ReadingRoom(
+            database,
+            clinical,
+            desk.grids,
+            Drawer(b"audit key"),
+            lease=timedelta(minutes=15),
+            tolerance_mm=1.0,
+        ),
         warm=WarmImages(clinical, most_bytes=64 << 20),
         labelled=Labelled(database),
         predictor=PredictorProcess((bundles,), device="cpu", threads=1),
