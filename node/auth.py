@@ -43,6 +43,8 @@ IMAGE_ROLES: tuple[Role, ...] = (*CLINICAL_ROLES, "researcher")
 """Roles that may open the viewer and the research archive."""
 CUSTODY_ROLES: tuple[Role, ...] = ("admin", "custodian")
 """Roles that answer for what leaves: what is held back, the vault, withdrawal, the trail."""
+DATASET_ROLES: tuple[Role, ...] = ("admin", "researcher", "custodian")
+"""Roles that collect for projects and export datasets: de-identified data alone."""
 
 COOKIE = "radloop"
 TOKEN_PREFIX = "radloop_"  # noqa: S105 - lets a scanner of repositories find a leaked token
@@ -76,6 +78,11 @@ class Caller:
     def is_custodian(self) -> bool:
         """Whether this person answers for what is held back, and for withdrawals."""
         return self.role in CUSTODY_ROLES
+
+    @property
+    def makes_datasets(self) -> bool:
+        """Whether this person may collect for projects, and export."""
+        return self.role in DATASET_ROLES
 
 
 class Throttle:
@@ -447,6 +454,7 @@ def guard(*roles: Role) -> Guard:
 AnyCaller = Annotated[Caller, Depends(guard(*ROLES))]
 ClinicalCaller = Annotated[Caller, Depends(guard(*CLINICAL_ROLES))]
 CustodyCaller = Annotated[Caller, Depends(guard(*CUSTODY_ROLES))]
+DatasetCaller = Annotated[Caller, Depends(guard(*DATASET_ROLES))]
 AdminCaller = Annotated[Caller, Depends(guard("admin"))]
 
 

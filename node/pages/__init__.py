@@ -1,6 +1,20 @@
 """The node's own pages, rendered here; `ROUTERS` is all of them."""
 
-from node.pages import account, apidocs, custody, drawn, jobs, login, profiles, studies, worklist
+from node.pages import (
+    account,
+    apidocs,
+    collect,
+    custody,
+    drawn,
+    exports,
+    jobs,
+    learning,
+    login,
+    profiles,
+    studies,
+    teaching,
+    worklist,
+)
 
 ROUTERS = (
     login.router,
@@ -8,6 +22,10 @@ ROUTERS = (
     worklist.router,
     jobs.router,
     drawn.router,
+    collect.router,
+    exports.router,
+    learning.router,
+    teaching.router,
     custody.router,
     profiles.router,
     account.router,

@@ -26,6 +26,12 @@ _STEPS = {  # name in the rows: as a noun, and while it runs
     "gate": ("Check", "Seeing that it lies where it should"),
     "deliver": ("Deliver", "Storing the result"),
 }
+_FORMATS = {
+    "dicom": ("DICOM", "files with a DICOMDIR; segmentations and reports with their images"),
+    "nifti": ("NIfTI", "with sidecars, as BIDS where the images are MR"),
+    "nnunet": ("nnU-Net v2", "to train nnU-Net: one modality, every case labelled"),
+    "decathlon": ("MONAI datalist", "Medical Segmentation Decathlon's layout"),
+}
 _ACTS = {
     "person": "needs a person",
     "peer": "another system",
@@ -125,9 +131,38 @@ def millilitres(value: object) -> str:
     return str(value)
 
 
+def mebibytes(value: int) -> str:
+    """Return bytes of memory with as many digits as help."""
+    if value < 1 << 20:
+        return f"{value / (1 << 10):.0f} KiB"
+    if value < 10 << 30:
+        return f"{value / (1 << 20):,.0f} MiB"
+    return f"{value / (1 << 30):,.1f} GiB"
+
+
 def destination(name: str) -> str:
     """Return where a result goes, as people call it."""
     return "clinical archive" if name == "archive" else name
+
+
+def size(count: int) -> str:
+    """Return bytes for people: 1,234,567 -> 1.2 MB."""
+    value, unit = float(count), "bytes"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{count} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+
+
+def format_title(name: str) -> str:
+    """Return an export format's name as its users write it."""
+    return _FORMATS[name][0] if name in _FORMATS else name
+
+
+def format_words(name: str) -> str:
+    """Return what an export format is for."""
+    return _FORMATS[name][1] if name in _FORMATS else ""
 
 
 def sentence(text: str) -> str:
@@ -157,11 +192,15 @@ def _environment() -> Environment:
         "destination": destination,
         "dicom_date": dicom_date,
         "dicom_name": dicom_name,
+        "format_title": format_title,
+        "format_words": format_words,
+        "mebibytes": mebibytes,
         "millilitres": millilitres,
         "percent": percent,
         "seconds": seconds,
         "short_uid": short_uid,
         "sentence": sentence,
+        "size": size,
         "standing": standing,
         "step_doing": step_doing,
         "step_name": step_name,

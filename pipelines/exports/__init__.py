@@ -125,6 +125,12 @@ class ExportFormat(Protocol):
         ...
 
 
+def format_names() -> tuple[str, ...]:
+    """Return the names of all export formats: the built-in ones, then those of other packages."""
+    others = {entry.name for entry in entry_points(group=GROUP)} - set(BUILT_IN)
+    return (*BUILT_IN, *sorted(others))
+
+
 def get_format(name: str) -> ExportFormat:
     """Return the export format of that name.
 
@@ -138,4 +144,6 @@ def get_format(name: str) -> ExportFormat:
     for entry in entry_points(group=GROUP, name=name):
         found: ExportFormat = entry.load()
         return found
-    raise InvalidSettings(f"there is no export format {name!r}; there are: {', '.join(BUILT_IN)}")
+    raise InvalidSettings(
+        f"there is no export format {name!r}; there are: {', '.join(format_names())}"
+    )

@@ -119,8 +119,7 @@ def gather(
     InvalidRequest
         When the name has other characters, or there is no image series.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
-        raise InvalidRequest("a dataset's name has letters, digits, _ and -, 40 at most")
+    check_name(name)
     left_out: list[LeftOut] = []
     found: dict[str, list[tuple[tuple[str, ...], Study, list[_Labelled]]]] = defaultdict(list)
     codes: dict[tuple[str, ...], str] = {}
@@ -156,6 +155,17 @@ def gather(
                 )
     dataset = Dataset(name, tuple(cases), _numbered(codes), licence, description)
     return dataset, tuple(left_out)
+
+
+def check_name(name: str) -> None:
+    """Refuse a dataset's name that no folder or tool would take.
+
+    Raises
+    ------
+    InvalidRequest
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name, re.ASCII):
+        raise InvalidRequest("a dataset's name has letters, digits, _ and -, 40 at most")
 
 
 def split_patients(patients: Sequence[str], shares: Shares) -> dict[str, Split]:

@@ -71,7 +71,7 @@ class ExportFiles:
         }
 
     def file(self, export: ExportView, name: str) -> Path:
-        """Return one of the files that :meth:`listed` names.
+        """Return one of the files that :meth:`listed` names; no name is the zip's.
 
         Raises
         ------
@@ -82,9 +82,9 @@ class ExportFiles:
         if not export.is_there:
             raise NotFound("the export's files are not here")
         if target.is_file():
-            if name == target.name:
+            if name in ("", target.name):
                 return target
-        elif ".." not in PurePosixPath(name).parts and not name.startswith("/"):
+        elif name and ".." not in PurePosixPath(name).parts and not name.startswith("/"):
             path = target.joinpath(*PurePosixPath(name).parts)
             if path.is_file():
                 return path

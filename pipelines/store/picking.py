@@ -99,6 +99,19 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Described:
+    """One series as a table shows it, by the node's pseudonyms and cleaned descriptions."""
+
+    study_id: str
+    received_at: datetime
+    modality: str
+    body_part: str
+    description: str
+    images: int
+    labelled: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Choices:
     """What there is to choose from: each word with its number of series, most frequent first."""
 
@@ -166,11 +179,31 @@ class Picking:
         with self._database.read() as session:
             return [series_view(row) for row in session.scalars(query.limit(limit))]
 
+    def described(self, wanted: SeriesFilter, *, limit: int) -> list[Described]:
+        """Return the first series of a filter as a table shows them."""
+        query = _chosen(wanted).add_columns(
+            StudyRow.received_at, StudyRow.description, has_labels().label("labelled")
+        )
+        ordered = query.order_by(StudyRow.received_at.desc(), SeriesRow.study_id, SeriesRow.id)
+        with self._database.read() as session:
+            return [
+                Described(
+                    study_id=row.study_id,
+                    received_at=received_at,
+                    modality=str((row.facts or {}).get("modality") or row.modality),
+                    body_part=str((row.facts or {}).get("body_part") or ""),
+                    description=str((row.facts or {}).get("description") or description),
+                    images=row.instance_count,
+                    labelled=labelled,
+                )
+                for row, received_at, description, labelled in session.execute(ordered.limit(limit))
+            ]
+
     def labels_of(self, series_id: str) -> list[Drawn]:
         """Return what was drawn on a series and holds: corrections, and results that were accepted.
 
         Of a correction, and of a result, the newest verdict counts; a rejected one stays. A report
-        goes with the segmentation of the same run.
+        goes with the segmentation of the same run, and a result with what corrects it.
         """
         corrections = sa.select(CorrectionRow.id, CorrectionRow.orthanc_id).where(
             CorrectionRow.series_id == series_id, _holds()
@@ -181,8 +214,11 @@ class Picking:
             .join(TaskRow, TaskRow.id == ResultRow.task_id)
             .where(
                 TaskRow.series_id == series_id,
-                sa.exists().where(
-                    other.task_id == ResultRow.task_id, _newest_verdict(other.id) == "accepted"
+                sa.or_(
+                    sa.exists().where(
+                        other.task_id == ResultRow.task_id, _newest_verdict(other.id) == "accepted"
+                    ),
+                    sa.exists().where(CorrectionRow.predecessor_id == ResultRow.id, _holds()),
                 ),
                 _not_rejected(ResultRow.id),
             )

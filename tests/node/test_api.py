@@ -52,6 +52,7 @@ CLINICAL = frozenset({"admin", "radiologist"})
 ADMIN = frozenset({"admin"})
 IMAGES = CLINICAL | {"researcher"}
 CUSTODY = frozenset({"admin", "custodian"})
+DATASETS = frozenset({"admin", "researcher", "custodian"})
 
 STUDY = "2.25.1001"
 JOB = f"job-{STUDY}"
@@ -90,6 +91,37 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("POST", "/api/tokens", ADMIN),
     ("DELETE", "/api/tokens/nothing", ADMIN),
     ("GET", "/api/audit", CUSTODY),
+    ("GET", "/collect", DATASETS),
+    ("POST", "/collect", DATASETS),
+    ("GET", "/collections/nothing", DATASETS),
+    ("POST", "/collections/nothing/cancel", DATASETS),
+    ("POST", "/collections/nothing/retry", DATASETS),
+    ("GET", "/fragments/picked", DATASETS),
+    ("GET", "/fragments/collections/nothing", DATASETS),
+    ("GET", "/fragments/exports/nothing", DATASETS),
+    ("GET", "/exports", DATASETS),
+    ("POST", "/exports", DATASETS),
+    ("GET", "/exports/nothing", DATASETS),
+    ("POST", "/exports/nothing/cancel", DATASETS),
+    ("POST", "/exports/nothing/retry", DATASETS),
+    ("POST", "/exports/nothing/delete", DATASETS),
+    ("GET", "/api/collections/choices", DATASETS),
+    ("GET", "/api/collections/count", DATASETS),
+    ("GET", "/api/collections", DATASETS),
+    ("POST", "/api/collections", DATASETS),
+    ("GET", "/api/collections/nothing", DATASETS),
+    ("GET", "/api/collections/nothing/series", DATASETS),
+    ("POST", "/api/collections/nothing/cancel", DATASETS),
+    ("POST", "/api/collections/nothing/retry", DATASETS),
+    ("GET", "/api/exports", DATASETS),
+    ("GET", "/api/exports/formats", DATASETS),
+    ("POST", "/api/exports", DATASETS),
+    ("GET", "/api/exports/nothing", DATASETS),
+    ("GET", "/api/exports/nothing/files", DATASETS),
+    ("GET", "/api/exports/nothing/file", DATASETS),
+    ("POST", "/api/exports/nothing/cancel", DATASETS),
+    ("POST", "/api/exports/nothing/retry", DATASETS),
+    ("DELETE", "/api/exports/nothing", DATASETS),
     ("GET", "/api/held", CUSTODY),
     ("GET", "/api/held/nothing", CUSTODY),
     ("POST", "/api/held/nothing/release", CUSTODY),
@@ -190,7 +222,8 @@ def test_the_table_of_reach_has_every_api_route(front: Front) -> None:
         if path == "/api/me/password":  # shown in test_auth
             continue
         values = {"study": STUDY, "job": JOB, "name": "nobody"}
-        values |= dict.fromkeys(("draft", "object", "held", "withdrawal"), "nothing")
+        named = ("draft", "object", "held", "withdrawal", "collection", "export")
+        values |= dict.fromkeys(named, "nothing")
         assert {path.format(**values), path.format(**values | {"name": "nothing"})} & asked, path
 
 

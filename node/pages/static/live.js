@@ -141,4 +141,5 @@ document.addEventListener("submit", async (event) => {
 });
 
 tellTimes(document);
+document.addEventListener("piece", () => tellTimes(document)); // another script brought a piece
 setInterval(tick, 1000);
