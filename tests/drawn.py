@@ -82,6 +82,27 @@ def with_texts(
     return Drawn(drawn.clip(0, 255).astype(picture.dtype), tuple(letters))
 
 
+def faintly(
+    picture: np.ndarray,
+    texts: list[tuple[str, int, int]],
+    rng: np.random.Generator,
+    *,
+    contrast: float,
+) -> Drawn:
+    """Draw texts as :func:`with_texts` does, lighter than what lies below by `contrast` levels.
+
+    Where that would be more than white, darker.
+    """
+    sharp = with_texts(np.zeros(picture.shape, np.uint8), texts, rng, ink=255)
+    ink = np.zeros(picture.shape, np.float32)
+    for letters in sharp.letters:
+        rows, columns = (slice(max(0, at.min() - 2), at.max() + 3) for at in np.nonzero(letters))
+        lighter = float(picture[rows, columns].mean()) + contrast <= 255
+        ink[rows, columns] = contrast if lighter else -contrast
+    drawn = picture + ink * (sharp.picture / 255.0)
+    return Drawn(drawn.clip(0, 255).astype(picture.dtype), sharp.letters)
+
+
 def covered(letters: np.ndarray, mask: np.ndarray) -> float:
     """Return the share of a text's pixels that a mask covers."""
     return float((letters & mask).sum() / letters.sum())

@@ -2,6 +2,7 @@
 
 `rules`     what is known before one looks, as data: kinds of objects, regions, devices
 `views`     a frame as pictures of 8 bits
+`films`     what of a frame was not searched in another one
 `finding`   where text stands, by a network from an installed wheel, offline
 `reading`   what a line says: for side markers, and for the second look
 `cleaning`  the pass over one object

@@ -49,6 +49,16 @@ class Box:
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(0, width) * max(0, height)
 
+    def around(self, other: Box) -> Box:
+        """Return the smallest box that holds both, as sure as the surer of them."""
+        return Box(
+            min(self.left, other.left),
+            min(self.top, other.top),
+            max(self.right, other.right),
+            max(self.bottom, other.bottom),
+            max(self.confidence, other.confidence),
+        )
+
     def within(self, rows: int, columns: int) -> Box | None:
         """Return what of it lies in an image of that size, None where nothing does."""
         right, bottom = min(self.right, columns), min(self.bottom, rows)
@@ -66,10 +76,17 @@ def mask_of(boxes: Iterable[Box], rows: int, columns: int) -> npt.NDArray[np.boo
 
 
 def without_doubles(boxes: Iterable[Box]) -> tuple[Box, ...]:
-    """Return the boxes without those that lie nearly all in a larger one."""
+    """Return the boxes, those that lie nearly all in a larger one taken into it.
+
+    The larger grows by what lies outside, so that no pixel is lost.
+    """
     kept: list[Box] = []
     for box in sorted(boxes, key=lambda one: one.width * one.height, reverse=True):
         area = box.width * box.height
-        if all(box.common(larger) < 0.9 * area for larger in kept):
+        for number, larger in enumerate(kept):
+            if box.common(larger) >= 0.9 * area:
+                kept[number] = larger.around(box)
+                break
+        else:
             kept.append(box)
     return tuple(sorted(kept))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,10 +11,13 @@ import numpy.typing as npt
 from pydicom import Dataset
 
 from dicom.burned_in.boxes import Box, mask_of, without_doubles
+from dicom.burned_in.films import Film
 from dicom.burned_in.finding import TextFinder
 from dicom.burned_in.reading import TextReader
 from dicom.burned_in.rules import Course, is_marker, judge
-from dicom.burned_in.views import views_of
+from dicom.burned_in.views import searched_views
+from dicom.deid.pixels import Undeclared
+from dicom.elements import text_of
 from dicom.errors import BurnedInText, UnreadablePixels
 from dicom.frames.painting import Canvas
 from dicom.part10 import PARSER_ERRORS, quiet_pydicom
@@ -23,6 +25,7 @@ from dicom.part10 import PARSER_ERRORS, quiet_pydicom
 _SURE_OF_A_MARKER: Final = 0.9
 _SURE_OF_OTHERS: Final = 0.6
 _INSETS: Final = (0.0, 0.125, 0.25)  # of the shorter side
+_BURNED_IN: Final = 0x00280301
 _PIXELS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 
 
@@ -60,16 +63,19 @@ class PixelsCleaned:
         What was masked, in every frame.
     kept : int
         Boxes that stayed, since they name a side or a view.
+    doubts : int
+        Boxes among those masked that may be a piece of a text that was not found.
     """
 
     ds: Dataset
     course: Course
     boxes: tuple[Box, ...] = ()
     kept: int = 0
+    doubts: int = 0
 
     @property
     def looked(self) -> bool:
-        """Whether the pixels were searched, so that they may be called clean."""
+        """Whether the pixels were searched."""
         return self.course is Course.LOOK
 
 
@@ -91,8 +97,11 @@ class PixelCleaner:
         self._finder: TextFinder | None = None
         self._reader: TextReader | None = None
 
-    def __call__(self, ds: Dataset) -> Dataset | None:
+    def __call__(self, ds: Dataset) -> Dataset | Undeclared | None:
         """Return the object without text in its pixels, None where the rules skip it.
+
+        Where something may be a piece of a text that was not found, it is masked as well, and the
+        object is not called clean.
 
         Raises
         ------
@@ -100,7 +109,9 @@ class PixelCleaner:
             As :meth:`clean`.
         """
         cleaned = self.clean(ds)
-        return cleaned.ds if cleaned.looked else None
+        if not cleaned.looked:
+            return None
+        return Undeclared(cleaned.ds) if cleaned.doubts else cleaned.ds
 
     def clean(self, ds: Dataset) -> PixelsCleaned:
         """Return the object with all text in its pixels masked, and what was found.
@@ -136,47 +147,57 @@ class PixelCleaner:
         if judgement.course is not Course.LOOK:
             return PixelsCleaned(ds, judgement.course)
         canvas = Canvas(ds)
-        found, kept = self._found(canvas, judgement.boxes)
+        found, kept, doubts = self._found(canvas, judgement.boxes)
         if judgement.says_so and not (found or kept or judgement.boxes):
             raise BurnedInText("text is said to be burned into the pixels, and none was found")
-        boxes = without_doubles([*judgement.boxes, *found])
+        boxes = without_doubles([*judgement.boxes, *found, *doubts])
         mask = mask_of(boxes, *size)
         painted = canvas.painted(lambda _: mask, clear_unused=bool(judgement.overlays))
         if judgement.overlays:
             for tag in [tag for tag in painted.keys() if tag.group in judgement.overlays]:  # noqa: SIM118
                 del painted[tag]
-        return PixelsCleaned(painted, Course.LOOK, boxes, kept)
+        if doubts and text_of(painted, _BURNED_IN) != "YES":
+            painted.pop(_BURNED_IN, None)  # nobody's word is taken for it that there is no text
+        return PixelsCleaned(painted, Course.LOOK, boxes, kept, len(doubts))
 
-    def _found(self, canvas: Canvas, known: Sequence[Box]) -> tuple[list[Box], int]:
-        """Return what stands in any frame outside what is masked anyway, and how much may stay."""
+    def _found(
+        self, canvas: Canvas, known: Sequence[Box]
+    ) -> tuple[tuple[Box, ...], int, tuple[Box, ...]]:
+        """Return what is text in any frame, how much may stay, and what may be text.
+
+        What is masked anyway is not searched.
+        """
         masked = mask_of(known, canvas.form.rows, canvas.form.columns)
         found: list[Box] = []
         markers: set[Box] = set()
-        seen: set[bytes] = set()
+        doubted: list[Box] = []
+        film = Film()
         for frame in range(canvas.form.frames):
             picture = canvas.picture(frame)
-            digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
-            if digest in seen:  # frames of a frozen film
+            part = film.changed(picture)
+            if part is None:
                 continue
-            seen.add(digest)
-            boxes, kept = self._in_picture(picture, masked)
-            found += boxes
-            markers.update(kept)
-        return list(without_doubles(found)), len(without_doubles(markers))
+            boxes, kept, doubts = self._in_picture(part.of(picture), part.of(masked))
+            found += map(part.in_frame, boxes)
+            markers.update(map(part.in_frame, kept))
+            doubted += map(part.in_frame, doubts)
+        return without_doubles(found), len(without_doubles(markers)), without_doubles(doubted)
 
     def _in_picture(
         self, picture: npt.NDArray[Any], masked: npt.NDArray[np.bool_]
-    ) -> tuple[list[Box], list[Box]]:
+    ) -> tuple[list[Box], list[Box], list[Box]]:
+        """Return what is text, what may stay, and what may be text, of one picture."""
         finder = self._finder = self._finder or TextFinder(threads=self._threads)
         found: list[Box] = []
         kept: list[Box] = []
-        for view in views_of(picture):
-            if masked.any():
-                view = view.copy()
-                view[masked] = 0
-            for box in finder.find(view):
+        doubts: list[Box] = []
+        for view in searched_views(picture, masked):
+            seen = finder.search(view)
+            doubts += seen.doubts
+            for box in seen.boxes:
                 (kept if self._may_stay(view, box) else found).append(box)
-        return found, [box for box in kept if not any(box.common(other) for other in found)]
+        kept = [box for box in kept if not any(map(box.common, found))]
+        return found, kept, [box for box in doubts if not any(map(box.common, [*found, *kept]))]
 
     def _may_stay(self, view: npt.NDArray[np.uint8], box: Box) -> bool:
         """Return whether a box surely says a side or a view, and nothing else."""

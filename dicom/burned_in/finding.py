@@ -34,6 +34,10 @@ _SURER: Final = 0.006  # for each pixel that a line is thicker: a lung is no let
 _SUREST: Final = 0.95
 _WIDENED: Final = 1.4  # of a line's thickness: half at each side
 _LEAST_PIXELS: Final = 10
+# A piece of a text that was missed: noise gives hairlines, and lines of lower mean.
+_DOUBTED: Final = 0.35
+_LEAST_DOUBTED: Final = 20  # pixels
+_HAIRLINE: Final = 2.0
 _FLAT: Final = 10  # grey levels of 255: no neighbours differ more, nobody could read a text there
 
 
@@ -46,6 +50,23 @@ class _Window:
     rows: int
     columns: int
     scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found.
+
+    Attributes
+    ----------
+    boxes : tuple of Box
+        A line or a word each, in any direction; with a margin.
+    doubts : tuple of Box
+        What may be a piece of one: thin as letters are, and less sure than a box has to be. Beside
+        a faint text that was missed there are some; in pictures without text there are few.
+    """
+
+    boxes: tuple[Box, ...]
+    doubts: tuple[Box, ...]
 
 
 class TextFinder:
@@ -67,19 +88,19 @@ class TextFinder:
         self._run, _ = open_network("finder", threads=threads)
 
     def find(self, picture: Picture) -> tuple[Box, ...]:
-        """Return the boxes of text in a picture.
+        """Return the boxes of text in a picture, as :meth:`search` does."""
+        return self.search(picture).boxes
+
+    def search(self, picture: Picture) -> Found:
+        """Return the boxes of text in a picture, and what may be some.
 
         Parameters
         ----------
         picture : ndarray, uint8, shape (rows, columns) or (rows, columns, 3)
-
-        Returns
-        -------
-        tuple of Box
-            A line or a word each, in any direction; with a margin.
         """
         rows, columns = picture.shape[:2]
         found: list[Box] = []
+        doubts: list[Box] = []
         for window in _windows(rows, columns):
             part = picture[
                 window.top : window.top + window.rows, window.left : window.left + window.columns
@@ -88,7 +109,7 @@ class TextFinder:
                 continue
             likely = self._likely(part, window.scale)
             per_row, per_column = (likely.shape[n] / part.shape[n] for n in (0, 1))
-            for box in _lines(likely, per_row, per_column):
+            for box, is_sure in _lines(likely, per_row, per_column):
                 moved = Box(
                     box.left + window.left,
                     box.top + window.top,
@@ -97,8 +118,10 @@ class TextFinder:
                     box.confidence,
                 ).within(rows, columns)
                 if moved is not None:
-                    found.append(moved)
-        return without_doubles(found)
+                    (found if is_sure else doubts).append(moved)
+        boxes = without_doubles(found)
+        left = [one for one in doubts if not any(map(one.common, boxes))]
+        return Found(boxes, without_doubles(left))
 
     def _likely(self, part: Picture, scale: float) -> npt.NDArray[np.float32]:
         """Return for each pixel of the enlarged part how likely it belongs to text."""
@@ -157,8 +180,13 @@ def _is_flat(part: Picture) -> bool:
     )
 
 
-def _lines(likely: npt.NDArray[np.float32], per_row: float, per_column: float) -> Iterator[Box]:
-    """Yield the boxes of connected likely pixels, in pixels of the picture; they may reach over."""
+def _lines(
+    likely: npt.NDArray[np.float32], per_row: float, per_column: float
+) -> Iterator[tuple[Box, bool]]:
+    """Yield the boxes of connected likely pixels, and whether they surely are text.
+
+    In pixels of the picture; they may reach over.
+    """
     labels, _ = scipy.ndimage.label(likely > _LIKELY, structure=np.ones((3, 3), np.int8))
     for number, where in enumerate(scipy.ndimage.find_objects(labels), start=1):
         inside = labels[where] == number
@@ -167,14 +195,18 @@ def _lines(likely: npt.NDArray[np.float32], per_row: float, per_column: float) -
             continue
         thickness = area / math.hypot(*inside.shape)  # whatever the line's direction
         confidence = float(likely[where][inside].mean())
-        if confidence < min(_SURE + _SURER * max(0.0, thickness - _THIN), _SUREST):
+        is_sure = confidence >= min(_SURE + _SURER * max(0.0, thickness - _THIN), _SUREST)
+        if not is_sure and (
+            confidence < _DOUBTED or area < _LEAST_DOUBTED or not _HAIRLINE <= thickness <= _THIN
+        ):
             continue
         margin = _WIDENED * thickness / 2 + 2
         rows, columns = where
-        yield Box(
+        box = Box(
             max(0, math.floor((columns.start - margin) / per_column)),
             max(0, math.floor((rows.start - margin) / per_row)),
             math.ceil((columns.stop + margin) / per_column),
             math.ceil((rows.stop + margin) / per_row),
             round(confidence, 3),
         )
+        yield box, is_sure

@@ -22,7 +22,7 @@ from dicom.deid.engine import Deidentifier
 from dicom.deid.facts import Facts
 from dicom.deid.files import Clean, Cleaned, Engine, EngineName, Quarantined
 from dicom.deid.identity import Identity
-from dicom.deid.pixels import Heads, Passes, PixelPass
+from dicom.deid.pixels import Heads, Passes, PixelPass, Undeclared
 from dicom.deid.subject import Subject
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "Quarantined",
     "Rules",
     "Subject",
+    "Undeclared",
     "carry_out",
     "decide",
 ]

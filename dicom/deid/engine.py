@@ -20,7 +20,7 @@ from dicom.deid.facts import Facts
 from dicom.deid.files import Clean, Engine
 from dicom.deid.identity import Identity
 from dicom.deid.original import OriginalAttributes
-from dicom.deid.pixels import Heads, Passes, has_pixels, may_show_a_face
+from dicom.deid.pixels import Heads, Passes, Undeclared, has_pixels, may_show_a_face
 from dicom.deid.subject import Subject, names_the_subject
 from dicom.elements import (
     Attributes,
@@ -229,7 +229,9 @@ class Deidentifier(Engine):
             done: set[Option] = set()
             for option, look in self._passes:
                 seen = look(now)
-                if seen is not None:
+                if isinstance(seen, Undeclared):
+                    now = seen.ds
+                elif seen is not None:
                     now = seen
                     done.add(option)
         return (None if now is whole else now), frozenset(done)

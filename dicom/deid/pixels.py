@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -18,7 +19,15 @@ from dicom.descriptors import words_of
 from dicom.elements import Attributes, text_of
 from dicom.profile import Option
 
-PixelPass = Callable[[Dataset], Dataset | None]
+
+@dataclass(frozen=True, slots=True)
+class Undeclared:
+    """What a pass has painted on, and does not vouch for: its option is not declared."""
+
+    ds: Dataset
+
+
+PixelPass = Callable[[Dataset], Dataset | Undeclared | None]
 """Takes a whole original with its pixels; gives it back with what it found painted over (itself,
 where there was nothing), or None where the pass is not for such an object. Raises an InputError
 where the pixels cannot be judged."""

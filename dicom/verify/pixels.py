@@ -17,7 +17,7 @@ from typing import Final
 from dicom.burned_in.finding import TextFinder
 from dicom.burned_in.reading import TextReader
 from dicom.burned_in.rules import Course, judge
-from dicom.burned_in.views import views_of
+from dicom.burned_in.views import searched_views
 from dicom.frames import FrameSource, format_of, read_frames
 from dicom.header import read_header
 from dicom.verify.look import Finding
@@ -85,7 +85,7 @@ class PixelLook:
             if digest in seen:
                 continue
             seen.add(digest)
-            for view in views_of(picture):
+            for view in searched_views(picture):
                 for box in self._finder.find(view):
                     for reading in self._reader.readings(view, box):
                         if reading.confidence >= _LEAST_CONFIDENCE:
