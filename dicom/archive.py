@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -364,22 +365,45 @@ class Archive:
             disk_bytes=int(answer["TotalDiskSize"]),
         )
 
-    def fingerprint(self, series: ArchivedSeries) -> str:
-        """Return a digest of the content of a series: which instances, and the bytes of each.
+    def digests(
+        self, series: ArchivedSeries, known: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Return the MD5 of each file of a series, by its uuid, without asking for those known.
 
-        Independent of the order in which they came; a re-send of the same bytes leaves it as it
-        is.
+        Orthanc gives each version of a file a uuid of its own, so that a digest never ages.
 
         Raises
         ------
         ArchiveMismatch
             When an instance vanished meanwhile.
         """
-        with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
-            digests = list(pool.map(self._md5, series.instances))
+        found = {
+            instance.file_uuid: known[instance.file_uuid]
+            for instance in series.instances
+            if known and instance.file_uuid in known
+        }
+        asked = [one for one in series.instances if one.file_uuid not in found]
+        if asked:
+            with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+                uuids = (one.file_uuid for one in asked)
+                found |= zip(uuids, pool.map(self._md5, asked), strict=True)
+        return found
+
+    def fingerprint(self, series: ArchivedSeries, known: Mapping[str, str] | None = None) -> str:
+        """Return a digest of the content of a series: which instances, and the bytes of each.
+
+        Independent of the order in which they came; a re-send of the same bytes leaves it as it
+        is. `known` is what :meth:`digests` said before.
+
+        Raises
+        ------
+        ArchiveMismatch
+            When an instance vanished meanwhile.
+        """
+        digests = self.digests(series, known)
         lines = (
-            f"{instance.sop_instance_uid} {md5}\n"
-            for instance, md5 in zip(series.instances, digests, strict=True)
+            f"{instance.sop_instance_uid} {digests[instance.file_uuid]}\n"
+            for instance in series.instances
         )
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -389,6 +413,20 @@ class Archive:
     def is_in_place(self) -> bool:
         """Whether its files are used where they lie, without a download."""
         return self._storage is not None
+
+    def stored_at(self, series: ArchivedSeries) -> datetime | None:
+        """Return when the newest file of a series was written; None where that is not known.
+
+        That is the time of the storage area's file system; the change feed's own times are whole
+        seconds.
+        """
+        if self._storage is None:
+            return None
+        try:
+            newest = max(self._place(instance).stat().st_mtime for instance in series.instances)
+        except (OSError, ValueError):  # not ours to read, gone again, or no instance left
+            return None
+        return datetime.fromtimestamp(newest, UTC)
 
     def fetch(self, series: ArchivedSeries, folder: Path) -> Series:
         """Return the series as files: in the storage area where that is here, else downloaded.
@@ -479,10 +517,13 @@ class Archive:
         # read. Hashing the files here is no faster, even when they are in memory already.
         return self._get_held(f"/instances/{instance.orthanc_id}/attachments/dicom/md5").text
 
-    def _stored_file(self, instance: ArchivedInstance) -> Path:
+    def _place(self, instance: ArchivedInstance) -> Path:
         assert self._storage is not None
         uuid = instance.file_uuid
-        path = self._storage / uuid[0:2] / uuid[2:4] / uuid
+        return self._storage / uuid[0:2] / uuid[2:4] / uuid
+
+    def _stored_file(self, instance: ArchivedInstance) -> Path:
+        path = self._place(instance)
         _check_size(path, instance)
         return path
 

@@ -111,6 +111,7 @@ class Worker:
                 receiving = self._look()
                 self._groundwork.look(receiving)
                 self._hurry(receiving)
+                self._look_ahead()
                 self._inference.cancel_requested()
                 self._inference.hand_over()
                 self._care()
@@ -143,6 +144,13 @@ class Worker:
         except PeerError as error:  # the archive restarts, say: the feed is read on later
             log.warning("archive_away", code=error.code)
         return self._studies.receiving()
+
+    def _look_ahead(self) -> None:
+        """Ask for what a series that pauses will need, while its quiet time runs."""
+        try:
+            self._intake.look_ahead()
+        except PeerError as error:
+            log.warning("archive_away", code=error.code)
 
     def _care(self) -> None:
         """See to what follows corrections, and to datasets, once a second at most."""

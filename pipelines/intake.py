@@ -2,7 +2,8 @@
 
 The feed is the truth, the plugin's ring only a wake-up: a node that was down reads on from its
 cursor. The cursor moves in the transaction that writes the rows. A series is complete when no
-instance came for `quiet_s`; a late slice opens it again. The job's id derives from the content,
+instance came for `quiet_s`, counted from when the archive wrote the last one; a late slice opens it
+again. The job's id derives from the content,
 so that the same bytes sent again are the same job.
 """
 
@@ -10,16 +11,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from dicom.archive import Archive, ArchivedSeries
 from dicom.errors import ArchiveMismatch
-from pipelines.store import ArchivedChange, Jobs, Studies
+from pipelines.store import ArchivedChange, Jobs, SeriesView, Studies
 
 log = structlog.get_logger()
 
 _CLINICAL = "clinical"
+
+
+_PAUSED = 0.2
+"""Share of the quiet time after which a sender seems to pause."""
 
 
 class Intake:
@@ -54,6 +60,8 @@ class Intake:
         self._pseudonym = pseudonym
         self._quiet_s = quiet_s
         self._passed_over = frozenset(passed_over)
+        self._read_at: datetime | None = None  # the feed was read to its end, last
+        self._digests: dict[str, dict[str, str]] = {}  # of what pauses: by series and file
 
     def look(self) -> None:
         """Read the feed to its end, then make jobs of what has become complete.
@@ -63,10 +71,33 @@ class Intake:
         PeerError
             When the archive does not answer; nothing is lost, look again later.
         """
+        begun = datetime.now(UTC)
         while self._read_page():
             pass
+        self._read_at = begun
         for study_id in self._studies.quiet(quiet_s=self._quiet_s):
             self._complete(study_id)
+
+    def look_ahead(self) -> None:
+        """Ask for the digests of series that pause, so that the end of the quiet time does not.
+
+        Raises
+        ------
+        PeerError
+            When the archive does not answer; it will be asked again.
+        """
+        receiving = [one for one in self._studies.receiving() if not one.ours]
+        digests = {one.id: self._digests.get(one.id, {}) for one in receiving}
+        horizon = datetime.now(UTC) - timedelta(seconds=self._quiet_s * _PAUSED)
+        for one in receiving:
+            known = digests[one.id]
+            if one.changed_at <= horizon and len(known) != one.instance_count:
+                try:
+                    series = self._archive.series(one.orthanc_id)
+                    digests[one.id] = self._archive.digests(series, known)
+                except ArchiveMismatch:  # deleted since; the end of the quiet time says it
+                    continue
+        self._digests = digests
 
     def _read_page(self) -> bool:
         """Read one page; return whether there is more."""
@@ -100,7 +131,15 @@ class Intake:
             modality=series.modality,
             instance_count=len(series.instances),
             ours=self._jobs.is_ours(series.series_uid),
+            stored_at=self._stored_at(series),
         )
+
+    def _stored_at(self, series: ArchivedSeries) -> datetime | None:
+        """Return when its last instance came: not before the feed was read without it."""
+        found = self._archive.stored_at(series)
+        if found is None or self._read_at is None:
+            return None
+        return min(max(found, self._read_at), datetime.now(UTC))
 
     def _complete(self, study_id: str) -> None:
         content, as_of = {}, {}
@@ -109,7 +148,7 @@ class Intake:
             modalities[view.id] = view.modality
             if view.state == "receiving":
                 as_of[view.id] = view.changed_at
-                content[view.id] = self._fingerprint(view.orthanc_id)
+                content[view.id] = self._fingerprint(view)
         is_all = self._passed_over.issuperset(modalities.values())
         passed_over = frozenset() if is_all else self._passed_over
         done = self._jobs.done_fingerprints(study_id)
@@ -124,11 +163,11 @@ class Intake:
         if self._jobs.schedule(study_id, complete=content, as_of=as_of, job_id=job_id, new=new):
             log.info("job_scheduled", job=job_id, study=study_id, count=len(new))
 
-    def _fingerprint(self, series_orthanc_id: str) -> str:
+    def _fingerprint(self, view: SeriesView) -> str:
         """Return the digest of a series' content; empty when the archive lost it meanwhile."""
         try:
-            series: ArchivedSeries = self._archive.series(series_orthanc_id)
-            return self._archive.fingerprint(series)
+            series = self._archive.series(view.orthanc_id)
+            return self._archive.fingerprint(series, self._digests.get(view.id))
         except ArchiveMismatch:
             return ""
 

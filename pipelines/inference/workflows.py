@@ -211,11 +211,11 @@ class Inference:
 
     def _collect(self, job_id: str) -> None:
         """Store the series of collecting routes in the research archive, for each project."""
+        if not self._house.jobs.job(job_id).collect:
+            return
         workspace = self._house.workspace(job_id)
         study = workspace.study()
         wanted = [(series, self._collecting(job_id, series)) for series in study.series]
-        if not any(projects for _, projects in wanted):
-            return
         with shown(self._house, job_id, "collect"):
             self._cleaning.collect(job_id, wanted)
 

@@ -126,6 +126,7 @@ class JobView:
     state: State
     attempt: int
     cancel_requested: bool
+    collect: bool
     error_code: str | None
     error_message: str | None
     created_at: datetime
@@ -209,6 +210,7 @@ def job_views(session: Session, rows: Iterable[JobRow]) -> list[JobView]:
             state=_state(row.state),
             attempt=row.attempt,
             cancel_requested=row.cancel_requested,
+            collect=row.collect,
             error_code=row.error_code,
             error_message=row.error_message,
             created_at=row.created_at,

@@ -21,7 +21,10 @@ Standing = Literal["working", "failed", "completed"]
 
 @dataclass(frozen=True, slots=True)
 class ArchivedChange:
-    """A series of the archive that got new instances, identified by pseudonyms."""
+    """A series of the archive that got new instances, identified by pseudonyms.
+
+    `stored_at` is when the newest of them was written, as far as it is known.
+    """
 
     study_id: str
     study_orthanc_id: str
@@ -30,6 +33,7 @@ class ArchivedChange:
     modality: str
     instance_count: int
     ours: bool
+    stored_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +292,7 @@ def _receive(session: Session, change: ArchivedChange, now: datetime) -> None:
                 modality=change.modality,
                 state="complete" if change.ours else "receiving",
                 instance_count=change.instance_count,
-                changed_at=now,
+                changed_at=change.stored_at or now,
                 fingerprint=None,
                 ours=change.ours,
                 facts=None,
@@ -296,7 +300,8 @@ def _receive(session: Session, change: ArchivedChange, now: datetime) -> None:
         )
         return
     row.instance_count = change.instance_count
-    row.changed_at = now
+    # It tells one state of a series from the next, too: it always grows.
+    row.changed_at = max(change.stored_at or now, row.changed_at + timedelta(microseconds=1))
     if not row.ours:
         row.state = "receiving"
 
