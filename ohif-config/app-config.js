@@ -33,7 +33,7 @@
     extensions: [
       '/ohif/config/hanging.js',
       '/ohif/config/exporting.js',
-      ...(isClinical ? ['/ohif/config/radloop.js'] : []),
+      ...(isClinical ? ['/ohif/config/radloop.js', '/ohif/config/ai-column.js'] : []),
     ],
     modes: [], // the stock ones
     modesConfiguration: {
@@ -46,6 +46,7 @@
     customizationService: {
       global: {
         'cornerstone.segmentationToolbarSections': SEGMENTATION_TOOLS,
+        ...(isClinical ? { 'workList.columns': { $apply: withAiColumn } } : {}),
       },
       mode: { segmentation: WITH_PANEL, viewer: WITH_PANEL },
     },
@@ -86,6 +87,36 @@
     window.location.assign('/login?next=' + encodeURIComponent(here));
   }
 
+  /**
+   * The study list's columns with 'AI' before the description. A React element is a plain object;
+   * what is in a cell is a custom element (ai-column.js), which asks the node by itself.
+   */
+  function withAiColumn(columns) {
+    const place = columns.findIndex(column => column.id === 'description');
+    const column = {
+      id: 'ai',
+      accessorFn: () => '',
+      header: columns[place].header,
+      enableSorting: false,
+      cell: ({ row }) => ({
+        $$typeof: Symbol.for('react.element'),
+        type: 'radloop-ai-state',
+        key: null,
+        ref: null,
+        props: { uid: row.original.studyInstanceUid },
+        _owner: null,
+      }),
+      meta: {
+        label: 'AI',
+        headerClassName: 'min-w-[130px]',
+        cellClassName: 'min-w-[130px]',
+        minWidth: 130,
+        priority: 95,
+      },
+    };
+    return columns.toSpliced(place, 0, column);
+  }
+
   function dataSource(name) {
     const { root, title } = ARCHIVES[name];
     return {
@@ -102,7 +133,7 @@
         supportsWildcard: true, // Orthanc finds parts of a name with '*' only
         supportsReject: false,
         imageRendering: 'wadors',
-        thumbnailRendering: 'wadors',
+        thumbnailRendering: 'rendered', // by the archive: no second context of the graphics card
         enableStudyLazyLoad: true,
         singlepart: 'video,pdf',
         bulkDataURI: { enabled: true, relativeResolution: 'studies' },

@@ -169,4 +169,13 @@ export default {
   'help.kept':
     'Gezeichnetes wird alle paar Sekunden als Entwurf gesichert, auch wenn der Tab geschlossen wird.',
   'help.close': 'Schließen',
+
+  'worklist.running': 'Läuft',
+  'worklist.ready': 'Zu befunden',
+  'worklist.corrected': 'Korrigiert',
+  'worklist.accepted': 'Angenommen',
+  'worklist.rejected': 'Abgelehnt',
+  'worklist.failed': 'Fehlgeschlagen',
+  'worklist.no_result': 'Kein Ergebnis',
+  'worklist.held': 'bei {who}',
 };

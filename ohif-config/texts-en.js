@@ -164,4 +164,13 @@ export default {
   'help.sign': 'Sign: save what you changed, accept what is right, reject what cannot be mended.',
   'help.kept': 'What you draw is kept as a draft every few seconds, also when the tab is closed.',
   'help.close': 'Close',
+
+  'worklist.running': 'Running',
+  'worklist.ready': 'To read',
+  'worklist.corrected': 'Corrected',
+  'worklist.accepted': 'Accepted',
+  'worklist.rejected': 'Rejected',
+  'worklist.failed': 'Failed',
+  'worklist.no_result': 'No result',
+  'worklist.held': '{who} reads',
 };

@@ -15,6 +15,7 @@ from dicom.phantom import WrittenHead, write_head_study
 from dicom.seg import BY_CONTENT, Algorithm, ResultUids, Segment, encode_seg
 from dicom.uids import derived_uid
 from dicom.volume import read_grid
+from models.process import PredictorProcess
 from models.registry import Registry
 from node import wiring
 from node.app import create_app
@@ -36,6 +37,7 @@ from pipelines.store import (
     Drafts,
     Exports,
     Jobs,
+    Labelled,
     Picking,
     Studies,
     Trail,
@@ -131,11 +133,12 @@ def seen_node(folder: Path, *, slices: int = 32, size: int = 128) -> Iterator[Se
             for one in research.series.instances:
                 archive.store(one.path)
         pair = servers.OrthancPair(first, second)
-        with serving(create_app(_parts(folder, pair))) as base:
+        with serving(create_app(parts_of_site(folder, pair))) as base:
             yield SeenNode(base, pair, head, research, series_uid, rgb)
 
 
-def _parts(folder: Path, pair: servers.OrthancPair) -> FrontParts:
+def parts_of_site(folder: Path, pair: servers.OrthancPair) -> FrontParts:
+    """Return a front's parts, with the rows of what lies in the archive."""
     database = Database(f"sqlite:///{folder / 'radloop.db'}")
     database.migrate()
     access = Access(database)
@@ -187,6 +190,8 @@ def _parts(folder: Path, pair: servers.OrthancPair) -> FrontParts:
         registry=Registry(()),
         routes=(),
         dicom=DicomAddress(listener.aet, listener.port),
+        labelled=Labelled(database),
+        predictor=PredictorProcess((), device="cpu", threads=1),
         bell=WorkerBell(f"http://127.0.0.1:{servers.free_port()}/wake", "nobody"),
         ohif_dist=OHIF_DIST,
         ohif_config=ROOT / "ohif-config",
