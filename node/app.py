@@ -18,6 +18,7 @@ from node.ohif import ohif_router
 from node.pages.patients import Patients
 from node.pages.render import STATIC
 from node.parts import FrontParts
+from node.previews import Previews
 from node.proxy import dicomweb_router
 from node.study_names import StudyNames
 from pipelines.reported import Reported
@@ -34,6 +35,7 @@ def create_app(parts: FrontParts) -> FastAPI:
     feed = Feed(parts.jobs, parts.studies, parts.reading.worklist)
     patients = Patients(parts.clinical)
     reported = Reported(parts.clinical)
+    previews = Previews()
     study_names = StudyNames(parts.clinical, parts.studies)
 
     @asynccontextmanager
@@ -41,6 +43,8 @@ def create_app(parts: FrontParts) -> FastAPI:
         try:
             yield
         finally:
+            _app.state.is_closing = True  # streams look at it
+            previews.close()
             feed.close()
             patients.close()
             app.state.monailabel.uploads.close()
@@ -59,6 +63,8 @@ def create_app(parts: FrontParts) -> FastAPI:
     app.state.feed = feed
     app.state.patients = patients
     app.state.reported = reported
+    app.state.previews = previews
+    app.state.is_closing = False
     app.state.study_names = study_names
     install_handlers(app)
     app.state.monailabel = monailabel.ClientState()

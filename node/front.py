@@ -18,6 +18,7 @@ from node.proxy import Upstream
 from node.settings import Settings
 from pipelines.custody import Custody
 from pipelines.drawer import Drawer
+from pipelines.learning import Policy
 from pipelines.sharing.files import ExportFiles
 from pipelines.store import (
     Access,
@@ -104,6 +105,8 @@ def front_parts(settings: Settings) -> FrontParts:
         export_files=ExportFiles(wiring.exports_folder(settings)),
         metadata_bytes=settings.front.metadata_mb << 20,
         dicom=DicomAddress(settings.dicom.aet, settings.dicom.port),
+        school=wiring.school(settings, secrets, database),
+        promotion=Policy(),
         bell=WorkerBell(wiring.wake_url(settings), secrets.wake_token),
         ohif_dist=wiring.ohif_folder(settings),
         ohif_config=wiring.ohif_config_folder(),

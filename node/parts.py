@@ -17,6 +17,7 @@ from node.auth import Auth
 from node.proxy import Upstream
 from pipelines.corrections import Desk, Elsewhere
 from pipelines.custody import Custody
+from pipelines.learning import Policy, School
 from pipelines.projects import Project
 from pipelines.reading import ReadingRoom
 from pipelines.routing import Route
@@ -116,6 +117,10 @@ class FrontParts:
         The rows of what can be collected for projects, what was, and the datasets made of it.
     export_files : ExportFiles
         Where those datasets lie.
+    school : School
+        Datasets, trainings and versions of models.
+    promotion : Policy
+        When a version may become current.
     projects : tuple of Project
         For whom data is de-identified, besides the node itself.
     metadata_bytes : int
@@ -150,6 +155,8 @@ class FrontParts:
     collections: Collections
     exports: Exports
     export_files: ExportFiles
+    school: School
+    promotion: Policy
     projects: tuple[Project, ...] = ()
     metadata_bytes: int = 128 << 20
 

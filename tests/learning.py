@@ -12,6 +12,8 @@ from models.learning.cases import (
     write_dataset,
 )
 from models.learning.planning import Plan, UNetPlan
+from pipelines.learning import School
+from pipelines.store import Database
 from models.table import FindingRow, SegmentRow
 
 SPLITS = ("train", "train", "train", "validation", "test")
@@ -83,6 +85,19 @@ def blobs(folder: Path, *, task="segmentation", slices=1, side=48, patients=SPLI
         ),
     )
     return read_dataset(folder)
+
+
+def school_in(folder: Path, database: Database) -> School:
+    """Return what the learning loop works with, all in one folder."""
+    return School.open(
+        database,
+        secret=b"audit key",
+        datasets=folder / "datasets",
+        runs=folder / "runs",
+        prepared=folder / "prepared",
+        bundles=folder / "imported",
+        folders=(folder / "imported",),
+    )
 
 
 def small_plan(**change: object) -> Plan:

@@ -117,6 +117,7 @@ def painted_look(look: Look, colours: dict[int, Rgb], *, side: int = 256) -> Pix
 
 def sheet(pictures: Sequence[Pixels], *, columns: int) -> Pixels:
     """Return pictures on a grid, each in the middle of its field."""
+    columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
     high = max((one.shape[0] for one in pictures), default=1) + _GAP
     wide = max((one.shape[1] for one in pictures), default=1) + _GAP

@@ -26,6 +26,7 @@ from pipelines.corrections import Desk
 from pipelines.custody import Custody
 from pipelines.drawer import Drawer
 from pipelines.intake import Intake
+from pipelines.learning import Policy
 from pipelines.reading import ReadingRoom
 from pipelines.sharing.files import ExportFiles
 from pipelines.store import (
@@ -43,6 +44,7 @@ from pipelines.store import (
     Trail,
 )
 from pipelines.warm import WarmImages
+from tests.learning import school_in
 from tests.node.serving import serving
 from tests.orthanc import servers
 
@@ -192,6 +194,8 @@ def parts_of_site(folder: Path, pair: servers.OrthancPair) -> FrontParts:
         dicom=DicomAddress(listener.aet, listener.port),
         labelled=Labelled(database),
         predictor=PredictorProcess((), device="cpu", threads=1),
+        school=school_in(folder, database),
+        promotion=Policy(),
         bell=WorkerBell(f"http://127.0.0.1:{servers.free_port()}/wake", "nobody"),
         ohif_dist=OHIF_DIST,
         ohif_config=ROOT / "ohif-config",

@@ -25,6 +25,7 @@ from node.proxy import Upstream
 from pipelines.corrections import Desk
 from pipelines.custody import Custody
 from pipelines.drawer import Drawer
+from pipelines.learning import Policy
 from pipelines.reading import ReadingRoom
 from pipelines.routing import Route, When
 from pipelines.sharing.files import ExportFiles
@@ -46,6 +47,7 @@ from pipelines.store import (
     Trail,
 )
 from pipelines.warm import WarmImages
+from tests.learning import school_in
 
 QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "correct horse battery"
@@ -125,7 +127,8 @@ def make_front(
     access = Access(database)
     auth = Auth(access, lifetime=lifetime, idle=idle, public_url=public_url, hasher=QUICK_HASHER)
     for role, name in USERS.items():
-        auth.add_user(name, role=role, password=PASSWORD)
+        if access.user(name) is None:  # another front of the same rows has made them
+            auth.add_user(name, role=role, password=PASSWORD)
     bundles = folder / "bundles"
     (bundles / "half_a_bundle").mkdir(parents=True)
     clinical = clinical or Archive(NOBODY, "radloop", "secret", timeout_s=2)
@@ -170,6 +173,8 @@ def make_front(
         registry=Registry((bundles,)),
         routes=ROUTES,
         dicom=DicomAddress("RADLOOP", 4242),
+        school=school_in(folder, database),
+        promotion=Policy(),
         bell=bell or WorkerBell(f"{NOBODY}/wake", "token"),
         ohif_dist=folder / "no-ohif",
         ohif_config=folder,

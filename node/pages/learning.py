@@ -1,0 +1,252 @@
+"""`/learning`: datasets, trainings as they run, models and which version of each is current."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from markupsafe import Markup
+
+from dicom.errors import NotFound, RadloopError
+from models.learning.cases import class_counts
+from models.learning.comparison import Comparison
+from models.learning.watching import looks_of
+from node.api.learning import (
+    LearningCaller,
+    differing,
+    end_training,
+    promote_model,
+    roll_model_back,
+    summaries,
+    summary,
+)
+from node.auth import AdminCaller, Caller
+from node.faults import Fault, fault, fault_of, status_of
+from node.pages.curves import curve
+from node.pages.render import render
+from node.parts import FrontParts, parts_of
+from pipelines.store import EvaluationView, TrainingView
+
+router = APIRouter(include_in_schema=False)
+
+_A_SHEET: Final = 24
+_SHOWN_EPOCHS: Final = 3
+FIGURES: Final = {
+    "dice": "Dice",
+    "surface_dice": "Surface Dice",
+    "hausdorff95_mm": "HD95, mm",
+    "volume_error": "Volume error",
+    "added_path_mm": "Added path, mm",
+    "correct": "Correct",
+}
+DOING: Final = {
+    "waiting": "Waiting for its turn",
+    "learning": "Learning",
+    "paused": "Paused: other work comes first",
+    "bundling": "Writing the bundle",
+    "measuring": "Measuring it on patients that nobody learnt from",
+    "deciding": "Asking the policy",
+    "done": "Done",
+}
+
+
+@router.get("/learning", response_class=HTMLResponse)
+def learning_page(request: Request, caller: LearningCaller) -> Response:
+    """Show what learns, what was learnt, and which version of each model is current."""
+    parts = parts_of(request)
+    return render(
+        "learning.html",
+        caller=caller,
+        version=parts.version,
+        trainings=parts.school.trainings.all(limit=50),
+        versions=parts.school.versions.all(),
+        doing=DOING,
+        has_datasets=bool(parts.school.shelf.names()),
+    )
+
+
+# --- datasets -----------------------------------------------------------------------------------
+
+
+@router.get("/learning/datasets", response_class=HTMLResponse)
+def datasets_page(request: Request, caller: LearningCaller) -> Response:
+    """List the versions of every dataset."""
+    parts = parts_of(request)
+    return render(
+        "learning_datasets.html", caller=caller, version=parts.version, datasets=summaries(parts)
+    )
+
+
+@router.get("/learning/datasets/{dataset}", response_class=HTMLResponse)
+def dataset_page(
+    dataset: str,
+    request: Request,
+    caller: LearningCaller,
+    older: Annotated[str, Query(max_length=130)] = "",
+    page: Annotated[int, Query(ge=1, le=10_000)] = 1,
+) -> Response:
+    """Show one version: what it holds, pictures of it, what changed since another version."""
+    parts = parts_of(request)
+    folder = parts.school.shelf.get(dataset)
+    found = folder.dataset
+    splits = {name: found.of(name) for name in ("train", "validation", "test")}
+    name = found.name
+    versions = [one for one in reversed(parts.school.shelf.names()) if one.split("@")[0] == name]
+    return render(
+        "learning_dataset.html",
+        caller=caller,
+        version=parts.version,
+        dataset=summary(found),
+        splits=splits,
+        counts={split: class_counts(folder, cases) for split, cases in splits.items() if cases},
+        patients={split: len({case.patient for case in cases}) for split, cases in splits.items()},
+        others=[one for one in versions if one != found.identity],
+        changed=differing(parts, older, found.identity) if older else None,
+        page=page,
+        pages=max(1, *(-(-len(cases) // _A_SHEET) for cases in splits.values())),
+        a_sheet=_A_SHEET,
+    )
+
+
+# --- trainings ----------------------------------------------------------------------------------
+
+
+@router.get("/learning/trainings/{training}", response_class=HTMLResponse)
+def training_page(training: str, request: Request, caller: LearningCaller) -> Response:
+    """Show a training; while it runs the page follows it."""
+    return _training(request, caller, training, "training.html")
+
+
+@router.get("/fragments/learning/trainings/{training}", response_class=HTMLResponse)
+def training_fragment(training: str, request: Request, caller: LearningCaller) -> Response:
+    """Return what of a training's page changes."""
+    return _training(request, caller, training, "_training.html")
+
+
+@router.post("/learning/trainings/{training}/cancel")
+def cancel(training: str, request: Request, caller: LearningCaller) -> Response:
+    """Call a training off."""
+    end_training(parts_of(request), caller, training)
+    return RedirectResponse(f"/learning/trainings/{training}", status_code=303)
+
+
+def _training(request: Request, caller: Caller, training: str, template: str) -> Response:
+    parts = parts_of(request)
+    found = parts.school.trainings.training(training)
+    looks = looks_of(parts.school.run_folder(found.id))
+    epochs = sorted(looks, reverse=True)
+    shown = [epochs[0], epochs[len(epochs) // 2], epochs[-1]] if epochs else []
+    return render(
+        template,
+        caller=caller,
+        version=parts.version,
+        training=found,
+        names=_class_names(parts, found),
+        doing=DOING,
+        fault=fault_of(found.error_code, found.error_message),
+        loss=curve(found.epochs, "loss", title="Loss"),
+        score=curve(found.epochs, "score", title="Score on validation", top=1.0),
+        looks=[(epoch, [path.stem for path in looks[epoch]]) for epoch in dict.fromkeys(shown)],
+        left=_seconds_left(found),
+    )
+
+
+def _class_names(parts: FrontParts, training: TrainingView) -> dict[str, str]:
+    try:
+        classes = parts.school.shelf.get(training.dataset).dataset.classes
+    except NotFound:  # the dataset's folder was removed meanwhile
+        return {}
+    return {str(number): name for number, name in classes.items()}
+
+
+def _seconds_left(training: TrainingView) -> float | None:
+    """Return about how long it will learn on, by the share that is learnt."""
+    if training.step != "learning" or training.started_at is None or training.progress <= 0.01:
+        return None
+    epochs = training.epochs
+    spent = sum(one.seconds for one in epochs)
+    if not spent:
+        spent = (datetime.now(UTC) - training.started_at).total_seconds()
+    return spent * (1 - training.progress) / training.progress
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+@router.get("/learning/models/{identity}", response_class=HTMLResponse)
+def model_page(identity: str, request: Request, caller: LearningCaller) -> Response:
+    """Show a version: its figures beside the current one, the worst cases, what was decided."""
+    return _model(request, caller, identity, None)
+
+
+@router.post("/learning/models/{identity}/promote", response_class=HTMLResponse)
+def promote(
+    identity: str, request: Request, caller: AdminCaller, why: Annotated[str, Form()] = ""
+) -> Response:
+    """Let it become current."""
+    if len(why.strip()) < 3:
+        return _model(request, caller, identity, _say_why())
+    try:
+        promote_model(parts_of(request), caller, identity, why.strip()[:500])
+    except RadloopError as error:
+        return _model(request, caller, identity, fault(error), status_of(error))
+    return RedirectResponse(f"/learning/models/{identity}", status_code=303)
+
+
+@router.post("/learning/models/{identity}/rollback", response_class=HTMLResponse)
+def roll_back(
+    identity: str, request: Request, caller: AdminCaller, why: Annotated[str, Form()] = ""
+) -> Response:
+    """Withdraw it, and return to the version before; its results are listed then."""
+    if len(why.strip()) < 3:
+        return _model(request, caller, identity, _say_why())
+    try:
+        roll_model_back(parts_of(request), caller, identity.partition("@")[0], why.strip()[:500])
+    except RadloopError as error:
+        return _model(request, caller, identity, fault(error), status_of(error))
+    return RedirectResponse(f"/learning/models/{identity}", status_code=303)
+
+
+def _say_why() -> Fault:
+    return Fault("invalid_request", "say why", "A few words; they are kept with it.", "person")
+
+
+def _model(
+    request: Request, caller: Caller, identity: str, trouble: Fault | None, status: int = 422
+) -> Response:
+    parts = parts_of(request)
+    version = parts.school.versions.version(identity)
+    current = parts.school.versions.current(version.name)
+    evaluations = [(one, _compared(one)) for one in parts.school.versions.evaluations(identity)]
+    page = render(
+        "model.html",
+        caller=caller,
+        version=parts.version,
+        model=version,
+        current=current,
+        evaluations=evaluations,
+        figures=FIGURES,
+        policy=parts.promotion,
+        results=parts.school.versions.results_of(identity) if version.stage == "withdrawn" else [],
+        fault=trouble,
+        interval=_interval,
+    )
+    if trouble is not None:
+        page.status_code = status
+    return page
+
+
+def _compared(evaluation: EvaluationView) -> Comparison:
+    return Comparison.model_validate(evaluation.figures)
+
+
+def _interval(span: object, *, sign: bool = False) -> Markup:
+    """Return a mean with its interval."""
+    if span is None:
+        return Markup("–")  # noqa: RUF001 - an en dash stands for no value
+    mean, low, high = (getattr(span, name) for name in ("mean", "low", "high"))
+    form = "{:+.3f}" if sign else "{:.3f}"
+    words = Markup('{} <span class="quiet">({} to {})</span>')
+    return words.format(form.format(mean), form.format(low), form.format(high))

@@ -1,0 +1,19 @@
+// Follows a training: what the server says has changed is fetched again as a piece of HTML.
+
+const training = document.querySelector("[data-training]");
+
+async function refresh() {
+  const answer = await fetch(`/fragments/learning/trainings/${training.dataset.training}`, { headers: { Accept: "application/json" } });
+  if (answer.status === 401) location.reload();
+  if (answer.ok) training.innerHTML = await answer.text();
+}
+
+if (training && ["scheduled", "in_progress"].includes(training.dataset.state)) {
+  const source = new EventSource(`/api/learning/trainings/${training.dataset.training}/events`);
+  const sign = document.querySelector("[data-live]");
+  source.addEventListener("open", () => { sign.hidden = false; sign.textContent = "live"; });
+  source.addEventListener("error", () => { sign.textContent = "not connected"; });
+  source.addEventListener("training", refresh);
+  source.addEventListener("logout", () => { source.close(); location.reload(); });
+  source.addEventListener("end", () => { source.close(); sign.textContent = ""; refresh(); });
+}
