@@ -37,6 +37,7 @@ from pipelines.identity import Vault
 from pipelines.inference import House, Inference
 from pipelines.intake import Intake
 from pipelines.keyring import KeyRing
+from pipelines.learning import Lessons, Schedule, shadow_of
 from pipelines.projects import NODE, Project, project_called
 from pipelines.routing import untaken
 from pipelines.sharing.collecting import CollectionRuns
@@ -187,6 +188,15 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         vault_of=lambda name: Vault(ring, SealedIdentities(database), trail, project=name),
         projects=lambda: (*collectors, *SealedIdentities(database).projects()),
     )
+    material = wiring.material(secrets, database, clinical)
+    lessons = Lessons(
+        school,
+        wiring.means(settings),
+        is_urgent=school.trainings.is_hindered,
+        policies={rule.name: rule.policy for rule in settings.learning},
+        shadow=shadow_of(school, material, settings.learning),
+    )
+    schedule = Schedule(school, material, settings.learning)
     worker = Worker(
         engine=Engine(
             wiring.engine_url(settings),
@@ -198,6 +208,8 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
                 *collecting.specs(),
                 *exporting.specs(),
                 *withdrawing.specs(),
+                *lessons.specs(),
+                *schedule.specs(),
             ),
             limits={
                 "studies": settings.worker.studies_at_once,
@@ -205,6 +217,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
                 "deliveries": 4,
                 "corrections": 1,
                 "datasets": 1,
+                "learning": 1,
             },
         ),
         intake=Intake(
@@ -221,6 +234,8 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         collecting=collecting,
         exporting=exporting,
         withdrawing=withdrawing,
+        lessons=lessons,
+        schedule=schedule,
         studies=studies,
         access=access,
         executor_id=settings.worker.executor_id,

@@ -28,6 +28,8 @@ from pydantic_settings import (
 )
 
 from dicom.errors import InvalidSettings
+from pipelines.learning.hours import QuietHours
+from pipelines.learning.rules import LearningRule
 from pipelines.projects import NODE, Project
 from pipelines.routing import Route, When
 
@@ -144,6 +146,33 @@ class ModelSettings(_Section):
     folders: tuple[Path, ...] = Field((), description="a site's bundles, before the shipped ones")
 
 
+class TrainingSettings(_Section):
+    """What trainings may use of the machine, and who is told of alarms."""
+
+    quiet_hours: str = Field(
+        "", description="such as 22:00-06:00: trainings that rules ask for run then; empty: always"
+    )
+    minutes_a_day: float = Field(
+        0, ge=0, description="of trainings that rules ask for; 0: as many as they take"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:1")
+    threads: int = Field(0, ge=0, description="threads of a CPU; 0: as many as torch chooses")
+    promote: Literal["one", "two"] = Field(
+        "one", description="how many people let a version of a training become current"
+    )
+    webhook: str = Field("", description="address that alarms are sent to, by POST of JSON")
+    mail_server: str = Field("", description="host:port of an SMTP server, for alarms")
+    mail_from: str = Field("", description="sender of mails about alarms")
+    mail_to: tuple[str, ...] = Field((), description="who gets them")
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainingSettings:
+        QuietHours(self.quiet_hours)
+        if self.mail_server and not (self.mail_from and self.mail_to):
+            raise ValueError("mail_server needs mail_from and mail_to")
+        return self
+
+
 class PeerSettings(_Section):
     """Another system that is reached by DIMSE."""
 
@@ -189,13 +218,17 @@ class Settings(BaseSettings):
     peer: tuple[PeerSettings, ...] = ()
     project: tuple[Project, ...] = ()
     route: tuple[Route, ...] = ()
+    training: TrainingSettings = TrainingSettings()
+    learning: tuple[LearningRule, ...] = ()
 
     @model_validator(mode="after")
     def _names_fit(self) -> Settings:
         peers = [peer.name for peer in self.peer]
         routes = [route.name for route in self.route]
         projects = [project.name for project in self.project]
-        for kind, names in (("peer", peers), ("project", projects), ("route", routes)):
+        lessons = [rule.name for rule in self.learning]
+        named = (("peer", peers), ("project", projects), ("route", routes), ("learning", lessons))
+        for kind, names in named:
             doubled = {name for name in names if names.count(name) > 1}
             if doubled:
                 raise ValueError(f"{kind} {sorted(doubled)[0]!r} is there twice")
@@ -325,6 +358,6 @@ def _every_key() -> set[str]:
     models: list[type[BaseModel]] = [Settings, *_Section.__subclasses__()]
     for model in models:
         keys |= set(model.model_fields)
-    for owned in (Project, Route, When):
+    for owned in (LearningRule, Project, Route, When):
         keys |= {field.name for field in dataclasses.fields(owned)}
     return keys

@@ -19,7 +19,7 @@ from node.settings import Settings
 from pipelines.corrections import Desk, Elsewhere
 from pipelines.drawer import Drawer
 from pipelines.keyring import KeyRing
-from pipelines.learning import School
+from pipelines.learning import Material, Means, QuietHours, School
 from pipelines.reading import ReadingRoom
 from pipelines.store import (
     Corrections,
@@ -29,6 +29,7 @@ from pipelines.store import (
     Jobs,
     SealedIdentities,
     Studies,
+    Withdrawals,
 )
 
 VERSION = version("radloop")
@@ -272,6 +273,35 @@ def school(settings: Settings, secrets: Secrets, database: Database) -> School:
         prepared=prepared_folder(settings),
         bundles=imported_bundles(settings),
         folders=bundle_folders(settings),
+    )
+
+
+def means(settings: Settings) -> Means:
+    """Return what trainings may use of this machine."""
+    wanted = settings.training
+    return Means(
+        logs=settings.data / "logs",
+        quiet=QuietHours(wanted.quiet_hours),
+        minutes_a_day=wanted.minutes_a_day,
+        device=wanted.device,
+        threads=wanted.threads or None,
+    )
+
+
+def material(secrets: Secrets, database: Database, clinical: Archive) -> Material:
+    """Return where the readings and images of datasets come from."""
+    sealed, withdrawals = SealedIdentities(database), Withdrawals(database)
+
+    def patient_of(study_id: str) -> str | None:
+        row = sealed.get_sealed(study_id)
+        return row.patient if row else None
+
+    return Material(
+        archive=clinical,
+        studies=Studies(database),
+        patient_of=patient_of,
+        is_withdrawn=lambda patient: withdrawals.is_withdrawn([patient]),
+        key=secrets.audit_key,
     )
 
 

@@ -25,6 +25,7 @@ from pipelines.engine import Engine
 from pipelines.groundwork import Groundwork
 from pipelines.inference import Inference
 from pipelines.intake import Intake
+from pipelines.learning import Lessons, Schedule
 from pipelines.sharing.collecting import CollectionRuns
 from pipelines.sharing.exporting import ExportRuns
 from pipelines.store import Access, SeriesView, Studies
@@ -64,6 +65,8 @@ class Worker:
         collecting: CollectionRuns,
         exporting: ExportRuns,
         withdrawing: WithdrawalRuns,
+        lessons: Lessons,
+        schedule: Schedule,
         studies: Studies,
         access: Access,
         executor_id: str,
@@ -78,6 +81,8 @@ class Worker:
         self._collecting = collecting
         self._exporting = exporting
         self._withdrawing = withdrawing
+        self._lessons = lessons
+        self._schedule = schedule
         self._studies = studies
         self._access = access
         self._executor_id = executor_id
@@ -101,6 +106,8 @@ class Worker:
         """Work until `end` is called."""
         self._inference.attach(self._engine)
         self._aftercare.attach(self._engine)
+        self._lessons.attach(self._engine)
+        self._schedule.attach(self._engine)
         self._engine.start()
         threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
         self.ready.set()
@@ -164,6 +171,8 @@ class Worker:
         self._collecting.hand_over(self._engine)
         self._exporting.hand_over(self._engine)
         self._withdrawing.hand_over(self._engine)
+        self._lessons.hand_over()
+        self._schedule.look()
 
     def _keep_beating(self) -> None:
         """Show that this worker is alive; take over from those that are not."""

@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from dicom.errors import InputError, PeerError, RadloopError, ResourceError, every_error
 from dicom.profile import METHOD_CODES, lines_of, node_profile
 from node.settings import PeerSettings, Settings
+from pipelines.learning.rules import LearningRule
 from pipelines.projects import Project
 from pipelines.routing import Route, When
 
@@ -59,6 +60,11 @@ WHEN = """## [route.when]
 
 Conditions on one series; all that are given must hold. A value that the series does not have never
 matches. They see the de-identified series only.
+"""
+LEARNING = """## [[learning]]
+
+When the node makes a dataset of what was corrected, and learns from it by itself: [the learning
+loop](learning.md). The section `[training]` says in which hours, and how long a day.
 """
 ERRORS = """# Error codes
 
@@ -120,7 +126,7 @@ def settings_page() -> str:
     """Return docs/settings.md."""
     parts = [BY, SETTINGS]
     single = {n: f for n, f in Settings.model_fields.items() if _section(f) is None}
-    tables = {"peer", "project", "route"}
+    tables = {"peer", "project", "route", "learning"}
     parts.append(_table({n: f for n, f in single.items() if n not in tables}, ""))
     for name, field in Settings.model_fields.items():
         section = _section(field)
@@ -135,6 +141,7 @@ def settings_page() -> str:
     ]
     parts += [PROJECTS, _owned_table(Project)]
     parts += [ROUTES, _owned_table(Route, leave_out={"when"}), WHEN, _owned_table(When)]
+    parts += [LEARNING, _owned_table(LearningRule)]
     return "\n".join(parts)
 
 
@@ -262,8 +269,9 @@ def _owned_table(owned: type[Any], *, leave_out: frozenset[str] | set[str] = fro
     for field in dataclasses.fields(owned):
         if field.name in leave_out:
             continue
-        required = field.default is dataclasses.MISSING
-        default = "**required**" if required else _value(field.default)
+        made = field.default_factory is not dataclasses.MISSING
+        required = field.default is dataclasses.MISSING and not made
+        default = "-" if made else "**required**" if required else _value(field.default)
         rows.append((f"`{field.name}`", _kind(hints[field.name]), default, meanings[field.name]))
     return _markdown(("key", "is", "default", "means"), rows)
 
@@ -284,6 +292,8 @@ def _kind(annotation: Any) -> str:  # noqa: ANN401 - any type
         return " or ".join(f"`{value}`" for value in arguments)
     if origin is tuple:
         return f"list of: {_kind(arguments[0])}"
+    if origin is Mapping:
+        return "table of: text"
     if origin is Union or type(annotation).__name__ == "UnionType":
         return _kind(next(kind for kind in arguments if kind is not type(None)))
     if isinstance(annotation, type) and issubclass(annotation, Enum):

@@ -13,13 +13,12 @@ import torch
 
 from dicom.errors import CannotTrain
 from models.bundle import Bundle, read_bundle
-from models.learning.cases import Dataset
+from models.learning.cases import COLOUR, Dataset
 from models.learning.networks import network_configuration
 from models.learning.planning import Plan
 from models.learning.preparing import intensity_steps, spatial_steps
 from models.learning.trainer import Trained, best_weights
 
-COLOUR: Final = ("red", "green", "blue")
 _OVERLAP: Final = 0.5
 _FAMILY: Final = {"value": "123110", "scheme": "DCM", "meaning": "Artificial Intelligence"}
 _NO_LICENCE: Final = (

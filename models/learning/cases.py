@@ -30,6 +30,8 @@ from models.table import FindingRow, SegmentRow
 MANIFEST: Final = "dataset.json"
 IMAGE: Final = "image.npy"
 LABEL: Final = "label.npy"
+COLOUR: Final = ("red", "green", "blue")
+"""The channels of a colour image."""
 
 Image = npt.NDArray[Any]
 """Shape (channels, slices, rows, columns)."""

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from dicom.agreement import Likeness, likeness
 from dicom.errors import InvalidDataset
 from models.bundle import Bundle
-from models.learning.bundling import COLOUR
-from models.learning.cases import Case, DatasetFolder, Split
+from models.learning.cases import COLOUR, Case, DatasetFolder, Split
 from models.learning.preparing import affine_of
 from models.prediction import Answer, Classes, Image, Labels, Masks, Prediction
 from models.predictor import Predictor

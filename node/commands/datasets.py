@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dicom.errors import InvalidRequest
 from node.commands.common import Config, Data, out, progress_bar, settings_for
+from node.commands.freezing import freeze, sheet
 
 if TYPE_CHECKING:
     from models.learning.cases import Split
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pipelines.datasets import Shelf
 
 datasets_app = typer.Typer(help="Datasets to learn from.", no_args_is_help=True)
+datasets_app.command()(freeze)
+datasets_app.command()(sheet)
 
 
 @datasets_app.command("import")

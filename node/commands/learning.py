@@ -12,9 +12,19 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from dicom.errors import InvalidPlan
-from node.commands.common import Config, Data, Device, out, progress_bar, settings_for
+from node.commands.common import (
+    Config,
+    Data,
+    Device,
+    opened_database,
+    out,
+    person_at_the_shell,
+    progress_bar,
+    settings_for,
+)
 
 if TYPE_CHECKING:
+    from models.bundle import Bundle
     from models.learning.cases import DatasetFolder, Split
     from models.learning.evaluating import Evaluation
     from models.learning.graph import Graph
@@ -91,12 +101,24 @@ def train(
     bundle = write_bundle(
         wiring.imported_bundles(settings), done, folder.dataset, Title(name, version)
     )
+    _sign(bundle, folder.dataset.identity, settings)
     score = done.best.scores.mean
     out.print(
         f"{bundle.identity}  epoch {done.best_epoch} of {len(done.epochs)}, "
         f"{score:.3f} on the validation split",
         highlight=False,
     )
+
+
+def _sign(bundle: Bundle, dataset: str, settings: Settings) -> None:
+    """Let the node know it as a candidate: routes take it once it was promoted, not before."""
+    from node import wiring
+    from node.keys import open_secrets
+    from pipelines.learning import sign
+
+    with opened_database(settings) as database:
+        school = wiring.school(settings, open_secrets(settings), database)
+        sign(school, bundle, by=person_at_the_shell(), dataset=dataset)
 
 
 def evaluate(

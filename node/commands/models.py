@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from node.commands.common import Config, Data, err, out, settings_for
+from node.commands.promoting import card, promote, rollback, stages
 from node.zoo import Source
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from models.importing.model import Wish
 
 models_app = typer.Typer(help="The bundles of this node.", no_args_is_help=True)
+models_app.command()(promote)
+models_app.command()(rollback)
+models_app.command()(card)
 
 _ZOO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(@\d[\w.-]*)?")
 
@@ -37,12 +41,14 @@ def list_models(config: Config = None, data: Data = None) -> None:
 
     settings = settings_for("models", config, data)
     registry = Registry(wiring.bundle_folders(settings))
-    table = Table("bundle", "task", "for", "licence", "sha256", "from", box=None)
+    known = stages(settings)
+    table = Table("bundle", "stage", "task", "for", "licence", "sha256", "from", box=None)
     for bundle in registry.bundles:
         facts = _provenance(bundle)
         own = "radloop" if bundle.root.parent == SHIPPED else "a folder of this site"
         table.add_row(
             bundle.identity,
+            known[bundle.identity].stage if bundle.identity in known else "-",
             _task(bundle),
             "/".join(bundle.modalities),
             facts.get("licence") or _licence(bundle),

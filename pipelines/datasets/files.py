@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from dicom.errors import InvalidDataset, InvalidSettings, LabelsDoNotMatch
-from models.learning.bundling import COLOUR
+from models.learning.cases import COLOUR
 from models.nifti import is_nifti, read_nifti
 from pipelines.datasets import Found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom.errors import InvalidDataset
-from models.learning.bundling import COLOUR
+from models.learning.cases import COLOUR
 from pipelines.datasets import Found, Outline, check_patients
 from pipelines.datasets.files import patient_of, read_case
 

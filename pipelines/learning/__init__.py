@@ -38,6 +38,7 @@ from pipelines.learning.promoting import (
     withdraw,
 )
 from pipelines.learning.rules import Fusion, LearningRule, Picked
+from pipelines.learning.schedule import Schedule, graph_called, shadow_of
 from pipelines.learning.school import School
 from pipelines.learning.signing import Signer, standing_of
 
@@ -53,6 +54,7 @@ __all__ = [
     "Picked",
     "Policy",
     "QuietHours",
+    "Schedule",
     "School",
     "Signer",
     "cancel",
@@ -60,6 +62,7 @@ __all__ = [
     "current_bundle",
     "freeze_dataset",
     "freeze_recent",
+    "graph_called",
     "know_dataset",
     "next_version",
     "order_training",
@@ -68,6 +71,7 @@ __all__ = [
     "promote_by_figures",
     "results_of",
     "roll_back",
+    "shadow_of",
     "sign",
     "standing_of",
     "watch",

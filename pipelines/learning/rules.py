@@ -107,10 +107,20 @@ class LearningRule:
         Begin with the current version's weights, where that was made here.
     promote : str
         Who lets a better version become current: `policy`, `one` or `two` people.
-    margin, fewest_patients : float, int
-        Of the policy.
-    verdicts, description, readers, classes, fusion
-        As in :class:`Picked`.
+    margin : float
+        Of the policy: no subgroup's mean Dice may fall by more.
+    fewest_patients : int
+        Of the policy: so many are tested at least.
+    verdicts : tuple of str
+        `modified`: what people drew; `accepted`: results that they found right.
+    description : str
+        A regular expression found in the cleaned SeriesDescription.
+    readers : tuple of str
+        Drawn by one of them; empty: by anybody.
+    classes : mapping of str to str
+        A segment's label to the class that it counts as; `-` leaves it out.
+    fusion : str
+        Of double readings: `majority` or `staple`.
     """
 
     name: str

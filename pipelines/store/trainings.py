@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicom.errors import Conflict, NotFound, RadloopError
-from pipelines.records import EpochRow, TrainingRow
+from pipelines.records import EpochRow, TaskRow, TrainingRow
 from pipelines.store.database import Database
 from pipelines.store.job_views import State
 
@@ -242,6 +242,14 @@ class Trainings:
                 return None
             row = session.scalar(waiting.order_by(TrainingRow.asked_at, TrainingRow.id).limit(1))
             return None if row is None else _view(row, ())
+
+    def is_hindered(self) -> bool:
+        """Return whether a task runs or waits that no training may delay."""
+        query = sa.select(TaskRow.id).where(
+            TaskRow.state.in_(_OPEN), TaskRow.priority.in_(("stat", "high"))
+        )
+        with self._database.read() as session:
+            return session.scalar(query.limit(1)) is not None
 
     def handed_over(self, training_id: str, attempt: int) -> None:
         """Note that the engine has it."""
