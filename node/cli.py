@@ -33,6 +33,7 @@ from node.commands.learning import evaluate, train
 from node.commands.predict import predict
 from node.commands.profile import profile
 from node.commands.verify import verify
+from node.commands.withdraw import withdraw
 from node.settings import load_settings
 
 app = typer.Typer(
@@ -323,6 +324,7 @@ app.command()(profile)
 app.command()(verify)
 app.command()(deface)
 app.command()(export)
+app.command()(withdraw)
 app.command()(train)
 app.command()(evaluate)
 
