@@ -18,9 +18,16 @@ from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 
 from dicom.errors import InvalidRequest, NotFound, NotTakenIn, TooLarge
 from models.nrrd import write_nrrd
-from node.auth import AdminCaller, ClinicalCaller
+from node.auth import AdminCaller, Caller, ClinicalCaller
 from node.monailabel.access import ImageCaller
-from node.monailabel.labels import decoded, image_of, label_of, params_of, save_label
+from node.monailabel.labels import (
+    decoded,
+    image_of,
+    known_labels,
+    label_of,
+    params_of,
+    save_label,
+)
 from node.monailabel.state import state_of
 from node.parts import FrontParts, parts_of
 from pipelines.labelfiles import write_label_file
@@ -37,11 +44,11 @@ Listed = dict[str, Any]
 
 @router.get("/")
 def datastore(
-    request: Request, _caller: ClinicalCaller, output: Literal["train", "stats", "all"] = "stats"
+    request: Request, caller: ClinicalCaller, output: Literal["train", "stats", "all"] = "stats"
 ) -> Any:  # noqa: ANN401 - three answers, as the real server has them
     """List images and labels (`all`), those with a final label (`train`), or how many (`stats`)."""
     parts = parts_of(request)
-    images, labels = parts.labelled.images(), parts.labelled.labels()
+    images, labels = parts.labelled.images(), known_labels(parts, caller)
     if output == "train":
         return [
             {"image": image.id, "label": image.id}
@@ -49,7 +56,7 @@ def datastore(
             if "final" in labels.get(image.id, {})
         ]
     if output == "stats":
-        return status_of(parts)
+        return status_of(parts, caller)
     return {
         "name": "radloop",
         "description": "the clinical archive of this node",
@@ -68,11 +75,11 @@ def datastore(
     }
 
 
-def status_of(parts: FrontParts) -> Listed:
+def status_of(parts: FrontParts, caller: Caller) -> Listed:
     """Return how many images there are, and how many have which label."""
     ids = {image.id for image in parts.labelled.images()}
     tags: dict[str, int] = {}
-    for image, known in parts.labelled.labels().items():
+    for image, known in known_labels(parts, caller).items():
         for tag in known if image in ids else ():
             tags[tag] = tags.get(tag, 0) + 1
     return {"total": len(ids), "completed": tags.get("final", 0), "label_tags": tags}
@@ -208,7 +215,7 @@ def label(request: Request, label: str, tag: str, caller: ClinicalCaller) -> Res
     """Give a label of an image: NRRD, or Slicer's kind of it where segments overlap."""
     parts = parts_of(request)
     series, archived = image_of(parts, label)
-    found = label_of(parts, label, tag)
+    found = label_of(parts, caller, label, tag)
     drawn = decoded(parts, found, archived)
     suffix = ".nrrd" if isinstance(drawn.labels, np.ndarray) else ".seg.nrrd"
     content = write_label_file(
@@ -223,16 +230,16 @@ def label(request: Request, label: str, tag: str, caller: ClinicalCaller) -> Res
 
 
 @router.head("/label")
-def label_exists(request: Request, image: str, tag: str, _caller: ClinicalCaller) -> Response:
+def label_exists(request: Request, image: str, tag: str, caller: ClinicalCaller) -> Response:
     """Say whether an image has a label of that tag."""
-    label_of(parts_of(request), image, tag)
+    label_of(parts_of(request), caller, image, tag)
     return Response()
 
 
 @router.get("/label/info")
-def info_of_label(request: Request, label: str, tag: str, _caller: ClinicalCaller) -> Listed:
+def info_of_label(request: Request, label: str, tag: str, caller: ClinicalCaller) -> Listed:
     """Tell what a label is."""
-    return label_info(label_of(parts_of(request), label, tag))
+    return label_info(label_of(parts_of(request), caller, label, tag))
 
 
 @router.put("/label")

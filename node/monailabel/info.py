@@ -19,7 +19,7 @@ CLICKS: Final = "clicks"
 
 
 @router.get("/info/")
-def info(request: Request, _caller: ClinicalCaller) -> dict[str, Any]:
+def info(request: Request, caller: ClinicalCaller) -> dict[str, Any]:
     """List the models, the strategies for the next image, and how far the images are labelled."""
     parts = parts_of(request)
     models = {bundle.identity: _model(bundle) for bundle in parts.registry.bundles}
@@ -42,7 +42,7 @@ def info(request: Request, _caller: ClinicalCaller) -> dict[str, Any]:
         "strategies": {name: {"description": text} for name, text in STRATEGIES.items()},
         "scoring": {},
         "train_stats": {},
-        "datastore": status_of(parts),
+        "datastore": status_of(parts, caller),
     }
 
 

@@ -110,14 +110,21 @@ def image_of(parts: FrontParts, image: str) -> tuple[SeriesView, ArchivedSeries]
     return series, parts.clinical.series(series.orthanc_id)
 
 
-def label_of(parts: FrontParts, image: str, tag: str) -> LabelView:
+def known_labels(
+    parts: FrontParts, caller: Caller, image: str | None = None
+) -> dict[str, dict[LabelTag, LabelView]]:
+    """Return the newest labels, by image, that this person may see: readers may be blind."""
+    return parts.labelled.labels(parts.reading.rounds.unseen_by(caller.name), image)
+
+
+def label_of(parts: FrontParts, caller: Caller, image: str, tag: str) -> LabelView:
     """Return the newest label of an image under a tag.
 
     Raises
     ------
     NotFound
     """
-    known = parts.labelled.labels(image).get(image, {})
+    known = known_labels(parts, caller, image).get(image, {})
     for name, label in known.items():
         if name == tag:
             return label
@@ -260,7 +267,7 @@ def _before(
 ) -> LabelView | None:
     """Return what a label began with: what its author was given last, if it has such a segment."""
     names = {each.name.casefold() for each in segments}
-    known = [*parts.labelled.labels(image).get(image, {}).values()]
+    known = [*known_labels(parts, caller, image).get(image, {}).values()]
     known += parts.labelled.of_models(image)
     related = [one for one in known if names & {label.casefold() for label in one.labels}]
     last = handed.last(caller.name, image)

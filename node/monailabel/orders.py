@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 
 from dicom.errors import InvalidRequest, NotFound
 from node.auth import AdminCaller, ClinicalCaller
+from node.monailabel.labels import known_labels
 from node.monailabel.state import state_of
 from node.parts import parts_of
 
@@ -33,7 +34,7 @@ def run_batch(
     if run_sync:
         raise InvalidRequest("a batch is done by the worker, and not waited for: ask how it stands")
     bundle = parts.registry.get(model)
-    labels = parts.labelled.labels()
+    labels = known_labels(parts, caller)
     wanted = [
         image.id
         for image in parts.labelled.images()

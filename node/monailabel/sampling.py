@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from dicom.errors import InvalidRequest
 from node.auth import ClinicalCaller
 from node.monailabel.datastore import image_info
+from node.monailabel.labels import known_labels
 from node.monailabel.state import state_of
 from node.parts import parts_of
 from pipelines.store import LabelTag, LabelView, SeriesView
@@ -40,7 +41,7 @@ def sample(
     parts = parts_of(request)
     if strategy not in STRATEGIES:
         raise InvalidRequest(f"the strategies are {', '.join(STRATEGIES)}")
-    labels = parts.labelled.labels()
+    labels = known_labels(parts, caller)
     waiting = [one for one in parts.labelled.images() if "final" not in labels.get(one.id, {})]
     if not waiting:
         return {}

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from dicom.seg.form import LABEL_MAP_STORAGE
 from pipelines.records import CorrectionRow, DeliveryRow, ResultRow, SeriesRow, TaskRow
 from pipelines.store.database import Database
+from pipelines.store.rounds import Unseen
 from pipelines.store.studies import SeriesView, series_view
 
 LabelTag = Literal["original", "final"]
@@ -61,11 +62,20 @@ class Labelled:
         with self._database.read() as session:
             return [series_view(row) for row in session.scalars(query)]
 
-    def labels(self, series_id: str | None = None) -> dict[str, dict[LabelTag, LabelView]]:
-        """Return the newest label of each tag, by series; of one series, or of all."""
+    def labels(
+        self, unseen: Unseen, series_id: str | None = None
+    ) -> dict[str, dict[LabelTag, LabelView]]:
+        """Return the newest label of each tag, by series; of one series, or of all.
+
+        Parameters
+        ----------
+        unseen : Unseen
+            What the person who asks may not see yet.
+        """
         with self._database.read() as session:
             found: dict[str, dict[LabelTag, LabelView]] = {}
-            for label in (*_of_models(session, series_id), *_of_people(session, series_id)):
+            people = _of_people(session, series_id, unseen)
+            for label in (*_of_models(session, series_id), *people):
                 found.setdefault(label.series_id, {})[label.tag] = label  # the newest comes last
             return found
 
@@ -105,7 +115,7 @@ def _of_models(session: Session, series_id: str | None) -> list[LabelView]:
     ]
 
 
-def _of_people(session: Session, series_id: str | None) -> list[LabelView]:
+def _of_people(session: Session, series_id: str | None, unseen: Unseen) -> list[LabelView]:
     query = (
         sa.select(CorrectionRow)
         .where(CorrectionRow.state == "stored")
@@ -126,4 +136,5 @@ def _of_people(session: Session, series_id: str | None) -> list[LabelView]:
             created_at=row.created_at,
         )
         for row in session.scalars(query)
+        if not unseen.covers(row.study_id, row.author, row.created_at)
     ]
