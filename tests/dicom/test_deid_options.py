@@ -15,7 +15,7 @@ from dicom.errors import CannotDeidentify, HeadNotDefaced
 from dicom.frames.painting import Canvas
 from dicom.profile import METHOD_CODES, ObjectType, Option, Profile
 from dicom.verify import Originals, SecondLook
-from tests.dicom.test_deid import KEY, add, as_file, slice_of_mr
+from tests.planted import KEY, add, as_file, slice_of_mr
 
 CLEAN = frozenset({Option.CLEAN_DESCRIPTORS, Option.RETAIN_MODIFIED_DATES})
 

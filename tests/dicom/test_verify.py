@@ -18,7 +18,7 @@ from dicom.errors import IdentityLeft, InputError, NotDicom
 from dicom.phantom import write_head_study
 from dicom.profile import Action, Option, Profile, Verdict, node_profile, table_rules
 from dicom.verify import Finding, Originals, SecondLook, Tokens
-from tests.dicom.test_deid import KEY, Planter, as_file, plant_table, slice_of_mr
+from tests.planted import KEY, Planter, as_file, plant_table, slice_of_mr
 
 CORPUS = Path(__file__).parents[3] / "shared/data/dicom-corpus"
 NAME, ID, BIRTH, STUDY_DATE = "Grünwald^Jürgen", "MRN-4711", "19610203", "20240506"

@@ -23,8 +23,8 @@ from node.settings import load_settings
 from pipelines.identity import Vault
 from pipelines.projects import Project
 from pipelines.store import Database, SealedIdentities, Trail
-from tests.dicom.test_deid import as_file, slice_of_mr
 from tests.node.front import Front, make_front
+from tests.planted import as_file, slice_of_mr
 
 SETTINGS = """
 [[project]]

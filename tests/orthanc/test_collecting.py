@@ -16,8 +16,8 @@ from pipelines.identity import Vault
 from pipelines.keyring import KeyRing
 from pipelines.projects import Project
 from pipelines.store import Database, SealedIdentities, Trail
-from tests.dicom.test_deid import as_file, slice_of_mr
 from tests.orthanc import servers
+from tests.planted import as_file, slice_of_mr
 
 pytestmark = pytest.mark.orthanc
 

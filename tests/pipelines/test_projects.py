@@ -9,7 +9,7 @@ from dicom.errors import ConflictingOptions, InvalidSettings, NotFound
 from dicom.profile import ObjectType, Option
 from pipelines.keyring import KeyRing
 from pipelines.projects import NODE, Project, project_called
-from tests.dicom.test_deid import slice_of_mr
+from tests.planted import slice_of_mr
 
 FACES = Option.CLEAN_RECOGNIZABLE_VISUAL_FEATURES
 
