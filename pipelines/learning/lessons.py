@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -24,7 +24,6 @@ from models.learning.cases import DatasetFolder
 from models.learning.comparison import Comparison
 from models.learning.orders import CURVE, MeasureOrder, TrainOrder
 from models.learning.planning import Plan
-from pipelines.engine import Engine, Retries, Steps, WorkflowSpec
 from pipelines.learning.attending import Attended, Ending, attend
 from pipelines.learning.hours import QuietHours
 from pipelines.learning.judging import judge
@@ -44,10 +43,12 @@ from pipelines.store import (
     new_evaluation_id,
 )
 
+if TYPE_CHECKING:
+    from pipelines.engine import Engine, Steps, WorkflowSpec
+
 log = structlog.get_logger()
 
 WORKFLOW: Final = "training"
-_ONCE: Final = Retries(attempts=1)  # the child is started again by who attends it
 _ACTOR: Final = "radloop"
 _SLACK: Final = 1.5  # of the minutes that were given, before it is ended
 _GRACE_S: Final = 300.0  # for loading, the last validation, writing
@@ -115,6 +116,8 @@ class Lessons:
 
     def specs(self) -> tuple[WorkflowSpec, ...]:
         """Return the workflow for the engine."""
+        from pipelines.engine import WorkflowSpec  # late: the front, which asks, has no engine
+
         return (WorkflowSpec(WORKFLOW, "learning", self.run, self._failed),)
 
     def attach(self, engine: Engine) -> None:
@@ -138,10 +141,13 @@ class Lessons:
 
     def run(self, training_id: str, steps: Steps) -> None:
         """Learn, measure, sign, decide; each step may run twice."""
-        learnt = steps.run("learn", lambda: self._learn(training_id), retries=_ONCE)
+        from pipelines.engine import Retries
+
+        once = Retries(attempts=1)  # the child is started again by who attends it
+        learnt = steps.run("learn", lambda: self._learn(training_id), retries=once)
         if not learnt:
             return  # it waits for the next quiet hours
-        steps.run("measure", lambda: self._measure(training_id), retries=_ONCE)
+        steps.run("measure", lambda: self._measure(training_id), retries=once)
         steps.run("decide", lambda: self._decide(training_id))
         self._school.trainings.end(training_id)
 

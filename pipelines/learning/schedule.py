@@ -7,14 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from dicom.errors import Conflict, InputError, NotFound, RadloopError
 from models.learning.cases import DatasetFolder
 from models.learning.graph import Graph, read_graph
-from pipelines.engine import Engine, Steps, WorkflowSpec
 from pipelines.learning.freezing import freeze_dataset, freeze_recent
 from pipelines.learning.gathering import Material
 from pipelines.learning.hours import Clock
@@ -24,6 +23,9 @@ from pipelines.learning.promoting import current_bundle
 from pipelines.learning.rules import LearningRule, Picked
 from pipelines.learning.school import School
 from pipelines.store import RuleView, TrainingView
+
+if TYPE_CHECKING:
+    from pipelines.engine import Engine, Steps, WorkflowSpec
 
 log = structlog.get_logger()
 
@@ -51,6 +53,8 @@ class Schedule:
 
     def specs(self) -> tuple[WorkflowSpec, ...]:
         """Return the workflow for the engine."""
+        from pipelines.engine import WorkflowSpec  # late: the front, which asks, has no engine
+
         return (WorkflowSpec(WORKFLOW, "learning", self.run, self._failed),)
 
     def attach(self, engine: Engine) -> None:
