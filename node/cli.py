@@ -34,6 +34,7 @@ from node.commands.predict import predict
 from node.commands.profile import profile
 from node.commands.verify import verify
 from node.commands.withdraw import withdraw
+from node.commands.worklist import worklist_app
 from node.settings import load_settings
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ app.add_typer(models.models_app, name="models")
 app.add_typer(datasets.datasets_app, name="datasets")
 app.add_typer(volume.volume_app, name="volume")
 app.add_typer(seg.seg_app, name="seg")
+app.add_typer(worklist_app, name="worklist")
 
 _FAMILIES: tuple[tuple[type[RadloopError], int], ...] = ((PeerError, 4), (ResourceError, 5))
 

@@ -98,6 +98,7 @@
       accessorFn: () => '',
       header: columns[place].header,
       enableSorting: false,
+      enableColumnFilter: false,
       cell: ({ row }) => ({
         $$typeof: Symbol.for('react.element'),
         type: 'radloop-ai-state',
@@ -133,7 +134,7 @@
         supportsWildcard: true, // Orthanc finds parts of a name with '*' only
         supportsReject: false,
         imageRendering: 'wadors',
-        thumbnailRendering: 'rendered', // by the archive: no second context of the graphics card
+        thumbnailRendering: 'thumbnailDirect', // by the archive: no second context for WebGL
         enableStudyLazyLoad: true,
         singlepart: 'video,pdf',
         bulkDataURI: { enabled: true, relativeResolution: 'studies' },

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import OrderedDict
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
@@ -19,7 +20,7 @@ from PIL import Image
 from pydicom import dcmread
 
 from dicom.archive import Archive
-from dicom.errors import InputError, NotFound
+from dicom.errors import ArchiveMismatch, InputError, NotFound
 from dicom.frames import FrameSource, read_frames
 from dicom.part10 import quiet_pydicom
 from dicom.volume import Grid
@@ -94,8 +95,8 @@ class Previews:
             raise NotFound("the case has no images")
         labels, grid = None, grids[0]
         if result_id is not None:
-            content = self._archive.instance_bytes(result_id)
-            labels, grid = _labels(content, grids)
+            with suppress(ArchiveMismatch):  # somebody deleted it: the image is still one
+                labels, grid = _labels(self._archive.instance_bytes(result_id), grids)
         k = _slice_of(labels, grid)
         picture = _grey(grid, k)
         if labels is not None:

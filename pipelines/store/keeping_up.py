@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -23,6 +25,28 @@ from pipelines.store.case_views import PRIORITIES
 from pipelines.store.standing import case_values, differs, facts_of, redrawn_share, stands
 
 _ROUTINE = PRIORITIES.index("routine")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A case that stands otherwise than its row says, or has none yet."""
+
+    id: str
+    study_id: str
+    series_id: str | None
+    values: Mapping[str, Any]
+    is_new: bool
+
+    def row(self, now: datetime) -> dict[str, Any]:
+        """Return the row of a new case."""
+        return {
+            "id": self.id,
+            "study_id": self.study_id,
+            "series_id": self.series_id,
+            "priority": _ROUTINE,
+            "changed_at": now,
+            **self.values,
+        }
 
 
 def touched(session: Session, since: datetime | None) -> set[str]:
@@ -45,41 +69,27 @@ def touched(session: Session, since: datetime | None) -> set[str]:
     return {study for query in queries for study in session.scalars(query.distinct())}
 
 
-def told(
-    session: Session, studies: Sequence[str]
-) -> list[tuple[str, str, str | None, dict[str, object]]]:
+def told(session: Session, studies: Sequence[str]) -> list[Told]:
     """Return the cases of these studies that stand otherwise than their rows say."""
     facts, similar = facts_of(session, studies), redrawn_share(session)
     rows: dict[str, list[CaseRow]] = defaultdict(list)
     for row in session.scalars(sa.select(CaseRow).where(CaseRow.study_id.in_(studies))):
         rows[row.study_id].append(row)
-    found: list[tuple[str, str, str | None, dict[str, object]]] = []
+    found: list[Told] = []
     for study_id, known in facts.items():
         there = {row.id: row for row in rows[study_id]}
         wanted = {study_id: None, **{row.id: row.series_id for row in rows[study_id]}}
         for case_id, series_id in wanted.items():
             values = case_values(stands(known, series_id, similar))
-            if case_id not in there or differs(there[case_id], values):
-                found.append((case_id, study_id, series_id, values))
+            is_new = case_id not in there
+            if is_new or differs(there[case_id], values):
+                found.append(Told(case_id, study_id, series_id, values, is_new))
     session.expunge_all()
     return found
 
 
-def insert_case(
-    session: Session,
-    case_id: str,
-    study_id: str,
-    series_id: str | None,
-    values: dict[str, object],
-) -> sa.Insert:
-    """Return the statement that makes a case where there is none: two processes look at once."""
-    row = {
-        "id": case_id,
-        "study_id": study_id,
-        "series_id": series_id,
-        "priority": _ROUTINE,
-        **values,
-    }
+def insert_cases(session: Session) -> sa.Insert:
+    """Return the statement that makes cases where there are none: two processes look at once."""
     if session.get_bind().dialect.name == "postgresql":
-        return postgresql.insert(CaseRow).values(row).on_conflict_do_nothing()
-    return sqlite.insert(CaseRow).values(row).on_conflict_do_nothing()
+        return postgresql.insert(CaseRow).on_conflict_do_nothing()
+    return sqlite.insert(CaseRow).on_conflict_do_nothing()

@@ -33,6 +33,9 @@ from pipelines.records import (
 CaseState = Literal["running", "ready", "corrected", "accepted", "rejected", "failed", "no_result"]
 """What of a case is done, by its newest results: the AI's, then what people said or drew."""
 
+NO_IMAGES = ("SEG", "SR", "RTSTRUCT", "PR", "KO", "DOC", "REG")
+"""Modalities of what is drawn or written (PS3.3 C.7.3.1.1.1): nobody waits for it to be read."""
+
 _OPEN = ("scheduled", "in_progress")
 _SAID: Mapping[str, CaseState] = {
     "accepted": "accepted",
@@ -91,6 +94,11 @@ class Standing:
     uncertainty: Score | None
     disagreement: Score | None
     agreement: Mapping[str, Any] | None
+
+
+def is_image(modality: str) -> bool:
+    """Whether a series of that modality is one of images: not drawn, not written."""
+    return modality not in NO_IMAGES
 
 
 def stands(facts: Facts, series_id: str | None, similar: Mapping[str, float]) -> Standing:
@@ -305,8 +313,8 @@ def _newest(results: Iterable[FoundResult]) -> list[FoundResult]:
 
 def _state(facts: Facts, series_id: str | None, newest: Sequence[FoundResult]) -> CaseState:
     receiving = any(
-        state == "receiving" and not ours and series_id in (None, one)
-        for one, _modality, state, ours in facts.series
+        state == "receiving" and is_image(modality) and not ours and series_id in (None, one)
+        for one, modality, state, ours in facts.series
     )
     if receiving or any(state in _OPEN for _at, state, _code in facts.jobs):
         return "running"
@@ -343,7 +351,7 @@ def _modalities(facts: Facts, series_id: str | None) -> list[str]:
     shown = {
         modality
         for one, modality, _state, ours in facts.series
-        if not ours and series_id in (None, one)
+        if is_image(modality) and not ours and series_id in (None, one)
     }
     return sorted(shown)
 

@@ -28,13 +28,12 @@ from pipelines.store.case_views import (
     case_view,
 )
 from pipelines.store.database import Database
-from pipelines.store.keeping_up import insert_case, told, touched
-from pipelines.store.standing import case_values, facts_of, redrawn_share, stands
+from pipelines.store.keeping_up import Told, insert_cases, told, touched
+from pipelines.store.standing import NO_IMAGES, case_values, facts_of, redrawn_share, stands
 
 _LOOK_BACK: Final = timedelta(seconds=10)  # a transaction that was slow to end is seen, too
 _LOOK: Final = 1
 _AT_ONCE: Final = 400  # below SQLite's oldest limit of bound values
-_NO_IMAGES: Final = ("SEG", "SR", "RTSTRUCT", "PR", "KO", "DOC", "REG")
 _TO_READ: Final = ("ready", "no_result", "failed")
 
 LEASE: Final = timedelta(minutes=15)
@@ -76,32 +75,28 @@ class Worklist:
             studies = sorted(touched(session, since))
         changed = 0
         for start in range(0, len(studies), _AT_ONCE):
-            changed += self._bring_up(studies[start : start + _AT_ONCE])
+            changed += self._bring_up(studies[start : start + _AT_ONCE], is_first=mark is None)
         if mark is None or changed or began - mark.at > _LOOK_BACK / 2:
             with self._database.write() as session:
                 session.merge(WorklistLookRow(id=_LOOK, at=began))
         return changed
 
-    def _bring_up(self, studies: Sequence[str]) -> int:
-        with self._database.read() as session:
-            stand = told(session, studies)
-        if not stand:
-            return 0
-        now, changed = self._clock(), 0
+    def _bring_up(self, studies: Sequence[str], *, is_first: bool) -> int:
+        if not is_first:
+            with self._database.read() as session:  # nearly always there is nothing to write
+                if not told(session, studies):
+                    return 0
+        now = self._clock()
         with self._database.write() as session:
-            stand = told(session, studies)  # again, under the lock: nothing older overwrites newer
-            for case_id, study_id, series_id, values in stand:
-                values = {**values, "changed_at": now}
-                done = session.scalar(
-                    sa.update(CaseRow)
-                    .where(CaseRow.id == case_id)
-                    .values(**values)
-                    .returning(CaseRow.id)
-                )
-                if done is None:
-                    session.execute(insert_case(session, case_id, study_id, series_id, values))
-                changed += 1
-        return changed
+            stand = told(session, studies)  # under the lock: nothing older overwrites newer
+            made = [one for one in stand if one.is_new]
+            if made:
+                session.execute(insert_cases(session), [one.row(now) for one in made])
+            for one in stand:
+                if not one.is_new:
+                    values = {**one.values, "changed_at": now}
+                    session.execute(sa.update(CaseRow).where(CaseRow.id == one.id).values(**values))
+        return len(stand)
 
     def moving(self, *, since: datetime) -> list[CaseView]:
         """Return the cases that changed since then, or whose lease ran out."""
@@ -164,7 +159,8 @@ class Worklist:
 
     def modalities(self) -> list[str]:
         """Return what there is to choose from."""
-        query = sa.select(SeriesRow.modality).where(SeriesRow.ours.is_(False)).distinct()
+        images = sa.and_(SeriesRow.ours.is_(False), SeriesRow.modality.not_in(NO_IMAGES))
+        query = sa.select(SeriesRow.modality).where(images).distinct()
         with self._database.read() as session:
             return sorted(session.scalars(query))
 
@@ -185,7 +181,7 @@ class Worklist:
             )
             if row.series_id is not None:
                 images = images.where(SeriesRow.id == row.series_id)
-            images = images.where(SeriesRow.modality.not_in(_NO_IMAGES))
+            images = images.where(SeriesRow.modality.not_in(NO_IMAGES))
             series = {one.id: one for one in session.scalars(images)}
             if not series:
                 raise NotFound("the case has no images")
@@ -226,8 +222,8 @@ class Worklist:
                 raise NotFound("the study has no such series of images")
             facts = facts_of(session, [study_id])[study_id]
             values = case_values(stands(facts, series_id, redrawn_share(session)))
-            values["changed_at"] = self._clock()
-            session.execute(insert_case(session, series_id, study_id, series_id, values))
+            made = Told(series_id, study_id, series_id, values, is_new=True)
+            session.execute(insert_cases(session), [made.row(self._clock())])
         return self.case(series_id)
 
     def assign(self, case_id: str, reader: str | None) -> CaseView:
