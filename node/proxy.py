@@ -5,9 +5,10 @@ resources (PS3.18 10.4 to 10.6) is sent on with the archive's password instead o
 cookie, and streamed both ways. Nothing here writes a path or a query to a log: they hold UIDs.
 
 What Orthanc 1.10's DICOMweb plugin needs mended on the way: keywords in a search (it may take a
-private attribute of that name), percent-encoded values (it does not decode them), and `Forwarded`,
-from which it builds the absolute URLs in its answers. What it tells slowly, a study's metadata, is
-kept while the study stays as it is (node/metadata_cache.py), and given to those who may read it.
+private attribute of that name), percent-encoded values (it does not decode them), thumbnails (small
+renderings, here), and `Forwarded`, from which it builds the absolute URLs in its answers. What it
+tells slowly, a study's metadata, is kept while the study stays as it is (node/metadata_cache.py),
+and given to those who may read it.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ _READABLE = re.compile(
     )
 )
 _WRITABLE = re.compile(rf"studies(/{_UID})?")
+_THUMBNAIL = "viewport=192,192"  # PS3.18 8.3.5.1.3; Orthanc 1.10 knows no thumbnails but this
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 
 # What goes on in each direction; all else (cookies, credentials, hop-by-hop) stays behind.
@@ -236,7 +238,11 @@ async def _send(
     if body is None:
         headers.pop("content-length", None)
         headers.pop("content-type", None)
-    url = httpx.URL(path, query=rewrite_query(request.url.query).encode("ascii"))
+    query = rewrite_query(request.url.query)
+    if path.endswith("/thumbnail"):
+        path = path.removesuffix("thumbnail") + "rendered"
+        query, headers["accept"] = _THUMBNAIL, "image/jpeg"
+    url = httpx.URL(path, query=query.encode("ascii"))
     outgoing = client.build_request(
         request.method, url, headers=headers, content=None if body is None else body.chunks()
     )

@@ -19,6 +19,7 @@ import pytest
 import structlog
 from dicomweb_client import DICOMwebClient
 from fastapi import FastAPI, Header
+from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
 
@@ -174,6 +175,18 @@ def test_frames_and_objects_arrive_byte_for_byte(site: Site) -> None:
     sent = {one.sop_instance_uid: one.path.read_bytes() for one in site.head.series.instances}
     assert arrived == sent
     assert frames.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.orthanc
+def test_a_thumbnail_is_a_small_picture(site: Site) -> None:
+    path = f"{site.series}/instances/{site.first().SOPInstanceUID}/thumbnail?accept=image%2Fjpeg"
+    with site.client as client:
+        answer = client.get(path, headers={"Accept": "image/avif,image/webp,*/*;q=0.8"})
+    assert answer.headers["content-type"] == "image/jpeg"
+    with Image.open(io.BytesIO(answer.content)) as picture:
+        assert max(picture.size) == 192
+        low, high = picture.convert("L").getextrema()
+    assert high - low > 100
 
 
 @pytest.mark.orthanc
