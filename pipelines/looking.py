@@ -90,7 +90,11 @@ class SeriesLook:
 
 
 def study_tokens(series: Iterable[SeriesLook], others: Sequence[Identity]) -> Tokens:
-    """Return what must not be found in any file of a study.
+    """Return what must not be found in any file of a study, besides what its own series says.
+
+    Names, UIDs and dates of every series, and all that the vault has of the patient's other
+    studies. Other texts of a series are searched in that series alone: a report's own (what made
+    it, in which version) stand rightly in an image that the same device took.
 
     Parameters
     ----------
@@ -101,10 +105,11 @@ def study_tokens(series: Iterable[SeriesLook], others: Sequence[Identity]) -> To
     """
     found = Tokens()
     for one in series:
-        found |= one.tokens
-        profile = one.profile
-    for identity in others:
-        found |= tokens_of(identity, profile)
+        said = one.tokens
+        found |= Tokens(words=said.words, uids=said.uids, dates=said.dates)
+        for identity in others:
+            found |= tokens_of(identity, one.profile)
+        others = ()
     return found
 
 

@@ -168,7 +168,9 @@ class Cleaning:
         for each in cleaned:
             paths = [instance.path for instance in each.series.instances]
             try:
-                each.look.look(dict(zip(each.sources, paths, strict=True)), tokens)
+                each.look.look(
+                    dict(zip(each.sources, paths, strict=True)), tokens | each.look.tokens
+                )
             except InputError as error:
                 refused.append(self._hold(contents[each.series.series_uid], error))
         return refused

@@ -89,13 +89,29 @@ def test_a_word_of_another_study_of_the_patient_is_found(
     source, clean, identity = made(engine, tmp_path, 2, SoftwareVersions=DEVICE)
     look = SeriesLook(node_profile())
     look.read(source)
-    look.look({source: clean}, study_tokens([look], []))
+    look.look({source: clean}, study_tokens([look], []) | look.tokens)
     others = one.others_of(identity, actor="worker", reason="second look")
     assert [each.study_pseudonym for each in others] == [older.study_pseudonym]
     assert "feverfew" in tokens_of(others[0], node_profile()).words
     assert "1.2.826.77.9" in tokens_of(others[0], node_profile()).uids
     with pytest.raises(IdentityLeft):
-        look.look({source: clean}, study_tokens([look], others))
+        look.look({source: clean}, study_tokens([look], others) | look.tokens)
+
+
+def test_a_reports_own_text_may_stand_in_an_image_and_a_name_in_it_may_not(
+    engine: Deidentifier, tmp_path: Path
+) -> None:
+    image, report = SeriesLook(node_profile()), SeriesLook(node_profile())
+    source, clean, _ = made(engine, tmp_path, 1, SoftwareVersions=DEVICE)
+    image.read(source)
+    other, _, _ = made(engine, tmp_path, 2, StationName=DEVICE)
+    report.read(other)
+    assert DEVICE.lower() in report.tokens.identifiers
+    image.look({source: clean}, study_tokens([image, report], []) | image.tokens)
+    third, _, _ = made(engine, tmp_path, 3, ReferringPhysicianName="Feverfew^Ann")
+    report.read(third)
+    with pytest.raises(IdentityLeft):
+        image.look({source: clean}, study_tokens([image, report], []) | image.tokens)
 
 
 def test_patients_without_an_id_are_not_one_patient(
