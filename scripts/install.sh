@@ -62,9 +62,23 @@ install_python() {
     } >"$stamp"
 }
 
+# The package brings folders named `tests` and `logconfig` too: apart from ours, and thrown away.
+install_clients() {
+    [[ $lock == requirements-dev.lock ]] || return 0
+    local folder=.venv/monailabel
+    cmp -s requirements-clients.lock "$folder/.installed" && return
+    say "installing MONAI Label's client from requirements-clients.lock"
+    rm -rf "$folder"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+        --require-hashes --target "$folder" --requirement requirements-clients.lock
+    rm -rf "$folder"/{tests,logconfig,bin}
+    cp requirements-clients.lock "$folder/.installed"
+}
+
 command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || stop \
     "installs itself on Debian 12 and its relatives; elsewhere install by hand: ${packages[*]} npm," \
     "then: python3 -m venv .venv; .venv/bin/pip install -r $lock; .venv/bin/pip install --no-deps -e ."
 install_packages
 install_python
+install_clients
 .venv/bin/python scripts/install_ohif.py
