@@ -18,7 +18,7 @@ from dicom.deid import Engine, Identity
 from dicom.errors import InputError
 from dicom.profile import Option
 from dicom.uids import pseudonym_uid
-from dicom.verify import Originals, SecondLook
+from dicom.verify import Originals, SecondLook, Tokens
 from pipelines.identity import AuditTrail, Vault
 from pipelines.projects import Project
 
@@ -143,7 +143,6 @@ class Collector:
         profile = self.project.profile
         originals = Originals(profile)
         before = [originals.read(path) for path in sources]
-        drawn_before = [originals.read(path) for path in labels]
         engine = self.engine_for(_linked(sources, folder / "originals"))
         made = [engine.deidentify_file(path, folder) for path in sources]
         look = SecondLook(profile, originals.tokens)
@@ -152,20 +151,35 @@ class Collector:
         identity = Identity.of(one for _, one in made)
         drawn: list[Path] = []
         left_out: list[InputError] = []
-        for path, original in zip(labels, drawn_before, strict=True):
+        for path in labels:
             try:
-                instance, one = engine.deidentify_file(path, folder)
-                look.check(instance.path, original)
+                copy, one = self._label(path, folder, engine, originals.tokens)
                 identity = identity.merged(one)
             except InputError as error:
                 log.warning("label_not_collected", code=error.code)
                 left_out.append(error)
             else:
-                drawn.append(instance.path)
+                drawn.append(copy)
         sealed = self._sealed(identity)
         self.vault.seal(sealed)
         images = [instance.path for instance, _ in made]
         return images, drawn, sealed.study_pseudonym, tuple(left_out)
+
+    def _label(
+        self, path: Path, folder: Path, engine: Engine, of_images: Tokens
+    ) -> tuple[Path, Identity]:
+        """Return the clean copy of what was drawn or measured, looked at a second time.
+
+        Names, UIDs and dates are searched that it has itself, or the images; texts, only those of
+        the images: a report's own (what made it, in which version) stand rightly in other places.
+        """
+        own = Originals(self.project.profile)
+        original = own.read(path)
+        instance, identity = engine.deidentify_file(path, folder)
+        said = own.tokens
+        tokens = of_images | Tokens(words=said.words, uids=said.uids, dates=said.dates)
+        SecondLook(self.project.profile, tokens).check(instance.path, original)
+        return instance.path, identity
 
     def _sealed(self, identity: Identity) -> Identity:
         """Return an identity whose row has a pseudonym for its name, also where UIDs are kept."""

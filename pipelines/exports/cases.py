@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydicom import Dataset as PydicomDataset
@@ -74,7 +74,7 @@ class _Seg:
     corrects: frozenset[str]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Labelled:
     series: Series
     segs: list[_Seg] = field(default_factory=list)
@@ -211,44 +211,52 @@ def _images_of(study: Study) -> tuple[list[_Labelled], list[LeftOut]]:
         if all("Image Storage" in UID(i.sop_class_uid).name for i in series.instances)
     }
     left_out = []
-    for series in study.series:
-        if series.series_uid in images:
-            continue
+    others = [series for series in study.series if series.series_uid not in images]
+    # what refers to a segmentation alone, as a report of its figures does, goes with its images
+    owners = {uid: [image] for uid, image in images.items()}
+    for series in sorted(others, key=lambda one: not _is_seg(one)):
         for instance in series.instances:
-            if instance.sop_class_uid in _SEG:
-                why = _attach(instance, images)
+            if _is_seg(series):
+                found = _attach(instance, owners)
+                why = "a segmentation of a series that is not here"
+                owners.setdefault(series.series_uid, []).extend(found)
             else:
-                why = _attach_document(instance, images)
-            if why:
+                found = _attach_document(instance, owners)
+                why = "no image, and nothing that refers to one here"
+            if not found:
                 left_out.append(LeftOut(series.series_uid, why))
     return [images[uid] for uid in sorted(images)], left_out
 
 
-def _attach(instance: Instance, images: dict[str, _Labelled]) -> str:
-    """Give a segmentation to the series that it refers to; return why not, or nothing."""
+def _is_seg(series: Series) -> bool:
+    return all(instance.sop_class_uid in _SEG for instance in series.instances)
+
+
+def _attach(instance: Instance, owners: Mapping[str, list[_Labelled]]) -> list[_Labelled]:
+    """Give a segmentation to the series that it refers to; return those."""
     ds = dcmread(instance.path, specific_tags=_SEG_HEADER)
     referred = [str(item.SeriesInstanceUID) for item in ds.get("ReferencedSeriesSequence", [])]
-    owners = [images[uid] for uid in referred if uid in images]
-    if not owners:
-        return "a segmentation of a series that is not here"
+    found = [image for uid in referred for image in owners.get(uid, ())]
     made = (
         str(ds.get("ContentDate", "")),
         str(ds.get("ContentTime", "")),
         instance.sop_instance_uid,
     )
     corrects = frozenset(_instances_in(ds.get("PredecessorDocumentsSequence", [])))
-    for owner in owners:
+    for owner in found:
         owner.segs.append(_Seg(instance, made, corrects))
-    return ""
+    return found
 
 
-def _attach_document(instance: Instance, images: dict[str, _Labelled]) -> str:
-    """Give a structure set or a report to the series that it refers to; return why not."""
+def _attach_document(instance: Instance, owners: Mapping[str, list[_Labelled]]) -> list[_Labelled]:
+    """Give a structure set or a report to the series that it refers to; return those."""
     ds = dcmread(instance.path, specific_tags=_REFERENCES)
-    owners = [images[uid] for uid in dict.fromkeys(_series_in(ds)) if uid in images]
-    for owner in owners:
+    found: list[_Labelled] = []
+    for uid in dict.fromkeys(_series_in(ds)):
+        found += [one for one in owners.get(uid, ()) if one not in found]
+    for owner in found:
         owner.documents.append(instance)
-    return "" if owners else "no image, and nothing that refers to one here"
+    return found
 
 
 def _series_in(ds: PydicomDataset) -> Iterator[str]:

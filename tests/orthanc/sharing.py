@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom.archive import Archive
 from dicom.deid import Deidentifier, Heads, Identity
+from dicom.measure import Measured
 from dicom.profile import Option
+from dicom.sr import ReportUids, SegmentFigures, encode_report
 from dicom.study import Series
+from dicom.uids import derived_uid
 from dicom.volume import describe_series
 from node.engines import open_engine
 from pipelines.collecting import Collector
@@ -26,6 +31,7 @@ from pipelines.store import (
     Collections,
     Database,
     Exports,
+    NewCorrection,
     Picking,
     SealedIdentities,
     SeriesFilter,
@@ -33,7 +39,9 @@ from pipelines.store import (
     Trail,
 )
 from tests.orthanc import drawing, servers
+from tests.segmentations import ALGORITHM, NOON, bytes_of, segments_of
 from tests.series import write_series
+from tests.structures import square, structure_set
 
 RING = KeyRing((bytes(range(32)),))
 LIVER = Project("liver", heads=Heads.KEEP)
@@ -189,20 +197,80 @@ def _written(folder: Path, name: str) -> Series:
 
 
 def draw(house: House) -> None:
-    """Accept a model's result on study a, with its report, and correct it; on b reject one."""
+    """On study a: a model's result with its report, a correction of it, contours from elsewhere."""
     room = house.room
     labels_kji = drawing.blobs(room.grid, count=2)
     result = room.result(labels_kji, "liver", "spleen")
-    room.corrections.assess(result, verdict="accepted", reason=None, comment=None, author="rita")
+    report = _report(house, result)
     changed_kji = labels_kji.copy()
     changed_kji[0, :3, :4] = 1
-    segments = [
-        {"type": None, "category": None, "colour": [255, 0, 0], "origin": n} for n in (1, 2)
-    ]
+    plain = {"type": None, "category": None, "colour": [255, 0, 0]}
+    segments = [{**plain, "origin": number} for number in (1, 2)]
     saved = room.desk.save(
         room.document(changed_kji, segments=segments, before=result), author="rita"
     )
-    house.drawn |= {"result": result, "correction": saved.id}
+    room.corrections.assess(result, verdict="accepted", reason=None, comment=None, author="rita")
+    contours = structure_set(room.grid, {"PTV": [(2, square(4, 9))]})
+    orthanc_id = room.archive.store(bytes_of(contours))
+    view = room.images
+    room.corrections.begin(
+        NewCorrection(
+            id=drawing.pseudonym(contours.SOPInstanceUID),
+            series_uid=drawing.pseudonym(contours.SeriesInstanceUID),
+            study_id=view.study_id,
+            series_id=view.id,
+            source="elsewhere",
+            predecessor_id=None,
+            result_id=None,
+            bundle=None,
+            author="",
+            title="PLAN",
+            segments=(),
+            orthanc_id=orthanc_id,
+        ),
+        first_series_number=1,
+    )
+    room.corrections.stored(drawing.pseudonym(contours.SOPInstanceUID), orthanc_id=orthanc_id)
+    house.drawn |= {
+        "result": result,
+        "report": report,
+        "correction": saved.id,
+        "contours": str(contours.SOPInstanceUID),
+    }
+
+
+def _report(house: House, result: str) -> str:
+    """Store the report of a result's figures, as the same run of the model makes it."""
+    room = house.room
+    seg = dcmread(BytesIO(room.archive.instance_bytes(result)))
+    figures = [
+        SegmentFigures(
+            segment,
+            Measured(segment.number, 126, 0.7, 12.0, 14.0, None, None, None, None, ""),
+            str(item.TrackingUID),
+        )
+        for segment, item in zip(segments_of("liver", "spleen"), seg.SegmentSequence, strict=True)
+    ]
+    ds = encode_report(
+        figures,
+        room.grid,
+        segmentation=seg,
+        algorithm=ALGORITHM,
+        uids=ReportUids(*(derived_uid("report", word) for word in ("series", "sop", "device"))),
+        series_number=1001,
+        series_description="AI: organs, report",
+        created=NOON,
+    )
+    room.jobs.keep_result(
+        "task-job",
+        sop_instance_uid=ds.SOPInstanceUID,
+        series_uid=ds.SeriesInstanceUID,
+        sop_class_uid=ds.SOPClassUID,
+        summary={},
+        destinations=(),
+    )
+    room.archive.store(bytes_of(ds))
+    return str(ds.SOPInstanceUID)
 
 
 def _worked_through(house: House, series: Series) -> None:
