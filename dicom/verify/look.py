@@ -163,7 +163,7 @@ class SecondLook:
                 or self._is_unchanged(value, before.get(place), action)
             ):
                 yield Finding("table", place)
-            elif element.VR == "UI":
+            elif element.VR == "UI" and action is not Action.RETAIN:  # a device's, by option
                 yield from self._foreign_uids(place, value)
 
     def _excuses(self, values: list[Found], iod: str) -> _Excuses:
