@@ -18,7 +18,6 @@ from node.proxy import Upstream
 from node.settings import Settings
 from pipelines.custody import Custody
 from pipelines.drawer import Drawer
-from pipelines.learning import Policy
 from pipelines.sharing.files import ExportFiles
 from pipelines.store import (
     Access,
@@ -106,7 +105,7 @@ def front_parts(settings: Settings) -> FrontParts:
         metadata_bytes=settings.front.metadata_mb << 20,
         dicom=DicomAddress(settings.dicom.aet, settings.dicom.port),
         school=wiring.school(settings, secrets, database),
-        promotion=Policy(),
+        policies={rule.name: rule.policy for rule in settings.learning},
         bell=WorkerBell(wiring.wake_url(settings), secrets.wake_token),
         ohif_dist=wiring.ohif_folder(settings),
         ohif_config=wiring.ohif_config_folder(),

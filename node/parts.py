@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,8 +120,8 @@ class FrontParts:
         Where those datasets lie.
     school : School
         Datasets, trainings and versions of models.
-    promotion : Policy
-        When a version may become current.
+    policies : mapping of str to Policy
+        When a version may become current, by the rule that asked for it; else one person says so.
     projects : tuple of Project
         For whom data is de-identified, besides the node itself.
     metadata_bytes : int
@@ -156,7 +157,7 @@ class FrontParts:
     exports: Exports
     export_files: ExportFiles
     school: School
-    promotion: Policy
+    policies: Mapping[str, Policy]
     projects: tuple[Project, ...] = ()
     metadata_bytes: int = 128 << 20
 

@@ -12,9 +12,9 @@ from models.learning.cases import (
     write_dataset,
 )
 from models.learning.planning import Plan, UNetPlan
+from models.table import FindingRow, SegmentRow
 from pipelines.learning import School
 from pipelines.store import Database
-from models.table import FindingRow, SegmentRow
 
 SPLITS = ("train", "train", "train", "validation", "test")
 _STRUCTURE = {"value": "91723000", "scheme": "SCT", "meaning": "Anatomical Structure"}

@@ -25,6 +25,7 @@ from node.auth import AdminCaller, Caller, Guard, guard
 from node.parts import FrontParts, parts_of
 from node.previews import Previews
 from pipelines.learning import (
+    Policy,
     cancel,
     changed_plan,
     order_training,
@@ -451,13 +452,26 @@ def promote_model(parts: FrontParts, caller: Caller, identity: str, why: str) ->
     """Let a version become current, and note it on the trail."""
     if "@" not in identity:
         raise InvalidRequest("say which version: NAME@VERSION")
-    found = promote(parts.school, identity, by=caller.name, why=why, policy=parts.promotion)
+    policy = policy_of(parts, identity)
+    found = promote(parts.school, identity, by=caller.name, why=why, policy=policy)
     deed: Literal["model_promoted", "model_approved"] = (
         "model_promoted" if found.stage == "current" else "model_approved"
     )
     parts.audit.note(deed, actor=caller.name, object=identity, reason=why)
     parts.bell.ring()
     return found
+
+
+def policy_of(parts: FrontParts, identity: str) -> Policy:
+    """Return what has to be so before a version becomes current."""
+    try:
+        training = parts.school.versions.version(identity).training_id
+    except NotFound:  # not signed yet, such as one that was imported
+        return Policy()
+    if training is None:
+        return Policy()
+    rule = parts.school.trainings.training(training).rule
+    return parts.policies.get(rule or "", Policy())
 
 
 def roll_model_back(parts: FrontParts, caller: Caller, name: str, why: str) -> RolledBack:

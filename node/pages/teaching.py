@@ -282,8 +282,10 @@ def _document(design: Design, blocks: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _wrong_design(desk: _Desk, error: RadloopError) -> None:
     """Show what is wrong, and the blocks without figures where there are any."""
-    desk.faults["network"] = fault(error)
-    wrong = error.message.partition("block ")[2].partition(":")[0]
+    _, block, after = error.message.partition("block ")
+    shown = InvalidDesign(block + after) if block else error  # the plan says where it met it
+    desk.faults["network"] = fault(shown)
+    wrong = after.partition(":")[0]
     try:
         design = read_design(desk.design)
     except InvalidDesign:

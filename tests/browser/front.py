@@ -26,7 +26,6 @@ from pipelines.corrections import Desk
 from pipelines.custody import Custody
 from pipelines.drawer import Drawer
 from pipelines.intake import Intake
-from pipelines.learning import Policy
 from pipelines.reading import ReadingRoom
 from pipelines.sharing.files import ExportFiles
 from pipelines.store import (
@@ -195,7 +194,7 @@ def parts_of_site(folder: Path, pair: servers.OrthancPair) -> FrontParts:
         labelled=Labelled(database),
         predictor=PredictorProcess((), device="cpu", threads=1),
         school=school_in(folder, database),
-        promotion=Policy(),
+        policies={},
         bell=WorkerBell(f"http://127.0.0.1:{servers.free_port()}/wake", "nobody"),
         ohif_dist=OHIF_DIST,
         ohif_config=ROOT / "ohif-config",

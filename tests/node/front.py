@@ -25,7 +25,6 @@ from node.proxy import Upstream
 from pipelines.corrections import Desk
 from pipelines.custody import Custody
 from pipelines.drawer import Drawer
-from pipelines.learning import Policy
 from pipelines.reading import ReadingRoom
 from pipelines.routing import Route, When
 from pipelines.sharing.files import ExportFiles
@@ -174,7 +173,7 @@ def make_front(
         routes=ROUTES,
         dicom=DicomAddress("RADLOOP", 4242),
         school=school_in(folder, database),
-        promotion=Policy(),
+        policies={},
         bell=bell or WorkerBell(f"{NOBODY}/wake", "token"),
         ohif_dist=folder / "no-ohif",
         ohif_config=folder,

@@ -50,6 +50,7 @@ PUBLIC = {"/login", "/api/health", "/static"}
 ALL = frozenset(ROLES)
 CLINICAL = frozenset({"admin", "radiologist"})
 ADMIN = frozenset({"admin"})
+LEARNING = frozenset({"admin", "researcher"})
 IMAGES = CLINICAL | {"researcher"}
 CUSTODY = frozenset({"admin", "custodian"})
 DATASETS = frozenset({"admin", "researcher", "custodian"})
@@ -122,6 +123,34 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("POST", "/api/exports/nothing/cancel", DATASETS),
     ("POST", "/api/exports/nothing/retry", DATASETS),
     ("DELETE", "/api/exports/nothing", DATASETS),
+    ("GET", "/learning", LEARNING),
+    ("GET", "/learning/datasets", LEARNING),
+    ("GET", "/learning/datasets/nothing", LEARNING),
+    ("GET", "/learning/train", LEARNING),
+    ("POST", "/learning/train", LEARNING),
+    ("GET", "/learning/trainings/nothing", LEARNING),
+    ("POST", "/learning/trainings/nothing/cancel", LEARNING),
+    ("GET", "/fragments/learning/trainings/nothing", LEARNING),
+    ("GET", "/learning/models/nothing", LEARNING),
+    ("GET", "/api/learning/datasets", LEARNING),
+    ("GET", "/api/learning/datasets/nothing", LEARNING),
+    ("GET", "/api/learning/datasets/nothing/difference", LEARNING),
+    ("GET", "/api/learning/datasets/nothing/sheet.png", LEARNING),
+    ("POST", "/api/learning/plans", LEARNING),
+    ("POST", "/api/learning/graphs/preview", LEARNING),
+    ("GET", "/api/learning/previews/nothing", LEARNING),
+    ("GET", "/api/learning/trainings", LEARNING),
+    ("POST", "/api/learning/trainings", LEARNING),
+    ("GET", "/api/learning/trainings/nothing", LEARNING),
+    ("POST", "/api/learning/trainings/nothing/cancel", LEARNING),
+    ("GET", "/api/learning/trainings/nothing/pictures/0001-1", LEARNING),
+    ("GET", "/api/learning/trainings/nothing/events", LEARNING),
+    ("GET", "/api/learning/models", LEARNING),
+    ("GET", "/api/learning/models/nothing", LEARNING),
+    ("POST", "/learning/models/nothing/promote", ADMIN),
+    ("POST", "/learning/models/nothing/rollback", ADMIN),
+    ("POST", "/api/learning/models/nothing/promote", ADMIN),
+    ("POST", "/api/learning/models/nothing/rollback", ADMIN),
     ("GET", "/api/held", CUSTODY),
     ("GET", "/api/held/nothing", CUSTODY),
     ("POST", "/api/held/nothing/release", CUSTODY),

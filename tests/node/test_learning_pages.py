@@ -1,0 +1,233 @@
+"""Learning without code: what the pages and their API say, and who decides."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from models.learning.planning import Plan
+from models.learning.watching import looks_of
+from pipelines.store import EpochView
+from tests.learning import blobs
+from tests.node.front import USERS, Front, make_front
+
+SPLITS = ("train",) * 4 + ("validation",) * 2 + ("test",) * 2
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Front:
+    made = make_front(tmp_path)
+    blobs(tmp_path / "datasets" / "blobs@1", patients=SPLITS)
+    return made
+
+
+@pytest.fixture
+def client(front: Front) -> TestClient:
+    return front.client("researcher")
+
+
+def sent(client: TestClient, **fields: str) -> str:
+    """Return the page that answers the form."""
+    return client.post("/learning/train", data={"dataset": "blobs@1", **fields}).text
+
+
+def typed(page: str, name: str) -> str:
+    """Return what a text area of the page holds."""
+    start = page.index(f'<textarea name="{name}"')
+    return page[page.index(">", start) + 1 : page.index("</textarea>", start)].replace("&#34;", '"')
+
+
+# --- datasets -----------------------------------------------------------------------------------
+
+
+def test_without_a_dataset_the_page_says_how_to_make_one(tmp_path: Path) -> None:
+    client = make_front(tmp_path).client("researcher")
+    assert "No dataset yet" in client.get("/learning/datasets").text
+    assert "Nothing was learnt here yet" in client.get("/learning").text
+    assert "There is nothing to learn from yet" in client.get("/learning/train").text
+
+
+def test_a_dataset_is_shown_with_figures_pictures_and_what_changed(
+    front: Front, client: TestClient, tmp_path: Path
+) -> None:
+    blobs(tmp_path / "datasets" / "blobs@2", patients=SPLITS[1:])
+    content = (tmp_path / "datasets" / "blobs@2" / "dataset.json").read_text()
+    changed = content.replace('"version": "1"', '"version": "2"')
+    (tmp_path / "datasets" / "blobs@2" / "dataset.json").write_text(changed)
+    summary = client.get("/api/learning/datasets/blobs@2").json()
+    assert summary["splits"] == {"train": 3, "validation": 2, "test": 2}
+    found = client.get("/api/learning/datasets/blobs@2/difference?older=blobs@1").json()
+    assert found["removed"] == ["c7"]
+    page = client.get("/learning/datasets/blobs@2?older=blobs@1").text
+    assert "Cases that are gone</dt><dd>1: c7" in page
+    picture = client.get("/api/learning/datasets/blobs@1/sheet.png?split=train")
+    assert picture.headers["content-type"] == "image/png"
+    (tmp_path / "sheet.png").write_bytes(picture.content)
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert pixels.shape == (160, 4 * 164 - 4, 3)
+    edge = (pixels == (200, 99, 99)).all(axis=2)
+    assert all(edge[:, at * 164 : at * 164 + 160].any() for at in range(4))
+    assert client.get("/api/learning/datasets/blobs@1/sheet.png?page=2").status_code == 404
+
+
+# --- the form -----------------------------------------------------------------------------------
+
+
+def test_the_plan_is_a_form_with_reasons_and_a_drawn_network(client: TestClient) -> None:
+    page = client.get("/learning/train?dataset=blobs@1").text
+    for name in set(Plan.model_fields) - {
+        "task",
+        "dimensions",
+        "in_channels",
+        "classes",
+        "network",
+        "why",
+    }:
+        assert f'name="{name}"' in page, name
+    assert "Dice minds small structures" in page
+    assert 'class="diagram" role="img" aria-label="The network: ' in page
+    assert "style=" not in page  # the content security policy would drop it
+
+
+def test_a_field_is_changed_and_a_wrong_one_is_named(client: TestClient) -> None:
+    page = sent(client, planned="1", batch="3", patch="48, 48", loss="tversky")
+    assert "with 3 in a batch" in page and page.count("<b>changed</b>") == 2
+    answer = client.post(
+        "/learning/train", data={"dataset": "blobs@1", "planned": "1", "patch": "50, 48"}
+    )
+    assert answer.status_code == 400
+    assert "each side of patch is a multiple of" in answer.text
+    assert 'value="50, 48"' in answer.text  # what was typed stays
+
+
+def test_blocks_are_changed_on_the_page_and_an_impossible_one_is_shown(client: TestClient) -> None:
+    opened = typed(sent(client, do="open-network"), "design")
+    fewer = sent(client, design=opened, do="remove-block:out0")
+    assert '"name": "out0"' not in typed(fewer, "design")
+    more = sent(
+        client,
+        design=opened,
+        do="add-block",
+        **{"new-kind": "convolutions", "new-from": "in0", "new-channels": "7"},
+    )
+    assert '"channels": 7' in typed(more, "design")
+    joined = sent(
+        client,
+        design=opened,
+        do="change-block",
+        **{"change-name": "join0", "change-from": "in0, up0, image"},
+    )
+    assert "in0, up0, image" in joined
+    wrong = sent(
+        client,
+        design=opened,
+        do="change-block",
+        **{"change-name": "join0", "change-from": "in1, up0"},
+    )
+    assert "Block join0: in1 has 24 x 24 voxels, up0 has 48 x 48" in wrong
+    assert 'class="box box-join box-wrong"' in wrong
+    assert 'name="design"' in wrong  # and can be mended
+
+
+def test_a_shape_becomes_blocks(client: TestClient) -> None:
+    shape = {"shape-channels": "8, 16", "shape-strides": "2", "shape-attention": "1"}
+    page = sent(client, do="shape-network", **shape)
+    assert '"kind": "attention"' in typed(page, "design")
+    shape["shape-strides"] = "2, 2"
+    assert "2 of them have 1 strides between them, not 2" in sent(
+        client, do="shape-network", **shape
+    )
+
+
+def test_a_graph_is_drawn_previewed_changed_and_refused_in_its_place(
+    client: TestClient, tmp_path: Path
+) -> None:
+    page = sent(client, do="take-graph", shipped="retina")
+    assert "<b>176</b> samples in train" in page  # of 4 images: 4 x 4 x 11
+    address = page[page.index("/api/learning/previews/") :].split('"')[0]
+    picture = client.get(address)
+    assert picture.headers["content-type"] == "image/png"
+    (tmp_path / "samples.png").write_bytes(picture.content)
+    assert Image.open(tmp_path / "samples.png").size == (6 * 154 - 4, 2 * 154 - 4)
+    graph = typed(page, "graph")
+    wrong = client.post(
+        "/learning/train", data={"dataset": "blobs@1", "graph": graph.replace("0.8]", "8]")}
+    )
+    assert wrong.status_code == 400
+    assert "Node parts: " in wrong.text and "share is a range within 0 and 1" in wrong.text
+    missing = client.post(
+        "/api/learning/graphs/preview", json={"dataset": "blobs@1", "graph": "nothing"}
+    )
+    assert missing.json()["code"] == "invalid_graph"
+    assert client.get("/api/learning/previews/forgotten").status_code == 404
+
+
+# --- trainings ----------------------------------------------------------------------------------
+
+
+def test_a_training_is_asked_for_followed_and_called_off(
+    front: Front, client: TestClient, tmp_path: Path
+) -> None:
+    shape = {"shape-channels": "8, 16", "shape-strides": "2", "shape-deep": "1"}
+    design = typed(sent(client, do="shape-network", **shape), "design")
+    graph = typed(sent(client, do="take-graph", shipped="general"), "graph")
+    form = {"dataset": "blobs@1", "design": design, "graph": graph, "name": "blobs"}
+    answer = client.post(
+        "/learning/train", data={**form, "planned": "1", "batch": "4", "do": "train"}
+    )
+    assert answer.status_code == 303, answer.text
+    where = answer.headers["location"]
+    made = front.parts.school.trainings.all()[0]
+    assert where == f"/learning/trainings/{made.id}"
+    assert made.plan["network"]["kind"] == "blocks" and made.plan["batch"] == 4
+    assert made.graph is not None and made.asked_by == USERS["researcher"]
+    assert Plan.model_validate(made.plan).network.head.name == "answer"
+    assert "Waiting for its turn" in client.get(where).text
+    epochs = [
+        EpochView(n, 10 * n, 1 / n, 0.2 * n, {"1": 0.3, "2": 0.1}, 0.01, 2.0, 0.1) for n in (1, 2)
+    ]
+    front.parts.school.trainings.doing(made.id, "learning")
+    front.parts.school.trainings.keep_epochs(made.id, epochs, progress=0.25)
+    looks = front.parts.school.run_folder(made.id) / "looks"
+    looks.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(looks / "0002-1.png")
+    assert list(looks_of(looks.parent)) == [2]
+    page = client.get(f"/fragments/learning/trainings/{made.id}").text
+    assert "25 %" in page and "about 12.0 s left" in page
+    assert "Bright 0.300" in page and page.count("<polyline") == 2
+    picture = f"/api/learning/trainings/{made.id}/pictures/0002-1"
+    assert picture in page and client.get(picture).status_code == 200
+    assert client.get(f"{picture}9").status_code == 404
+    assert client.post(f"/learning/trainings/{made.id}/cancel").status_code == 303
+    assert front.parts.school.trainings.training(made.id).cancel_requested
+    deeds = [event.action for event in front.parts.trail.events(limit=10)]
+    assert {"training_asked", "training_canceled"} <= set(deeds)
+
+
+def test_a_name_that_is_none_is_refused_on_the_form(client: TestClient) -> None:
+    answer = client.post(
+        "/learning/train", data={"dataset": "blobs@1", "name": "No Such Name", "do": "train"}
+    )
+    assert answer.status_code == 400
+    assert "small letters" in answer.text
+
+
+def test_the_api_plans_and_trains(front: Front, client: TestClient) -> None:
+    planned = client.post(
+        "/api/learning/plans", json={"dataset": "blobs@1", "changes": {"batch": 2}}
+    ).json()
+    assert planned["plan"]["batch"] == 2 and planned["why"]["loss"]
+    assert planned["parameters"] == sum(block["parameters"] for block in planned["blocks"])
+    refused = client.post(
+        "/api/learning/plans", json={"dataset": "blobs@1", "changes": {"batch": 0}}
+    )
+    assert refused.json()["code"] == "invalid_plan" and "batch" in refused.json()["message"]
+    made = client.post("/api/learning/trainings", json={"dataset": "blobs@1", "name": "blobs"})
+    assert made.status_code == 201
+    again = client.post(f"/api/learning/trainings/{made.json()['id']}/cancel").json()
+    assert again["state"] == "canceled"
+    with client.stream("GET", f"/api/learning/trainings/{made.json()['id']}/events") as told:
+        text = "".join(told.iter_text())
+    assert "event: training" in text and text.endswith("event: end\ndata: {}\n\n")
