@@ -23,6 +23,11 @@ _HAND: Final = Path(__file__).parent / "peer.py"
 Pairs = list[tuple[Path, Path]]
 
 
+def peers_python_is_there() -> bool:
+    """Return whether the peers' environment was made already."""
+    return (_HOME / "bin" / "python").exists()
+
+
 def peers_python() -> Path:
     """Return the interpreter of the peers' environment; made from the registry when absent."""
     python = _HOME / "bin" / "python"
