@@ -31,6 +31,7 @@
     name: 'radloop',
     routerBasename: '/ohif',
     extensions: [
+      '/ohif/config/opening.js',
       '/ohif/config/hanging.js',
       '/ohif/config/exporting.js',
       ...(isClinical ? ['/ohif/config/radloop.js', '/ohif/config/ai-column.js'] : []),
@@ -98,7 +99,8 @@
       accessorFn: () => '',
       header: columns[place].header,
       enableSorting: false,
-      enableColumnFilter: false,
+      filterFn: (row, _id, text) =>
+        (window.radloop.aiWord?.(row.original.studyInstanceUid) ?? '').includes(text.toLowerCase()),
       cell: ({ row }) => ({
         $$typeof: Symbol.for('react.element'),
         type: 'radloop-ai-state',

@@ -17,6 +17,7 @@ import { follower, run } from './run.js';
 import { save, takeOverExport } from './saving.js';
 import { session } from './session.js';
 import { accept, nextUnsigned, reject } from './sign.js';
+import { takeOver } from './stored.js';
 import { t } from './text.js';
 import { attempt, tell } from './trouble.js';
 import * as viewer from './viewer.js';
@@ -88,9 +89,13 @@ function listen() {
     }),
     on(grid, 'ACTIVE_VIEWPORT_ID_CHANGED', changed),
     on(grid, 'GRID_STATE_CHANGED', changed),
-    on(displaySets, 'DISPLAY_SETS_ADDED', opened),
+    on(displaySets, 'DISPLAY_SETS_ADDED', ({ displaySetsAdded }) => {
+      takeOver(displaySetsAdded);
+      opened();
+    }),
     keepPanel(),
   ];
+  takeOver(viewer.displaySets());
   opened();
 }
 

@@ -8,7 +8,9 @@ from fastapi import APIRouter, BackgroundTasks, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.region import Region
+from node.api.documents import LabelsResponse
 from node.auth import ClinicalCaller
+from node.blind import check_seen, unseen_by
 from node.parts import parts_of
 from node.reading import StudyInViewer, study_for_viewer
 from node.running import Models, ask_run, models_for
@@ -30,6 +32,12 @@ class SeriesName(StudyName):
     """A series of the clinical archive."""
 
     series_uid: Uid = Field(alias="SeriesInstanceUID")
+
+
+class StoredName(SeriesName):
+    """A segmentation of the clinical archive, after the images that it lies on."""
+
+    sop_instance_uid: Uid = Field(alias="SOPInstanceUID")
 
 
 class Box(BaseModel):
@@ -93,3 +101,12 @@ def study(name: StudyName, request: Request, caller: ClinicalCaller) -> StudyInV
     parts = parts_of(request)
     reported: Reported = request.app.state.reported
     return study_for_viewer(parts, reported, caller, name.study_uid)
+
+
+@router.post("/labels", response_class=LabelsResponse)
+def labels(name: StoredName, request: Request, caller: ClinicalCaller) -> LabelsResponse:
+    """Return a stored segmentation as a labels document; what that cannot hold is refused."""
+    parts = parts_of(request)
+    check_seen(parts, name.sop_instance_uid, unseen_by(request, caller.name))
+    stored = parts.desk.stored
+    return LabelsResponse(stored.document(name.study_uid, name.series_uid, name.sop_instance_uid))

@@ -52,6 +52,7 @@ from pipelines.corrections.head import CorrectionHead
 from pipelines.corrections.lineage import Before, Lineage, lineage
 from pipelines.corrections.predecessors import Predecessors
 from pipelines.corrections.source import SourceGrids
+from pipelines.corrections.stored import StoredLabels
 from pipelines.corrections.verdicts import Verdicts
 from pipelines.drawer import Drawer
 from pipelines.labels import Head, LabelsDocument, Referenced, read_labels
@@ -136,6 +137,7 @@ class Desk:
         self._drawer = drawer
         self._form = form
         self.grids = SourceGrids(archive)
+        self.stored = StoredLabels(archive, self.grids)
         self._predecessors = Predecessors(archive)
         self.verdicts = Verdicts(archive, corrections, drawer)
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from pipelines.labels import MEDIA_TYPE
+from dicom.seg import Form, Masks
+from pipelines.labels import MEDIA_TYPE, Head, read_labels
 from tests.bundles import write_threshold_bundle
 from tests.node.front import Front, make_front
 from tests.orthanc import servers
 from tests.orthanc.drawing import Room, blobs, reading_room
 from tests.orthanc.test_corrections import ORIGINS
 from tests.orthanc.test_elsewhere import care, look
-from tests.segmentations import bytes_of
+from tests.segmentations import bytes_of, encoded, segments_of, uids_of
 from tests.structures import square, structure_set
 
 pytestmark = pytest.mark.orthanc
@@ -288,3 +289,51 @@ def test_the_page_shows_what_it_cost_and_what_waits(front, room):
     assert (done.status_code, done.headers["location"]) == (303, "/corrections")
     assert waiting["id"] not in rita.get("/corrections").text
     assert front.client("researcher").get("/corrections").status_code == 403
+
+
+def test_a_stored_segmentation_is_given_as_labels_voxel_for_voxel(front, room):
+    rita = front.client("radiologist")
+    labels_kji = blobs(room.grid, count=2)
+    labels_kji[-1] = 0
+    before = room.result(labels_kji, "liver", "spleen")
+    name = {
+        "StudyInstanceUID": room.study_uid,
+        "SeriesInstanceUID": room.series.series_uid,
+        "SOPInstanceUID": before,
+    }
+    for _ in range(2):  # read, and remembered
+        answer = rita.post("/api/viewer/labels", json=name)
+        assert answer.status_code == 200, answer.text
+        document = read_labels(answer.content, Head)
+        assert [(s.number, s.label) for s in document.head.segments] == [
+            (1, "liver"),
+            (2, "spleen"),
+        ]
+        assert all(s.colour for s in document.head.segments)
+        assert np.array_equal(document.on(room.grid), labels_kji)
+    gone = rita.post("/api/viewer/labels", json={**name, "SOPInstanceUID": "2.25.1"})
+    assert gone.status_code == 404
+    assert front.client("researcher").post("/api/viewer/labels", json=name).status_code == 403
+
+
+def test_what_a_label_map_cannot_hold_is_left_to_the_viewer(front, room):
+    shape = room.grid.shape_kji
+    masks_kji = np.zeros((2, *shape), np.bool_)
+    masks_kji[:, 0, 2:9, 2:9] = True
+    seg = encoded(
+        Masks.of(masks_kji),
+        room.grid,
+        segments_of("liver", "spleen"),
+        uids=uids_of(2, room.study_uid),
+        form=Form("binary"),
+    )
+    room.archive.store(bytes_of(seg))
+    answer = front.client("radiologist").post(
+        "/api/viewer/labels",
+        json={
+            "StudyInstanceUID": room.study_uid,
+            "SeriesInstanceUID": room.series.series_uid,
+            "SOPInstanceUID": seg.SOPInstanceUID,
+        },
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "overlapping_segments")
