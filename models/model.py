@@ -12,10 +12,10 @@ torch is loaded by the first prediction, not by `load`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ from models.saving import findings_of, millilitres, save
 from models.sources import Case, Source, Unfit, best_case, cases
 
 if TYPE_CHECKING:
+    from models.learning.cases import Split
+    from models.learning.evaluating import Evaluation
     from models.predictor import Predictor
 
 
@@ -182,6 +184,79 @@ class Model:
                 yield self._result(case, save_path, progress(case.name) if progress else None)
             except InputError as error:
                 yield Unfit(case.name, error)
+
+    def train(
+        self,
+        dataset: str | Path,
+        *,
+        minutes: float = 30,
+        folder: str | Path = "trained",
+        version: str | None = None,
+        changes: Mapping[str, Any] | None = None,
+        augment: str | Path | None = None,
+        seed: int = 0,
+    ) -> Model:
+        """Learn further from a dataset, beginning with the model's weights; return the new one.
+
+        Parameters
+        ----------
+        dataset : path
+            A frozen dataset's folder: `radloop datasets import` makes one.
+        minutes : float
+            About how long.
+        folder : path
+            Where the new bundle, and the training's checkpoints, are kept; a training that was
+            interrupted goes on from there.
+        version : str or None
+            Of the new bundle; None: the one after this.
+        changes : mapping or None
+            Fields of the plan, in place of those that are planned: ``{"batch": 4}``.
+        augment : path or None
+            An augmentation graph; a shipped one by name, such as ``general``.
+        seed : int
+            The same one gives the same weights.
+
+        Raises
+        ------
+        InvalidPlan
+            When the bundle does not say how it was trained, so that its weights fit no plan.
+        InvalidDataset, CannotTrain, TrainingDiverged, OutOfMemory
+        """
+        from models.learning.lessons import train_further
+
+        bundle = train_further(
+            self.bundle,
+            Path(dataset),
+            folder=Path(folder),
+            version=version,
+            minutes=minutes,
+            changes=changes or {},
+            augment=augment,
+            seed=seed,
+            device=self._device,
+            threads=self._threads,
+        )
+        return Model(bundle, self._registry, device=self._device, threads=self._threads)
+
+    def evaluate(self, dataset: str | Path, *, split: Split = "test") -> Evaluation:
+        """Return the model's figures on a dataset's split, on the images' own grid.
+
+        Parameters
+        ----------
+        dataset : path
+            A frozen dataset's folder.
+        split : str
+            `test` is what no training reads.
+
+        Raises
+        ------
+        InvalidDataset
+            When the split holds no case, or the model has not the dataset's classes.
+        """
+        from models.learning.cases import read_dataset
+        from models.learning.evaluating import evaluate
+
+        return evaluate(self._loaded(), read_dataset(Path(dataset)), split=split)
 
     def _result(
         self, case: Case, save_path: str | Path | None, progress: Progress | None
