@@ -26,11 +26,13 @@ def write(case: Case, dataset: Dataset, folder: Path) -> Sequence[Path]:
     """Write one case's image, and its labels where it has some."""
     home = folder / _home(dataset)
     volume = read_case(case)
+    # labels first: a case whose labels cannot be read is no half case
+    labels_kji = None if case.seg is None else read_labels(case, dataset, volume)
     files = [home / _image(case, dataset)]
     write_nifti(files[0], volume.voxels_kji, volume.affine_lps)
-    if case.seg is not None:
+    if labels_kji is not None:
         files.append(home / _labels(case, dataset))
-        write_nifti(files[1], read_labels(case, dataset, volume), volume.affine_lps)
+        write_nifti(files[1], labels_kji, volume.affine_lps)
     return files
 
 

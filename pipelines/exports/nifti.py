@@ -62,12 +62,14 @@ def write(case: Case, dataset: Dataset, folder: Path) -> Sequence[Path]:
     place = Path(_subject(case), _session(case), kind)
     image = home / place / f"{stem}_{suffix}.nii.gz"
     sidecar = image.with_name(f"{stem}_{suffix}.json")
+    # labels first: a case whose labels cannot be read is no half case
+    labels_kji = None if case.seg is None else read_labels(case, dataset, volume)
     write_nifti(image, volume.voxels_kji, volume.affine_lps)
     write_json(sidecar, {**_sidecar(header), "Units": volume.unit or "arbitrary"})
     files = [image, sidecar]
-    if case.seg is not None:
+    if labels_kji is not None:
         labels = home / "derivatives" / "labels" / place / f"{stem}_dseg.nii.gz"
-        write_nifti(labels, read_labels(case, dataset, volume), volume.affine_lps)
+        write_nifti(labels, labels_kji, volume.affine_lps)
         files.append(labels)
     return files
 

@@ -33,8 +33,9 @@ def write(case: Case, dataset: Dataset, folder: Path) -> Sequence[Path]:
     volume = read_case(case)
     image = home / f"images{part}" / f"{_key(case, dataset)}_0000.nii.gz"
     labels = home / f"labels{part}" / f"{_key(case, dataset)}.nii.gz"
+    labels_kji = read_labels(case, dataset, volume)  # first: a case without them is no half case
     write_nifti(image, volume.voxels_kji, volume.affine_lps)
-    write_nifti(labels, read_labels(case, dataset, volume), volume.affine_lps)
+    write_nifti(labels, labels_kji, volume.affine_lps)
     return (image, labels)
 
 
