@@ -23,6 +23,7 @@ from node import wiring
 from node.engines import open_engine
 from node.keys import open_secrets
 from node.settings import Settings
+from node.telling import teller
 from node.worker import WakeListener, Worker
 from pipelines.collecting import Collector
 from pipelines.corrections.aftercare import Aftercare
@@ -37,7 +38,7 @@ from pipelines.identity import Vault
 from pipelines.inference import House, Inference
 from pipelines.intake import Intake
 from pipelines.keyring import KeyRing
-from pipelines.learning import Lessons, Schedule, shadow_of
+from pipelines.learning import Lessons, Lookout, Schedule, shadow_of
 from pipelines.projects import NODE, Project, project_called
 from pipelines.routing import untaken
 from pipelines.sharing.collecting import CollectionRuns
@@ -62,6 +63,7 @@ from pipelines.store import (
     Versions,
     Withdrawals,
 )
+from pipelines.store.observed import Observations
 
 
 @contextmanager
@@ -197,6 +199,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         shadow=shadow_of(school, material, settings.learning),
     )
     schedule = Schedule(school, material, settings.learning)
+    lookout = Lookout(Observations(database), school.alarms, teller(settings.training))
     worker = Worker(
         engine=Engine(
             wiring.engine_url(settings),
@@ -236,6 +239,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         withdrawing=withdrawing,
         lessons=lessons,
         schedule=schedule,
+        lookout=lookout,
         studies=studies,
         access=access,
         executor_id=settings.worker.executor_id,

@@ -25,7 +25,7 @@ from pipelines.engine import Engine
 from pipelines.groundwork import Groundwork
 from pipelines.inference import Inference
 from pipelines.intake import Intake
-from pipelines.learning import Lessons, Schedule
+from pipelines.learning import Lessons, Lookout, Schedule
 from pipelines.sharing.collecting import CollectionRuns
 from pipelines.sharing.exporting import ExportRuns
 from pipelines.store import Access, SeriesView, Studies
@@ -67,6 +67,7 @@ class Worker:
         withdrawing: WithdrawalRuns,
         lessons: Lessons,
         schedule: Schedule,
+        lookout: Lookout,
         studies: Studies,
         access: Access,
         executor_id: str,
@@ -83,6 +84,7 @@ class Worker:
         self._withdrawing = withdrawing
         self._lessons = lessons
         self._schedule = schedule
+        self._lookout = lookout
         self._studies = studies
         self._access = access
         self._executor_id = executor_id
@@ -136,6 +138,8 @@ class Worker:
             self._sweep_at = time.monotonic() + _SWEEP_S
             self._inference.sweep()
             self._groundwork.sweep()
+            self._lookout.look()
+            self._lookout.tell()
 
     def _hurry(self, receiving: Sequence[SeriesView]) -> None:
         """Let the engine look out for the job that the quiet time is about to make."""

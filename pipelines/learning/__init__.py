@@ -14,6 +14,7 @@ carry them out; `judging` and `promoting` say which version is current, `signing
 told of that, `reporting` writes card and report.
 """
 
+from pipelines.learning.drift import Lookout, find_drift
 from pipelines.learning.freezing import Frozen, freeze_dataset, freeze_recent
 from pipelines.learning.gathering import LeftOut, Material
 from pipelines.learning.hours import Clock, QuietHours
@@ -49,6 +50,7 @@ __all__ = [
     "LearningRule",
     "LeftOut",
     "Lessons",
+    "Lookout",
     "Material",
     "Means",
     "Picked",
@@ -60,6 +62,7 @@ __all__ = [
     "cancel",
     "changed_plan",
     "current_bundle",
+    "find_drift",
     "freeze_dataset",
     "freeze_recent",
     "graph_called",
