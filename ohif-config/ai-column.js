@@ -166,6 +166,12 @@ if (!customElements.get('radloop-ai-state')) {
   customElements.define('radloop-ai-state', AiState);
 }
 
+/** What a study's cell says, in lower case: what the column's filter looks at. */
+window.radloop.aiWord = uid => {
+  const told = known.get(uid);
+  return told ? t(`worklist.${told.state}`).toLowerCase() : '';
+};
+
 let beating = null;
 
 /** Hold the case of the open study, if this reader has claimed it. */

@@ -200,6 +200,13 @@ def test_the_viewers_own_list_says_how_the_ai_stands(site: Site, browsers: list[
     column.locator("button").first.click()  # sorted anew: React makes the rows again
     page.locator("radloop-ai-state").first.get_by_text("To read").wait_for()
     site.parts.reading.worklist.release(site.study, "anna")
+    places = page.locator("thead tr").first.locator("th").all_inner_texts()
+    row = page.locator("[data-filter-row] td")
+    ours = row.nth([place.strip() for place in places].index("AI")).locator("input")
+    ours.fill("accept")
+    page.wait_for_function("document.querySelectorAll('radloop-ai-state').length === 0")
+    ours.fill("to re")
+    page.locator("radloop-ai-state").first.get_by_text("To read").wait_for()
     page.context.close()
 
 

@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from queue import Empty
 
 import pytest
@@ -20,6 +21,7 @@ from pipelines.store import (
     Worklist,
 )
 from pipelines.store.standing import FoundResult, disagreement, uncertainty
+from tests.node.front import migrated_database
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -89,6 +91,23 @@ def correct(database: Database, study: str, result: str | None, by: str, number:
     return new.id
 
 
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """Return a new SQLite database; what has to hold on PostgreSQL too asks for `either`."""
+    database = migrated_database(tmp_path / "worklist.db")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def either(database_url: str) -> Iterator[Database]:
+    """Return a database of each kind."""
+    database = Database(database_url)
+    database.migrate()
+    yield database
+    database.close()
+
+
 # --- claims -------------------------------------------------------------------------------------
 
 
@@ -117,11 +136,10 @@ def _race(url: str, reader: str, cases: list[str], start, answers) -> None:
     database.close()
 
 
-def test_of_two_processes_that_race_for_the_same_cases_one_gets_each(database, database_url):
-    """A thousand tries would not show less: each case is wanted by both at about the same time."""
+def test_of_two_processes_that_race_for_the_same_cases_one_gets_each(either, database_url):
     cases = [f"9.{number}" for number in range(25)]
-    receive(database, *cases)
-    Worklist(database).look()
+    receive(either, *cases)
+    Worklist(either).look()
     context = multiprocessing.get_context("spawn")
     start, answers = context.Event(), context.Queue()
     readers = [
@@ -143,7 +161,7 @@ def test_of_two_processes_that_race_for_the_same_cases_one_gets_each(database, d
             reader.join(30)
     assert [case for case in cases if len([h for h in got[case] if h]) != 1] == []
     for case in cases:
-        assert Worklist(database).case(case).holder in got[case]
+        assert Worklist(either).case(case).holder in got[case]
 
 
 def test_a_case_is_held_until_its_lease_runs_out(worklist, clock):
@@ -246,12 +264,12 @@ def test_a_series_can_be_a_case_of_its_own(database):
 # --- the list -----------------------------------------------------------------------------------
 
 
-def test_a_list_is_filtered_searched_counted_and_paged(database):
-    receive(database, "11", "12", "13")
-    receive(database, "21", modality="MR")
-    finish(database, "11")
-    Studies(database).describe("21", "MR HEAD")
-    worklist = Worklist(database)
+def test_a_list_is_filtered_searched_counted_and_paged(either):
+    receive(either, "11", "12", "13")
+    receive(either, "21", modality="MR")
+    finish(either, "11")
+    Studies(either).describe("21", "MR HEAD")
+    worklist = Worklist(either)
     worklist.look()
     worklist.prioritise("13", "stat")
     worklist.assign("12", "rita")
@@ -274,15 +292,15 @@ def test_a_list_is_filtered_searched_counted_and_paged(database):
 # --- the next one -------------------------------------------------------------------------------
 
 
-def test_the_next_case_says_why_it_is_this_one(database):
-    receive(database, "1", "2", "3")
+def test_the_next_case_says_why_it_is_this_one(either):
+    receive(either, "1", "2", "3")
     sure = {"Liver": {"probability": 0.99, "border_entropy": 0.1}}
     unsure = {"Liver": {"probability": 0.99, "border_entropy": 0.6}}
-    finish(database, "1", confidence=sure)
-    finish(database, "2", confidence=unsure)
-    finish(database, "3")
-    finish(database, "3", {"Liver": 500.0}, bundle="other@1")
-    worklist = Worklist(database)
+    finish(either, "1", confidence=sure)
+    finish(either, "2", confidence=unsure)
+    finish(either, "3")
+    finish(either, "3", {"Liver": 500.0}, bundle="other@1")
+    worklist = Worklist(either)
     worklist.look()
     chosen = worklist.next_case("rita", strategy="uncertainty")
     assert chosen and (chosen.case.id, chosen.score) == ("2", 0.6)
