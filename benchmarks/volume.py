@@ -187,18 +187,18 @@ def _check_same(folder: Path, plain: Path) -> None:
 # --- the series ---------------------------------------------------------------------------------
 
 
-def write_series(folder: Path, syntax: UID, *, visit: int = 0) -> None:
+def write_series(folder: Path, syntax: UID, *, visit: int = 0, slices: int = SLICES) -> None:
     """Write the slices of one CT series; another visit is another study."""
     folder.mkdir()
     fill = _scanner_elements()
-    for k in range(SLICES):
+    for k in range(slices):
         ds = _slice(k, fill, visit)
         ds.PixelData = _picture(k).tobytes()
         ds["PixelData"].VR = "OW"
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         if syntax != ExplicitVRLittleEndian:
             ds.compress(syntax, generate_instance_uid=False)
-        dcmwrite(folder / f"{(k * 7) % SLICES:04d}.dcm", ds, enforce_file_format=True)
+        dcmwrite(folder / f"{(k * 7) % slices:04d}.dcm", ds, enforce_file_format=True)
     written = dcmread(folder / "0000.dcm", stop_before_pixels=True)
     size = (folder / "0000.dcm").stat().st_size
     assert len(written) >= ELEMENTS - 1, len(written)

@@ -1,7 +1,7 @@
 """Debian's Chromium, headless, which is told of no world outside this machine."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,14 +50,21 @@ class Browser:
 
 
 @contextmanager
-def browsing(*, width: int = 1500, height: int = 900, scale: float = 1) -> Iterator[Browser]:
-    """Start a browser with an empty profile; end it with the block."""
-    with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
+def browsing(
+    *,
+    width: int = 1500,
+    height: int = 900,
+    scale: float = 1,
+    profile: Path | None = None,
+    flags: Sequence[str] = (),
+) -> Iterator[Browser]:
+    """Start a browser, with an empty profile where none is given; end it with the block."""
+    with tempfile.TemporaryDirectory() as empty, sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            profile,
+            profile or empty,
             executable_path=PROGRAM,
             headless=True,
-            args=list(_FLAGS),
+            args=[*_FLAGS, *flags],
             viewport={"width": width, "height": height},
             device_scale_factor=scale,
         )
