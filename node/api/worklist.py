@@ -205,7 +205,7 @@ def found_by(parts: FrontParts, caller: Caller, text: str, *, limit: int) -> Pag
     known = {row.id for row in rows}
     told = room.cases(WantedCases(text=text), sort="newest", limit=limit)
     rows = [*rows, *(row for row in told if row.id not in known)][:limit]
-    counts = Counter(row.state for row in rows)
+    counts: Counter[str] = Counter(row.state for row in rows)
     return Page(view_cases(parts, caller, rows), len(rows), dict(counts))
 
 
