@@ -363,10 +363,14 @@ def _order(desk: _Desk) -> TrainingRequest:
     changes = changes_of(desk.fields)
     if desk.design.strip():
         changes["network"] = read_design(desk.design).model_dump(mode="json", by_alias=True)
+    by_steps = "steps" in changes  # their number, not a time, ends it then
+    if by_steps:
+        own = {one.name: one.value for one in desk.fields}
+        changes.setdefault("steps_an_epoch", int(own["steps_an_epoch"]))
     return TrainingRequest(
         dataset=desk.get("dataset"),
         start_from=desk.get("start_from") or None,
-        minutes=_minutes(desk),
+        minutes=None if by_steps else _minutes(desk),
         changes=changes,
         name=desk.get("name"),
         graph=desk.graph if desk.graph.strip() else None,
