@@ -76,13 +76,22 @@ def _example(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def trained() -> dict[str, torch.Tensor]:
+def trained(rounds: int) -> dict[str, torch.Tensor]:
     """Return the weights of the network; trained once for all tests."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several wait for each other where the machine is busy
+    try:
+        return _trained(rounds)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _trained(rounds: int) -> dict[str, torch.Tensor]:
     torch.manual_seed(5)
     random = np.random.default_rng(5)
     network = UNet(**_NETWORK)
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         examples = [_example(random) for _ in range(2)]
         given = torch.from_numpy(np.stack([one for one, _ in examples]).astype(np.float32))
         wanted = torch.from_numpy(np.stack([mask for _, mask in examples])).long()
@@ -95,7 +104,7 @@ def trained() -> dict[str, torch.Tensor]:
     return network.eval().state_dict()
 
 
-def write_clicked_bundle(folder: Path, **table: Any) -> Path:
+def write_clicked_bundle(folder: Path, *, rounds: int = _ROUNDS, **table: Any) -> Path:
     """Write the bundle `clicked`; `table` changes what its table says of prompts."""
     names = ["image", "positive", "negative", "before"]
     document = metadata()
@@ -119,4 +128,4 @@ def write_clicked_bundle(folder: Path, **table: Any) -> Path:
     ]
     configuration["network_def"] = {"_target_": "UNet", **_NETWORK}
     configuration["inferer"] = {"_target_": "SlidingWindowInferer", "roi_size": [48, 48, 48]}
-    return write_bundle(folder, "clicked", document, configuration, trained())
+    return write_bundle(folder, "clicked", document, configuration, trained(rounds))

@@ -17,6 +17,7 @@ from dicom.volume import Volume, read_volume
 from pipelines.labels import MEDIA_TYPE, LabelsDocument, name_of, read_labels, write_labels
 from pipelines.prompting import KINDS, AnswerHead
 from pipelines.warm import WarmImages
+from tests.clicked import write_clicked_bundle
 from tests.node.front import make_front
 from tests.orthanc.servers import clinical_config, running
 
@@ -76,9 +77,12 @@ class Head:
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     folder = tmp_path_factory.mktemp("prompts")
     write_head_study(folder / "head", slices=24, size=64, plane="axial")
+    write_clicked_bundle(folder / "bundles", any_structure=False, rounds=5)  # for the brain
     with running(clinical_config(folder / "orthanc")) as (orthanc,), orthanc.archive() as archive:
         stored = [archive.store(path) for path in sorted((folder / "head").rglob("*.dcm"))]
-        yield Head(archive, folder, stored)
+        made = Head(archive, folder, stored)
+        yield made
+        made.front.parts.predictor.stop()
 
 
 def brightest(head: Head) -> tuple[int, int, int]:
@@ -223,3 +227,26 @@ def test_a_full_store_forgets_the_oldest_image_and_reads_a_changed_series_again(
         left = warm.image(archived.study_uid, archived.series_uid)
         assert left is not first
         assert left.grid.shape_kji[0] == 2
+
+
+def test_a_model_that_takes_clicks_answers_for_its_structure_and_when_it_is_named(head: Head):
+    listed = {one["kind"]: one["bundles"] for one in head.client.get("/api/prompts").json()}
+    assert listed["refine"] == ["clicked@0.1.0"]
+    assert listed["grow"] == []
+    k, j, i = brightest(head)
+    prompt = {"kind": "refine", "positive": [head.place(k, j, i)]}
+    classical, mask = head.answered(head.document(prompt))
+    assert classical.bundle is None  # a lesion is not what it is for
+    named, by_model = head.answered(head.document({**prompt, "bundle": "clicked"}))
+    assert named.bundle == "clicked@0.1.0"
+    assert by_model[k, j, i]
+    assert (by_model != mask).any()
+    brain = [{"number": 3, "label": "Brain"}]
+    own, same = head.answered(head.document(prompt, segments=brain))
+    assert own.bundle == "clicked@0.1.0"
+    assert np.array_equal(same, by_model)
+    without, again = head.answered(head.document({**prompt, "bundle": "none"}, segments=brain))
+    assert without.bundle is None
+    assert np.array_equal(again, mask)
+    refused = head.ask(head.document({**prompt, "bundle": "nothing"}))
+    assert refused.json()["code"] == "unknown_bundle"
