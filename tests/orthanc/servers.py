@@ -58,6 +58,11 @@ class RunningOrthanc:
             self._process.kill()
             self._process.wait(20)
 
+    def signal(self, number: int) -> None:
+        """Send it a signal: SIGSTOP lets those hang who talk to it, SIGCONT lets them go on."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def archive(self, *, colocated: bool = True) -> Archive:
         """Return a client; without `colocated` it must fetch files by HTTP."""
         return Archive(

@@ -60,11 +60,18 @@ class House:
     clinical: Archive
     research: Archive
     database: Database
-    room: drawing.Room
-    series: dict[str, Series]
     folder: Path
+    servers: servers.OrthancPair
+    series: dict[str, Series] = field(default_factory=dict)
+    reading: drawing.Room | None = None
     projects: tuple[Project, ...] = PROJECTS
     drawn: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def room(self) -> drawing.Room:
+        """Where study a is drawn on."""
+        assert self.reading is not None
+        return self.reading
 
     @property
     def collections(self) -> Collections:
@@ -174,7 +181,8 @@ def sharing_house(folder: Path, *, labels: bool = True) -> Iterator[House]:
         drawing.reading_room(folder, first, series=series["a"]) as room,
         second.archive() as research,
     ):
-        house = House(room.archive, research, room.database, room, series, folder)
+        pair = servers.OrthancPair(first, second)
+        house = House(room.archive, research, room.database, folder, pair, series, room)
         for name in list(PATIENTS)[1:]:
             for instance in series[name].instances:
                 room.archive.store(instance.path)
