@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -26,6 +27,7 @@ from node.parts import FrontParts, parts_of
 from node.previews import Previews
 from pipelines.learning import (
     Policy,
+    School,
     cancel,
     changed_plan,
     order_training,
@@ -250,14 +252,24 @@ def preview_picture(key: str, request: Request, caller: LearningCaller) -> Respo
 
 def planned(parts: FrontParts, asked: PlanRequest) -> Plan:
     """Return what a training would do."""
-    made = plan_training(
-        parts.school,
-        dataset=asked.dataset,
-        start_from=asked.start_from,
-        minutes=asked.minutes,
-        seed=asked.seed,
+    known = parts.school.shelf.get(asked.dataset).dataset
+    made = _plan_of(
+        parts.school, known.identity, known.sha256, asked.start_from, asked.minutes, asked.seed
     )
     return changed_plan(made, asked.changes)
+
+
+@lru_cache(maxsize=64)
+def _plan_of(
+    school: School,
+    dataset: str,
+    sha256: str,  # a part of the key: the same name may be taken in again with other cases
+    start_from: str | None,
+    minutes: float | None,
+    seed: int,
+) -> Plan:
+    """Return the node's own plan; it reads every image, and a page asks at each click."""
+    return plan_training(school, dataset=dataset, start_from=start_from, minutes=minutes, seed=seed)
 
 
 def previewed(request: Request, asked: GraphRequest) -> tuple[str, Any]:
