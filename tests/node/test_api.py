@@ -44,7 +44,14 @@ from tests.orthanc.servers import listening
 
 PROJECT = Path(__file__).parents[2]
 
-PUBLIC = {"/login", "/api/health", "/static"}
+PUBLIC = {
+    "/login",
+    "/api/health",
+    "/static",
+    "/monailabel/auth/",  # says that a login is needed
+    "/monailabel/auth/token",  # is the login of other clients
+    "/monailabel/datastore/image",  # once, to whom it was just given (node/monailabel/access.py)
+}
 """What answers without a login; nothing else does."""
 
 ALL = frozenset(ROLES)
