@@ -53,7 +53,7 @@ def stored(node: Node, study_uid: str) -> list[Dataset]:
 
 
 def painted_and_saved_twice(node: Node, series: Series, study_uid: str, folder: Path) -> None:
-    """Paint and save, twice; compare what is shown with what is stored, each time and everywhere."""
+    """Paint and save, twice; compare what is shown with what is stored, each time, everywhere."""
     grid = read_grid(series)
     in_order = replace(series, instances=grid.instances)
     with browsing(width=1280, height=800) as browser:
