@@ -105,7 +105,7 @@ def front_parts(settings: Settings) -> FrontParts:
         metadata_bytes=settings.front.metadata_mb << 20,
         dicom=DicomAddress(settings.dicom.aet, settings.dicom.port),
         school=wiring.school(settings, secrets, database),
-        policies={rule.name: rule.policy for rule in settings.learning},
+        policies=wiring.policies(settings),
         bell=WorkerBell(wiring.wake_url(settings), secrets.wake_token),
         ohif_dist=wiring.ohif_folder(settings),
         ohif_config=wiring.ohif_config_folder(),

@@ -195,7 +195,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         school,
         wiring.means(settings),
         is_urgent=school.trainings.is_hindered,
-        policies={rule.name: rule.policy for rule in settings.learning},
+        policies=wiring.policies(settings),
         shadow=shadow_of(school, material, settings.learning),
     )
     schedule = Schedule(school, material, settings.learning)

@@ -121,7 +121,7 @@ class FrontParts:
     school : School
         Datasets, trainings and versions of models.
     policies : mapping of str to Policy
-        When a version may become current, by the rule that asked for it; else one person says so.
+        When a version may become current, by the rule that asked for it; "": a person did.
     projects : tuple of Project
         For whom data is de-identified, besides the node itself.
     metadata_bytes : int

@@ -19,7 +19,7 @@ from node.settings import Settings
 from pipelines.corrections import Desk, Elsewhere
 from pipelines.drawer import Drawer
 from pipelines.keyring import KeyRing
-from pipelines.learning import Material, Means, QuietHours, School
+from pipelines.learning import Material, Means, Policy, QuietHours, School
 from pipelines.reading import ReadingRoom
 from pipelines.store import (
     Corrections,
@@ -274,6 +274,12 @@ def school(settings: Settings, secrets: Secrets, database: Database) -> School:
         bundles=imported_bundles(settings),
         folders=bundle_folders(settings),
     )
+
+
+def policies(settings: Settings) -> dict[str, Policy]:
+    """Return when a version may become current, by rule; "" is for what people asked for."""
+    people = Policy(settings.training.promote)
+    return {"": people, **{rule.name: rule.policy for rule in settings.learning}}
 
 
 def means(settings: Settings) -> Means:

@@ -476,14 +476,14 @@ def promote_model(parts: FrontParts, caller: Caller, identity: str, why: str) ->
 
 def policy_of(parts: FrontParts, identity: str) -> Policy:
     """Return what has to be so before a version becomes current."""
+    own = parts.policies.get("", Policy())
     try:
         training = parts.school.versions.version(identity).training_id
     except NotFound:  # not signed yet, such as one that was imported
-        return Policy()
+        return own
     if training is None:
-        return Policy()
-    rule = parts.school.trainings.training(training).rule
-    return parts.policies.get(rule or "", Policy())
+        return own
+    return parts.policies.get(parts.school.trainings.training(training).rule or "", own)
 
 
 def roll_model_back(parts: FrontParts, caller: Caller, name: str, why: str) -> RolledBack:

@@ -93,7 +93,7 @@ class Lessons:
     is_urgent : callable
         Whether a task waits or runs that a training must not delay.
     policies : mapping
-        By rule; what a person asked for is promoted by a person.
+        By rule; "": of what a person asked for, which is promoted by people.
     shadow : callable or None
         Makes a dataset of recent corrections.
     """
@@ -210,7 +210,7 @@ class Lessons:
         school = self._school
         training = school.trainings.doing(training_id, "deciding")
         folder = school.run_folder(training_id)
-        policy = self._policies.get(training.rule or "", Policy())
+        policy = self._policies.get(training.rule or "", self._policies.get("", Policy()))
         test = _comparison(folder / "test")
         shadow = _comparison(folder / "shadow") if (folder / "shadow").is_dir() else None
         said = judge(test, policy, shadow=shadow)

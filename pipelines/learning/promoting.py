@@ -29,7 +29,7 @@ class Policy:
     fewest_patients : int
         Of the locked test set; with fewer, figures decide nothing by themselves.
     figure : str
-        By which the two are compared: an attribute of :class:`dicom.likeness.Likeness` where more
+        By which the two are compared: an attribute of :class:`dicom.agreement.Likeness` where more
         is better.
     """
 

@@ -1,5 +1,6 @@
 """Learning without code: what the pages and their API say, and who decides."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,15 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from models.bundle import read_bundle
 from models.learning.planning import Plan
 from models.learning.watching import looks_of
+from node import wiring
+from node.app import create_app
+from node.settings import Settings
+from pipelines.learning import sign
 from pipelines.store import EpochView
+from tests.bundles import write_threshold_bundle
 from tests.learning import blobs
 from tests.node.front import USERS, Front, make_front
 
@@ -231,3 +238,19 @@ def test_the_api_plans_and_trains(front: Front, client: TestClient) -> None:
     with client.stream("GET", f"/api/learning/trainings/{made.json()['id']}/events") as told:
         text = "".join(told.iter_text())
     assert "event: training" in text and text.endswith("event: end\ndata: {}\n\n")
+
+
+@pytest.mark.parametrize(("people", "stage"), [("one", "current"), ("two", "candidate")])
+def test_so_many_people_decide_as_the_settings_say(
+    tmp_path: Path, front: Front, people: str, stage: str
+) -> None:
+    settings = Settings.model_validate({"data": str(tmp_path), "training": {"promote": people}})
+    parts = replace(front.parts, policies=wiring.policies(settings))
+    bundle = read_bundle(write_threshold_bundle(parts.school.bundles, "liver"))
+    sign(parts.school, bundle, by="anna")
+    answer = (
+        Front(create_app(parts), parts)
+        .client("admin")
+        .post(f"/api/learning/models/{bundle.identity}/promote", json={"why": "better"})
+    )
+    assert answer.json()["stage"] == stage
