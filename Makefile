@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
+JOBS ?= 2
 STUDY ?=
 ONCE ?=
 B ?= turnaround
@@ -42,8 +43,8 @@ types: install-dev ## Types (mypy, strict)
 contracts: install-dev ## The floors of ARCHITECTURE.md
 	$(BIN)/lint-imports
 
-unit: install-dev ## Tests only (TESTS=path chooses)
-	$(BIN)/pytest $(TESTS)
+unit: install-dev ## Tests only (TESTS=path chooses; JOBS=0: one after the other)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
 
 format: install-dev ## Put the code in shape
 	$(BIN)/ruff check --fix .
