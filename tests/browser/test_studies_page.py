@@ -61,7 +61,7 @@ def test_nothing_is_wider_than_a_narrow_window(tmp_path: Path) -> None:
     schedule(front.parts, "2.25.2")
     with serving(front.app) as base, browsing(width=390, height=800) as browser:
         log_in(browser, base, "rita", PASSWORD)
-        for path in ("/", f"/jobs/{job}", "/api/docs", "/account"):
+        for path in ("/", f"/jobs/{job}", "/api/docs", "/account", "/worklist", "/corrections"):
             browser.page.goto(base + path)
             width = browser.page.evaluate("document.documentElement.scrollWidth")
             assert width <= 390, path

@@ -1,6 +1,7 @@
 """The HTTP API: who reaches what, what it says, and what it streams."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -149,6 +150,7 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("GET", "/api/learning/trainings", LEARNING),
     ("POST", "/api/learning/trainings", LEARNING),
     ("GET", "/api/learning/trainings/nothing", LEARNING),
+    ("GET", "/api/learning/trainings/nothing/pictures/nothing", LEARNING),
     ("POST", "/api/learning/trainings/nothing/cancel", LEARNING),
     ("GET", "/api/learning/trainings/nothing/pictures/0001-1", LEARNING),
     ("GET", "/api/learning/trainings/nothing/events", LEARNING),
@@ -174,6 +176,33 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("GET", "/withdrawals/nothing", CUSTODY),
     ("GET", "/trail", CUSTODY),
     ("POST", "/api/viewer/study", CLINICAL),
+    ("POST", "/api/viewer/labels", CLINICAL),
+    ("GET", "/api/worklist", CLINICAL),
+    ("POST", "/api/worklist/search", CLINICAL),
+    ("POST", "/api/worklist/next", CLINICAL),
+    ("POST", "/api/worklist/heartbeat", CLINICAL),
+    ("POST", "/api/worklist/studies", CLINICAL),
+    ("POST", "/api/worklist/cases", CLINICAL),
+    ("GET", "/api/worklist/cases/nothing", CLINICAL),
+    ("PATCH", "/api/worklist/cases/nothing", CLINICAL),
+    ("POST", "/api/worklist/cases/nothing/claim", CLINICAL),
+    ("POST", "/api/worklist/cases/nothing/release", CLINICAL),
+    ("POST", "/api/worklist/cases/nothing/hand-over", CLINICAL),
+    ("GET", "/api/worklist/cases/nothing/comments", CLINICAL),
+    ("POST", "/api/worklist/cases/nothing/comments", CLINICAL),
+    ("GET", "/api/worklist/cases/nothing/preview", CLINICAL),
+    ("GET", "/api/worklist/cases/nothing/rounds", CLINICAL),
+    ("POST", "/api/worklist/cases/nothing/rounds", CLINICAL),
+    ("POST", "/api/worklist/cases/nothing/rounds/done", CLINICAL),
+    ("POST", "/api/worklist/rounds/nothing/settle", CLINICAL),
+    ("POST", "/api/worklist/rounds/nothing/withdraw", CLINICAL),
+    ("POST", "/api/worklist/rounds/nothing/cancel", CLINICAL),
+    ("GET", "/api/workspaces", CLINICAL),
+    ("POST", "/api/workspaces", CLINICAL),
+    ("PUT", "/api/workspaces/nothing/members", CLINICAL),
+    ("PUT", "/api/workspaces/nothing/cases", CLINICAL),
+    ("DELETE", "/api/workspaces/nothing/cases/nothing", CLINICAL),
+    ("DELETE", "/api/workspaces/nothing", CLINICAL),
     ("POST", "/api/viewer/models", CLINICAL),
     ("POST", "/api/viewer/runs", CLINICAL),
     ("POST", "/api/corrections", CLINICAL),
@@ -249,6 +278,9 @@ def test_each_role_reaches_what_it_may_and_no_more(front: Front, role: Role | No
             assert status == 403, path
 
 
+_FIELD = re.compile(r"{(\w+)}")
+
+
 def test_the_table_of_reach_has_every_api_route(front: Front) -> None:
     asked = {path for _method, path, _roles in REACH}
     for route in iter_route_contexts(front.app.routes):
@@ -258,8 +290,7 @@ def test_the_table_of_reach_has_every_api_route(front: Front) -> None:
         if path == "/api/me/password":  # shown in test_auth
             continue
         values = {"study": STUDY, "job": JOB, "name": "nobody"}
-        named = ("draft", "object", "held", "withdrawal", "collection", "export")
-        values |= dict.fromkeys(named, "nothing")
+        values |= {name: "nothing" for name in _FIELD.findall(path) if name not in values}
         assert {path.format(**values), path.format(**values | {"name": "nothing"})} & asked, path
 
 
