@@ -42,12 +42,16 @@ def database(tmp_path: Path) -> Database:
 
 @pytest.fixture
 def intake(archive: Archive, database: Database) -> Intake:
+    return made_intake(archive, database)
+
+
+def made_intake(archive: Archive, database: Database, *, quiet_s: float = QUIET_S) -> Intake:
     return Intake(
         archive,
         Studies(database),
         Jobs(database),
         pseudonym=lambda uid: derived_uid("p", uid),
-        quiet_s=QUIET_S,
+        quiet_s=quiet_s,
     )
 
 
@@ -85,10 +89,10 @@ def test_a_storage_whose_clock_is_late_does_not_cut_the_quiet_time(
     clinical: RunningOrthanc,
     head: WrittenHead,
     archive: Archive,
-    intake: Intake,
     database: Database,
     tmp_path: Path,
 ) -> None:
+    intake = made_intake(archive, database, quiet_s=600)  # however slow this machine is
     intake.look()
     looked = datetime.now(UTC)
     send(clinical, head, slice(0, SLICES))
@@ -97,8 +101,7 @@ def test_a_storage_whose_clock_is_late_does_not_cut_the_quiet_time(
         os.utime(path, (long_ago, long_ago))
     before = datetime.now(UTC)
     intake.look()
-    if datetime.now(UTC) - looked < timedelta(seconds=QUIET_S):
-        assert looked - timedelta(seconds=0.1) <= received(database).changed_at <= before
+    assert looked - timedelta(minutes=1) <= received(database).changed_at <= before
 
 
 def test_each_slice_that_comes_makes_another_state(
