@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 
 from dicom.errors import InvalidPlan
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from models.learning.graph import Graph
     from models.learning.planning import Plan
     from models.learning.trainer import Epoch
+    from models.registry import Registry
     from node.settings import Settings
 
 
@@ -62,8 +62,8 @@ def train(
     import torch
 
     from models.building import device_of
+    from models.learning.beginning import begin_plan
     from models.learning.bundling import Title, write_bundle
-    from models.learning.planning import make_plan
     from models.learning.trainer import train as learn
     from node import wiring
     from pipelines.datasets import Shelf
@@ -72,9 +72,14 @@ def train(
     folder = Shelf(wiring.datasets_folder(settings)).get(dataset)
     if threads is not None:
         torch.set_num_threads(threads)
-    modality = next(iter(folder.dataset.modalities), "")
-    plan = make_plan(folder, modality=modality, minutes=minutes, seed=seed)
-    plan = _changed(plan, change or [])
+    beginning = None if start_from is None else _registry(settings).get(start_from)
+    plan = begin_plan(
+        folder,
+        start_from=beginning,
+        minutes=minutes,
+        seed=seed,
+        changes=_changes(change or []),
+    )
     if plan_only:
         _print_plan(plan)
         return
@@ -94,7 +99,7 @@ def train(
             cache=wiring.prepared_folder(settings),
             graph=graph,
             device=device_of(device),
-            start_from=_weights(start_from, settings) if start_from else None,
+            start_from=None if beginning is None else _weights(beginning),
             minutes=minutes,
             told=told,
         )
@@ -193,32 +198,18 @@ def _evaluated(
         )
 
 
-def _changed(plan: Plan, changes: list[str]) -> Plan:
-    """Return the plan with fields of one's own.
-
-    Raises
-    ------
-    InvalidPlan
-        When it does not fit together then; the message names the field.
-    """
-    from models.learning.planning import Plan
-
+def _changes(words: list[str]) -> dict[str, Any]:
+    """Return the fields of a plan that are set by ``--set``."""
     fields: dict[str, Any] = {}
-    for change in changes:
-        key, equals, text = change.partition("=")
+    for word in words:
+        key, equals, text = word.partition("=")
         if not equals:
-            raise InvalidPlan(f"--set is field=value, not {change!r}")
+            raise InvalidPlan(f"--set is field=value, not {word!r}")
         try:
             fields[key] = json.loads(text)
         except json.JSONDecodeError:
             fields[key] = text
-    try:
-        return Plan.model_validate({**plan.model_dump(), **fields})
-    except ValidationError as error:
-        places = (
-            f"{'.'.join(map(str, one['loc'])) or 'plan'}: {one['msg']}" for one in error.errors()
-        )
-        raise InvalidPlan("; ".join(places)) from None
+    return fields
 
 
 def _graph(name: Path | None) -> Graph | None:
@@ -234,14 +225,18 @@ def _graph(name: Path | None) -> Graph | None:
     return read_graph(name)
 
 
-def _weights(name: str, settings: Settings) -> Any:  # noqa: ANN401 - torch is loaded late
+def _weights(bundle: Bundle) -> Any:  # noqa: ANN401 - torch is loaded late
     import torch
 
+    return torch.load(bundle.weights, map_location="cpu", weights_only=True)
+
+
+def _registry(settings: Settings) -> Registry:
+    """Return all bundles, also those of this shell's own trainings that nobody promoted."""
     from models.registry import Registry
     from node import wiring
 
-    bundle = Registry(wiring.bundle_folders(settings)).get(name)
-    return torch.load(bundle.weights, map_location="cpu", weights_only=True)
+    return Registry(wiring.bundle_folders(settings))
 
 
 def _print_plan(plan: Plan) -> None:

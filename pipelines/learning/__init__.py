@@ -14,6 +14,7 @@ carry them out; `judging` and `promoting` say which version is current, `signing
 told of that, `reporting` writes card and report.
 """
 
+from models.learning.beginning import changed_plan
 from pipelines.learning.drift import Lookout, find_drift
 from pipelines.learning.freezing import Frozen, freeze_dataset, freeze_recent
 from pipelines.learning.gathering import LeftOut, Material
@@ -21,7 +22,6 @@ from pipelines.learning.hours import Clock, QuietHours
 from pipelines.learning.lessons import Lessons, Means
 from pipelines.learning.ordering import (
     cancel,
-    changed_plan,
     know_dataset,
     next_version,
     order_training,

@@ -8,19 +8,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pydantic import ValidationError
-
-from dicom.errors import Conflict, InvalidPlan, InvalidRequest, NotFound, UnknownBundle
-from models.bundle import Bundle, version_key
+from dicom.errors import Conflict, InvalidRequest, NotFound, UnknownBundle
+from models.bundle import version_key
+from models.learning.beginning import begin_plan, changed_plan
 from models.learning.cases import Dataset
 from models.learning.graph import Graph
-from models.learning.planning import Plan, make_plan
+from models.learning.planning import Plan
 from pipelines.learning.school import School
 from pipelines.store import DatasetCase, NewTraining, TrainingView, known_dataset
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _LOOK_BACK: Final = timedelta(seconds=10)
-_OF_THE_NETWORK: Final = ("network", "spacing_mm", "intensity", "window", "patch")
 
 
 def order_training(
@@ -117,31 +115,8 @@ def plan_training(
     NotFound, InvalidDataset, CannotTrain, InvalidPlan, UnknownBundle
         As :func:`order_training`.
     """
-    folder = school.shelf.get(dataset)
-    modality = next(iter(folder.dataset.modalities), "")
-    plan = make_plan(folder, modality=modality, minutes=minutes, seed=seed)
-    if start_from is None:
-        return plan
-    return changed_plan(plan, _taken_over(school.registry.get(start_from)))
-
-
-def changed_plan(plan: Plan, changes: Mapping[str, Any]) -> Plan:
-    """Return a plan with fields of one's own.
-
-    Raises
-    ------
-    InvalidPlan
-        When it does not fit together then; the message names the field.
-    """
-    if not changes:
-        return plan
-    try:
-        return Plan.model_validate({**plan.model_dump(mode="json"), **changes})
-    except ValidationError as error:
-        places = (
-            f"{'.'.join(map(str, one['loc'])) or 'plan'}: {one['msg']}" for one in error.errors()
-        )
-        raise InvalidPlan("; ".join(places)) from None
+    beginning = None if start_from is None else school.registry.get(start_from)
+    return begin_plan(school.shelf.get(dataset), start_from=beginning, minutes=minutes, seed=seed)
 
 
 def cancel(school: School, training_id: str) -> None:
@@ -201,22 +176,3 @@ def _check_new(school: School, name: str, version: str) -> None:
     except UnknownBundle:
         return
     raise Conflict(f"{name}@{version} is there already: versions are not written over")
-
-
-def _taken_over(bundle: Bundle) -> Mapping[str, Any]:
-    """Return the fields of a plan that weights are bound to.
-
-    Raises
-    ------
-    InvalidPlan
-        When the bundle does not say with which plan it was made.
-    """
-    path = bundle.root / "configs" / "train.json"
-    try:
-        plan = Plan.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        raise InvalidPlan(
-            f"{bundle.identity} does not say how it was trained, so that its weights fit no plan"
-        ) from None
-    content = plan.model_dump(mode="json")
-    return {field: content[field] for field in _OF_THE_NETWORK}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from dicom.errors import Conflict, InputError, NotFound, RadloopError
+from models.learning.beginning import has_plan
 from models.learning.cases import DatasetFolder
 from models.learning.graph import Graph, read_graph
 from pipelines.learning.freezing import freeze_dataset, freeze_recent
@@ -149,8 +150,7 @@ class Schedule:
 
     def _start(self, rule: LearningRule) -> str | None:
         current = current_bundle(self._school, rule.bundle) if rule.from_current else None
-        made_here = current is not None and (current.root / "configs" / "train.json").is_file()
-        return current.identity if current is not None and made_here else None
+        return current.identity if current is not None and has_plan(current) else None
 
     def _is_learnt(self, dataset: str) -> bool:
         return any(

@@ -1,0 +1,96 @@
+"""Where a training begins: from drawn weights, or from a bundle, whose plan goes with its weights.
+
+The one place that says which fields of a plan weights are bound to, and how a plan is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from dicom.errors import InvalidPlan
+from models.bundle import Bundle
+from models.learning.cases import DatasetFolder
+from models.learning.planning import Plan, make_plan
+
+BOUND_TO_WEIGHTS: Final = ("network", "spacing_mm", "intensity", "window", "patch")
+"""Fields of a plan that weights are bound to: with others they say nothing."""
+
+
+def begin_plan(
+    folder: DatasetFolder,
+    *,
+    start_from: Bundle | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    changes: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Return what a training would do, from scratch or from a bundle's weights, with changes.
+
+    Parameters
+    ----------
+    folder : DatasetFolder
+    start_from : Bundle or None
+        Its network, and what that is given, are taken over.
+    minutes : float or None
+        About how long it may take.
+    changes : mapping or None
+        Fields of the plan, in place of those that are planned.
+
+    Raises
+    ------
+    CannotTrain
+        When nothing can be learnt from the dataset.
+    InvalidPlan
+        When the bundle does not say how it was trained, or the plan does not fit together; the
+        message names the field.
+    """
+    modality = next(iter(folder.dataset.modalities), "")
+    plan = make_plan(folder, modality=modality, minutes=minutes, seed=seed)
+    if start_from is not None:
+        plan = changed_plan(plan, _taken_over(start_from))
+    return changed_plan(plan, changes or {})
+
+
+def changed_plan(plan: Plan, changes: Mapping[str, Any]) -> Plan:
+    """Return a plan with fields of one's own.
+
+    Raises
+    ------
+    InvalidPlan
+        When it does not fit together then; the message names the field.
+    """
+    if not changes:
+        return plan
+    try:
+        return Plan.model_validate({**plan.model_dump(mode="json"), **changes})
+    except ValidationError as error:
+        places = (
+            f"{'.'.join(map(str, one['loc'])) or 'plan'}: {one['msg']}" for one in error.errors()
+        )
+        raise InvalidPlan("; ".join(places)) from None
+
+
+def has_plan(bundle: Bundle) -> bool:
+    """Return whether a bundle says how it was trained, so that a training can begin with it."""
+    return (bundle.root / "configs" / "train.json").is_file()
+
+
+def _taken_over(bundle: Bundle) -> Mapping[str, Any]:
+    """Return the fields of a bundle's plan that its weights are bound to.
+
+    Raises
+    ------
+    InvalidPlan
+        When the bundle does not say with which plan it was made.
+    """
+    try:
+        path = bundle.root / "configs" / "train.json"
+        content = Plan.model_validate_json(path.read_bytes()).model_dump(mode="json")
+    except (OSError, ValidationError):
+        raise InvalidPlan(
+            f"{bundle.identity} does not say how it was trained, so that its weights fit no plan"
+        ) from None
+    return {field: content[field] for field in BOUND_TO_WEIGHTS}
