@@ -9,6 +9,7 @@ from pipelines.records.archived import CursorRow, SeriesRow, StudyRow
 from pipelines.records.base import Base, UtcDateTime
 from pipelines.records.collections import CollectedRow, CollectionRow, ExportedRow, ExportRow
 from pipelines.records.drawn import AssessmentRow, CorrectionRow, DraftRow, ElsewhereRow
+from pipelines.records.freezings import FreezingRow, TrainingSpanRow
 from pipelines.records.held import HeldRow, WithdrawalRow, WithdrawnRow
 from pipelines.records.identities import VaultRow
 from pipelines.records.learning import (
@@ -66,6 +67,7 @@ __all__ = [
     "EvaluationRow",
     "ExportRow",
     "ExportedRow",
+    "FreezingRow",
     "HeldRow",
     "JobRow",
     "JobSeriesRow",
@@ -82,6 +84,7 @@ __all__ = [
     "TaskRow",
     "TokenRow",
     "TrainingRow",
+    "TrainingSpanRow",
     "UserRow",
     "UtcDateTime",
     "VaultRow",

@@ -66,6 +66,7 @@ class TaskRow(Base):
     forward_s: Mapped[float | None]
     device: Mapped[str | None]
     confidence: Mapped[dict[str, Any] | None]  # by segment label; null: labels alone
+    greys: Mapped[dict[str, Any] | None]  # of the first input, beside what the model learnt from
 
 
 class StepRow(Base):
