@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -26,6 +27,7 @@ from dicom.measure import Measured
 from dicom.study import Series, Study
 from dicom.volume import describe_series
 from models.bundle import Bundle
+from models.greys import greys_of, read_taught
 from models.prediction import Prediction
 from models.process import PredictorProcess
 from models.registry import Registry
@@ -43,10 +45,14 @@ _LOOK_S = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Foreseen:
-    """What a model answered, on the archive's slices, and what was measured of that."""
+    """What a model answered, on the archive's slices, what was measured of that, and of the image.
+
+    `greys` is what :mod:`models.greys` says of the first input.
+    """
 
     prediction: Prediction
     measured: tuple[Measured, ...]
+    greys: Mapping[str, Any]
 
     @classmethod
     def of(cls, prediction: Prediction, bundle: Bundle, case: Case, series: Series) -> Foreseen:
@@ -58,7 +64,19 @@ class Foreseen:
             When a left structure lies on the right.
         """
         measured = look_at(bundle, prediction.answer, case.volume, series)
-        return cls(replace(prediction, answer=case.on_source(prediction.answer)), measured)
+        answer = case.on_source(prediction.answer)
+        return cls(replace(prediction, answer=answer), measured, _greys(bundle, case))
+
+
+def _greys(bundle: Bundle, case: Case) -> Mapping[str, Any]:
+    """Return the first input's grey values in short, and how unlike those that it learnt from."""
+    percentiles = greys_of(case.images[bundle.inputs[0].name].voxels)
+    found: dict[str, Any] = {"percentiles": list(percentiles)}
+    taught = read_taught(bundle.root / "docs")
+    if taught is not None:
+        found["unlike"] = round(taught.unlikeness(percentiles), 4)
+        found["usual"] = round(taught.usual, 4)
+    return found
 
 
 @dataclass(slots=True, eq=False)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -335,6 +335,13 @@ def difference(old: Dataset, new: Dataset) -> Difference:
             if getattr(old, name) != getattr(new, name)
         ),
     )
+
+
+def first_channels(folder: DatasetFolder) -> Iterator[Image]:
+    """Yield each training image's first channel; of a colour image, all three."""
+    for case in folder.dataset.of("train"):
+        image = folder.image(case)
+        yield image if folder.dataset.channels == COLOUR else image[0]
 
 
 def class_counts(folder: DatasetFolder, cases: Iterable[Case]) -> dict[int, int]:

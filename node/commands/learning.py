@@ -62,8 +62,10 @@ def train(
     import torch
 
     from models.building import device_of
+    from models.greys import taught_by, write_taught
     from models.learning.beginning import begin_plan
     from models.learning.bundling import Title, write_bundle
+    from models.learning.cases import first_channels
     from models.learning.trainer import train as learn
     from node import wiring
     from pipelines.datasets import Shelf
@@ -106,6 +108,7 @@ def train(
     bundle = write_bundle(
         wiring.imported_bundles(settings), done, folder.dataset, Title(name, version)
     )
+    write_taught(bundle.root / "docs", taught_by(first_channels(folder)))
     _sign(bundle, folder.dataset.identity, settings)
     score = done.best.scores.mean
     out.print(

@@ -74,6 +74,7 @@ class TaskSteps:
                 forward_s=found.prediction.forward_s,
                 device=found.prediction.device,
                 confidence=confidence_by_label(bundle, found.prediction.confidence),
+                greys=found.greys,
             )
 
     def _is_foreseen(self, task: TaskView) -> bool:

@@ -20,7 +20,8 @@ import structlog
 
 from dicom.errors import Canceled, OutsideBudget, RadloopError
 from models.bundle import Bundle, read_bundle
-from models.learning.cases import DatasetFolder
+from models.greys import taught_by, write_taught
+from models.learning.cases import DatasetFolder, first_channels
 from models.learning.comparison import Comparison
 from models.learning.orders import CURVE, MeasureOrder, TrainOrder
 from models.learning.planning import Plan
@@ -215,7 +216,9 @@ class Lessons:
         shadow = _comparison(folder / "shadow") if (folder / "shadow").is_dir() else None
         said = judge(test, policy, shadow=shadow)
         bundle = self._candidate(training)
-        dataset = school.shelf.get(training.dataset).dataset
+        data = school.shelf.get(training.dataset)
+        dataset = data.dataset
+        write_taught(bundle.root / "docs", taught_by(first_channels(data)))
         write_docs(bundle, dataset, test, verdict=said.why, pictures=folder / "test", shadow=shadow)
         sign(school, bundle, by=_ACTOR, dataset=dataset.identity, training_id=training_id)
         for name, one in (("test", test), ("shadow", shadow)):

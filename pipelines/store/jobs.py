@@ -279,8 +279,12 @@ class Jobs:
         forward_s: float,
         device: str,
         confidence: Mapping[str, Any] | None = None,
+        greys: Mapping[str, Any] | None = None,
     ) -> None:
-        """Note the seconds of the model's forward passes, where they ran, and how sure it was."""
+        """Note the seconds of the forward passes, where they ran, how sure the model was, of what.
+
+        `greys` says which grey values it was shown.
+        """
         with self._database.write() as session:
             session.execute(
                 sa.update(TaskRow)
@@ -289,6 +293,7 @@ class Jobs:
                     forward_s=forward_s,
                     device=device,
                     confidence=sa.null() if confidence is None else dict(confidence),
+                    greys=sa.null() if greys is None else dict(greys),
                 )
             )
 

@@ -1,4 +1,4 @@
-"""people ask for datasets; a training's days are counted; what a model is shown is kept in short."""
+"""people ask for datasets; a day of training is counted; what a model is shown is kept in short."""
 
 import sqlalchemy as sa
 from alembic import op
