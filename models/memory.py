@@ -38,6 +38,15 @@ def is_memory_error(error: BaseException) -> bool:
     return False
 
 
+def is_lost_device(error: RuntimeError) -> bool:
+    """Return whether a GPU, or its driver, has gone away under us.
+
+    CUDA's errors stick to the process: only a new one can use the GPU, or another, again.
+    """
+    said = str(error)
+    return said.startswith("CUDA error") and "device-side assert" not in said  # that is our bug
+
+
 def held_bytes() -> int:
     """Return what this process holds of the machine's memory; 0 where that is not told."""
     try:

@@ -73,3 +73,10 @@ class TrainerDied(ResourceError):
 
     code = "trainer_died"
     advice = "Look into logs/ of the data folder; most often the memory was too small for the plan."
+
+
+class Preempted(ResourceError):
+    """The machine that learns was wanted for something else; a checkpoint was written."""
+
+    code = "training_preempted"
+    advice = "Nothing is lost: the training goes on from its checkpoint when it gets a machine."

@@ -1,9 +1,10 @@
 """The training loop.
 
 What is learnt follows from dataset, plan and graph: batches are functions of their number
-(:mod:`models.learning.feed`), the rate is a function of the step, and a checkpoint holds all that
-is left: weights, their average, the optimiser, PyTorch's random state. A training that was killed
-at any moment goes on from its last checkpoint as if nothing had happened.
+(:mod:`models.learning.feed`), rate and PyTorch's random numbers are functions of the step, and a
+checkpoint holds all that is left: weights, their average, the optimiser. A training that was killed
+at any moment goes on from its last checkpoint as if nothing had happened. Several processes, on one
+machine or on many, learn as one (:mod:`models.learning.ranks`); only the first of them writes.
 """
 
 from __future__ import annotations
@@ -14,16 +15,23 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import numpy as np
 import torch
-from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from dicom.errors import Canceled, CannotTrain, OutOfMemory, TrainingDiverged
+from dicom.errors import (
+    Canceled,
+    CannotTrain,
+    MissingDevice,
+    OutOfMemory,
+    Preempted,
+    TrainingDiverged,
+)
 from models.learning.augment import Recipe, unroll
 from models.learning.cases import DatasetFolder
 from models.learning.feed import Feed
@@ -33,9 +41,10 @@ from models.learning.orders import CURVE, LAST
 from models.learning.pictures import Look
 from models.learning.planning import Plan
 from models.learning.preparing import Prepared
+from models.learning.ranks import agreed, by_the_first, over_all_ranks, place
 from models.learning.validating import Scores, validate
 from models.learning.watching import Chronicle
-from models.memory import is_memory_error
+from models.memory import is_lost_device, is_memory_error
 
 BEST: Final = "best.pt"
 PLAN: Final = "plan.json"
@@ -43,6 +52,8 @@ PLAN: Final = "plan.json"
 _UNTIMED_STEPS: Final = 2  # they warm caches up
 _TIMED_STEPS: Final = 8
 _SHARE_OF_STEPS: Final = 0.85  # of a training's time; the rest is validation and checkpoints
+_LAYOUTS: Final = {2: torch.channels_last, 3: torch.channels_last_3d}
+"""Channels side by side in memory: what convolutions are fastest on, the same numbers."""
 _GRADIENT: Final = 12.0  # the longest step, nnU-Net's
 
 
@@ -76,7 +87,8 @@ class Epoch:
     def figures(self) -> dict[str, float]:
         """What is drawn as curves."""
         classes = {f"score/{number}": score for number, score in self.scores.classes.items()}
-        return {"loss": self.loss, "score": self.scores.mean, "rate": self.rate, **classes}
+        score = {} if math.isnan(self.scores.mean) else {"score": self.scores.mean}
+        return {"loss": self.loss, **score, "rate": self.rate, **classes}
 
 
 @dataclass(slots=True)
@@ -89,6 +101,9 @@ class _State:
     best: float = -math.inf
     best_epoch: int = 0
     epochs: list[Epoch] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)  # of the epoch that is not over
+    spent_s: float = 0.0  # on it, before this process took it up
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +134,7 @@ def train(
     workers: int = 2,
     told: Callable[[Epoch], None] | None = None,
     canceled: Callable[[], bool] | None = None,
+    interrupted: Callable[[], bool] | None = None,
 ) -> Trained:
     """Train, or go on with a training that was interrupted.
 
@@ -145,6 +161,11 @@ def train(
         Told each epoch.
     canceled : callable or None
         Asked at each step.
+    interrupted : callable or None
+        Asked at each step whether this machine is wanted for something else: a checkpoint is
+        written there and then.
+    canceled : callable or None
+        Asked at each step.
 
     Raises
     ------
@@ -153,17 +174,29 @@ def train(
     TrainingDiverged
         When the loss is not a number any more; the last good checkpoint stays.
     OutOfMemory
+    MissingDevice
+        When the GPU was lost; a new process goes on from the last checkpoint.
     Canceled
         When it is no longer wanted; it can be gone on with.
+    Preempted
+        When it was interrupted, and has written its checkpoint.
+
+    Notes
+    -----
+    Checkpoints do not know how many ranks wrote them: one process goes on with what four began,
+    as long as they share the batch out evenly. With the same number it goes on exactly; with
+    another, sums are added in another order, and dropout draws other units.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _keep_plan(run, plan, folder)
+    by_the_first(lambda: _keep_plan(run, plan, folder))
     training = _Training(folder, plan, run, cache, graph, device, start_from, workers)
     try:
-        return training.to_the_end(minutes, told, canceled)
+        return training.to_the_end(minutes, told, canceled, interrupted)
     except RuntimeError as error:
         if is_memory_error(error):
             raise OutOfMemory("a step of the training needs more memory than there is") from error
+        if is_lost_device(error):
+            raise MissingDevice("the GPU was lost while the training used it") from error
         raise
 
 
@@ -182,7 +215,7 @@ class _Training:
         workers: int,
     ) -> None:
         self.plan, self.run, self.device = plan, run, device
-        self.rank, self.ranks = _place()
+        self.rank, self.ranks = place()
         self.prepared = Prepared(folder, plan, cache)
         self.recipes = _recipes(folder, graph)
         self.cases = folder.dataset.of("validation")
@@ -190,7 +223,8 @@ class _Training:
         network = build_network(plan)
         if start_from is not None:
             _begin_with(network, start_from)
-        self.network = network.to(device)
+        self.layout = _LAYOUTS[plan.dimensions]
+        self.network = network.to(device, memory_format=self.layout)
         self.average = build_network(plan).to(device).requires_grad_(requires_grad=False)
         self.average.load_state_dict(network.state_dict())
         self.optimiser = torch.optim.AdamW(
@@ -212,24 +246,40 @@ class _Training:
         minutes: float | None,
         told: Callable[[Epoch], None] | None,
         canceled: Callable[[], bool] | None,
+        interrupted: Callable[[], bool] | None,
     ) -> Trained:
         """Go on until the last step, or until it gets no better."""
         state, plan = self.state, self.plan
         with closing(self.feed.batches(state.step * plan.accumulate)) as batches:
             while state.step < state.steps and not self._has_stalled():
-                began = time.perf_counter()
-                losses, waited = [], 0.0
+                began = time.perf_counter() - state.spent_s
                 for _ in self._steps_of_epoch():
-                    if canceled is not None and canceled():
-                        raise Canceled
+                    self._look_up(canceled, interrupted, began)
                     at = time.perf_counter()
                     loss, idle = self._step(batches)
-                    losses.append(loss)
-                    waited += idle
+                    state.losses.append(loss)
+                    state.waited_s += idle
                     if minutes is not None and not state.is_timed:
                         self._fix_number_of_steps(time.perf_counter() - at, minutes)
-                self._end_epoch(statistics.fmean(losses), began, waited, told)
+                self._end_epoch(began, told)
         return Trained(self.run, plan, tuple(state.epochs), state.best_epoch)
+
+    def _look_up(
+        self,
+        canceled: Callable[[], bool] | None,
+        interrupted: Callable[[], bool] | None,
+        began: float,
+    ) -> None:
+        """See whether it shall end here; all ranks end at the same step."""
+        wishes = [asked is not None and asked() for asked in (canceled, interrupted)]
+        is_canceled, is_interrupted = agreed(wishes, self.device)
+        if is_canceled:
+            raise Canceled
+        if is_interrupted:
+            self.state.spent_s = time.perf_counter() - began
+            if self.rank == 0:
+                self._keep(is_best=False)
+            raise Preempted(f"interrupted before step {self.state.step + 1}")
 
     def _step(self, batches: Iterator[Any]) -> tuple[float, float]:
         """Learn from one batch, or from several that count as one; return loss and waiting."""
@@ -237,14 +287,18 @@ class _Training:
         self.network.train()
         for group in self.optimiser.param_groups:
             group["lr"] = _rate(plan, state.step, state.steps)
+        draws = np.random.SeedSequence([plan.seed, state.step, self.rank])
+        torch.manual_seed(int(draws.generate_state(1)[0]))  # dropout, also after an interruption
         total, waited = 0.0, 0.0
-        for _ in range(plan.accumulate):
+        for part in range(plan.accumulate):
             batch = next(batches)
-            images = batch.images.to(self.device, non_blocking=True)
+            images = batch.images.to(self.device, non_blocking=True, memory_format=self.layout)
             targets = batch.targets.to(self.device, non_blocking=True)
-            with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
-                loss = self.loss(self.model(images), targets) / plan.accumulate
-            torch.autograd.backward(self.scaler.scale(loss))
+            with self._apart(until=part == plan.accumulate - 1):
+                with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+                    answers = self.model(images)
+                    loss = over_all_ranks(self.loss, answers, targets) / plan.accumulate
+                torch.autograd.backward(self.scaler.scale(loss * self.ranks))
             total += float(loss.detach())
             waited += batch.waited_s
         if not math.isfinite(total):
@@ -258,9 +312,15 @@ class _Training:
         self._follow_with_average()
         return total, waited
 
+    def _apart(self, *, until: bool) -> AbstractContextManager[None]:
+        """Let ranks keep their gradients to themselves, until the last of several batches."""
+        if isinstance(self.model, DistributedDataParallel) and not until:
+            return cast(AbstractContextManager[None], self.model.no_sync())
+        return nullcontext()
+
     def _steps_of_epoch(self) -> Iterator[int]:
         """Yield the epoch's steps, from 0; its end moves with the number of steps."""
-        begun = self.state.step
+        begun = self.state.step - len(self.state.losses)
         while self.state.step < min(begun + self.plan.steps_an_epoch, self.state.steps):
             yield self.state.step - begun
 
@@ -278,29 +338,31 @@ class _Training:
 
     def _end_epoch(
         self,
-        loss: float,
         began: float,
-        waited: float,
         told: Callable[[Epoch], None] | None,
     ) -> None:
         state = self.state
         looks: list[Look] = []
-        scores = validate(
-            self.average, self.prepared, self.cases, self.plan, self.device, looks=looks
+        scores = by_the_first(
+            lambda: validate(
+                self.average, self.prepared, self.cases, self.plan, self.device, looks=looks
+            )
         )
         epoch = Epoch(
             number=len(state.epochs) + 1,
             step=state.step,
-            loss=loss,
+            loss=statistics.fmean(state.losses),
             scores=scores,
             rate=_rate(self.plan, state.step - 1, state.steps),
             seconds=time.perf_counter() - began,
-            waited_s=waited,
+            waited_s=state.waited_s,
         )
         state.epochs.append(epoch)
-        is_best = scores.mean > state.best
+        state.losses, state.spent_s, state.waited_s = [], 0.0, 0.0
+        is_best = scores.mean > state.best or not self.cases  # without cases to choose on, the last
         if is_best:
-            state.best, state.best_epoch = scores.mean, epoch.number
+            state.best_epoch = epoch.number
+            state.best = scores.mean if self.cases else state.best
         if self.rank == 0:
             self._keep(is_best=is_best)
             self.chronicle.note(epoch.number, step=epoch.step, figures=epoch.figures, looks=looks)
@@ -318,7 +380,7 @@ class _Training:
             return
         median = statistics.median(self.timed[_UNTIMED_STEPS:])
         fitting = round(minutes * 60 * _SHARE_OF_STEPS / median)
-        self.state.steps = max(fitting, self.state.step + 1)
+        self.state.steps = by_the_first(lambda: max(fitting, self.state.step + 1))
         self.state.is_timed = True
 
     # --- checkpoints ------------------------------------------------------------------------------
@@ -331,7 +393,6 @@ class _Training:
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "random": torch.get_rng_state(),
             "state": {**asdict(state), "epochs": [asdict(epoch) for epoch in state.epochs]},
         }
         if is_best:
@@ -351,7 +412,6 @@ class _Training:
         self.average.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.scaler.load_state_dict(content["scaler"])
-        torch.set_rng_state(content["random"].cpu())
         kept = content["state"]
         epochs = [
             Epoch(**{**epoch, "scores": Scores(**epoch["scores"])}) for epoch in kept["epochs"]
@@ -436,10 +496,3 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-
-
-def _place() -> tuple[int, int]:
-    """Return this process' rank, of how many."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1

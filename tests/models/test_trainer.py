@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dicom.errors import Canceled, CannotTrain, TrainingDiverged
+from dicom.errors import Canceled, CannotTrain, Preempted, TrainingDiverged
 from models.learning.cases import DatasetFolder, read_dataset
 from models.learning.graph import read_graph
-from models.learning.planning import UNetPlan
+from models.learning.networks import build_network
+from models.learning.planning import Plan, UNetPlan
 from models.learning.trainer import LAST, best_weights, read_curve, train
 from tests.learning import blobs, small_plan
 
@@ -232,12 +233,33 @@ def _train_as_rank(rank: int, folder: Path, tmp_path: Path) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/meeting", rank=rank, world_size=2
     )
-    done = trained(read_dataset(folder), tmp_path, f"rank{rank}", plan=small_plan(steps=100))
+    done = trained(read_dataset(folder), tmp_path, "ranks", plan=_without_dropout())
     torch.save({"mean": done.best.scores.mean}, tmp_path / f"rank{rank}.pt")
+    asked = iter(range(10_000))  # one of them hears of it: all of them stop at that step
+    with pytest.raises(Preempted):
+        trained(
+            read_dataset(folder),
+            tmp_path,
+            "cut",
+            plan=_without_dropout(),
+            interrupted=lambda: rank == 1 and next(asked) >= 33,
+        )
     torch.distributed.destroy_process_group()
 
 
-def test_two_ranks_share_a_batch_and_agree(tmp_path: Path):
+def _without_dropout() -> Plan:
+    network = UNetPlan(channels=(8, 16, 16), strides=(2, 2), residual_units=1, dropout=0.0)
+    return small_plan(network=network, steps=40, accumulate=2)
+
+
+def _answer(run: Path, image: torch.Tensor) -> torch.Tensor:
+    network = build_network(_without_dropout()).eval()
+    network.load_state_dict(best_weights(run))
+    with torch.inference_mode():
+        return network(image).softmax(dim=1)
+
+
+def test_two_ranks_learn_what_one_learns_and_one_goes_on_with_what_two_began(tmp_path: Path):
     folder = blobs(tmp_path / "data")
     spawning = multiprocessing.get_context("spawn")
     ranks = [
@@ -246,10 +268,31 @@ def test_two_ranks_share_a_batch_and_agree(tmp_path: Path):
     ]
     for one in ranks:
         one.start()
+    alone = trained(folder, tmp_path, "alone", plan=_without_dropout())
     for one in ranks:
         one.join(180)
         assert one.exitcode == 0
     scores = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)["mean"] for rank in (0, 1)]
-    assert scores[0] == scores[1] > 0.7
-    assert read_curve(tmp_path / "rank0")
-    assert not (tmp_path / "rank1" / LAST).exists()  # one of them keeps the checkpoints
+    assert scores[0] == scores[1] == pytest.approx(alone.best.scores.mean, abs=1e-3)
+    goes_on = trained(folder, tmp_path, "cut", plan=_without_dropout())
+    image = torch.from_numpy(folder.image(folder.dataset.cases[0])[:, 0].copy())[None]
+    for other in (tmp_path / "ranks", goes_on.run):
+        assert [epoch.loss for epoch in read_curve(other)] == pytest.approx(
+            [epoch.loss for epoch in alone.epochs], abs=1e-4
+        )
+        # Not the weights: AdamW makes steps of the rounding of gradients that should be nothing.
+        one, two = (_answer(run, image) for run in (alone.run, other))
+        assert torch.allclose(one, two, atol=0.01)
+
+
+def test_an_interruption_amid_an_epoch_loses_no_step(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    whole = trained(folder, tmp_path, "whole")
+    asked = iter(range(10_000))
+    with pytest.raises(Preempted):
+        trained(folder, tmp_path, "cut", interrupted=lambda: next(asked) >= 27)
+    kept = torch.load(tmp_path / "cut" / LAST, weights_only=True)["state"]
+    assert (kept["step"], len(kept["losses"]), len(kept["epochs"])) == (27, 7, 1)
+    resumed = trained(folder, tmp_path, "cut")
+    assert same(best_weights(whole.run), best_weights(resumed.run))
+    assert [epoch.loss for epoch in resumed.epochs] == [epoch.loss for epoch in whole.epochs]
