@@ -5,13 +5,15 @@ Apart from `node.wiring`, so that the front does not load the durable engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from dicom.archive import Archive
+from dicom.deid import Identity
 from dicom.uids import pseudonym_uid
 from dicom.web import WebPeer
 from models.deface.series import BUNDLE as BRAIN_BUNDLE
@@ -97,6 +99,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         foresight=Foresight(registry, predictor, settings.route) if database.is_sqlite else None,
     )
     trail = Trail(database, secrets.audit_key)
+    vault = Vault(ring, SealedIdentities(database), trail)
     research = wiring.research_archive(settings, secrets)
     withdrawals = Withdrawals(database)
 
@@ -107,6 +110,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
             SealedIdentities(database),
             trail,
             research,
+            partial(vault.others_of, actor="worker", reason="second look at a project's copy"),
             _brains(predictor, registry),
             withdrawals,
             released,
@@ -133,7 +137,7 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
             held=Held(database),
             withdrawals=withdrawals,
             groundwork=groundwork,
-            vault=Vault(ring, SealedIdentities(database), trail),
+            vault=vault,
             registry=registry,
             predictor=predictor,
             routes=settings.route,
@@ -263,6 +267,7 @@ def _collector(
     sealed: SealedIdentities,
     trail: Trail,
     research: Archive,
+    others_of: Callable[[Identity], list[Identity]],
     brain: BrainOf,
     withdrawals: Withdrawals,
     released: frozenset[str],
@@ -279,6 +284,7 @@ def _collector(
         ),
         research=research,
         trail=trail,
+        others_of=others_of,
     )
 
 

@@ -7,8 +7,10 @@ models see is not what a project gets. Each file is looked at a second time befo
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 import structlog
@@ -20,6 +22,7 @@ from dicom.profile import Option
 from dicom.uids import pseudonym_uid
 from dicom.verify import Originals, SecondLook, Tokens
 from pipelines.identity import AuditTrail, Vault
+from pipelines.looking import tokens_of
 from pipelines.projects import Project
 
 log = structlog.get_logger()
@@ -64,6 +67,9 @@ class Collector:
         Where the copies go.
     trail : AuditTrail
         Where it is written down what was collected, and what was refused.
+    others_of : callable
+        What the node's vault has of the patient's studies, this one and all others: anything of it
+        is searched in the copies, too.
     """
 
     project: Project
@@ -72,6 +78,7 @@ class Collector:
     vault: Vault
     research: Archive
     trail: AuditTrail
+    others_of: Callable[[Identity], Iterable[Identity]]
 
     def collect(self, series: str, sources: Sequence[Path], folder: Path) -> int:
         """Store a series' copies; return how many, 0 where the project does not take it.
@@ -145,15 +152,16 @@ class Collector:
         before = [originals.read(path) for path in sources]
         engine = self.engine_for(_linked(sources, folder / "originals"))
         made = [engine.deidentify_file(path, folder) for path in sources]
-        look = SecondLook(profile, originals.tokens)
+        identity = Identity.of(one for _, one in made)
+        tokens = self._tokens(originals.tokens, identity)
+        look = SecondLook(profile, tokens)
         for (instance, _), original in zip(made, before, strict=True):
             look.check(instance.path, original)
-        identity = Identity.of(one for _, one in made)
         drawn: list[Path] = []
         left_out: list[InputError] = []
         for path in labels:
             try:
-                copy, one = self._label(path, folder, engine, originals.tokens)
+                copy, one = self._label(path, folder, engine, tokens)
                 identity = identity.merged(one)
             except InputError as error:
                 log.warning("label_not_collected", code=error.code)
@@ -164,6 +172,12 @@ class Collector:
         self.vault.seal(sealed)
         images = [instance.path for instance, _ in made]
         return images, drawn, sealed.study_pseudonym, tuple(left_out)
+
+    def _tokens(self, of_series: Tokens, identity: Identity) -> Tokens:
+        """Return what must not be found: what the series says, and the patient's studies."""
+        profile = self.project.profile
+        known = (tokens_of(one, profile) for one in self.others_of(identity))
+        return reduce(or_, known, of_series)
 
     def _label(
         self, path: Path, folder: Path, engine: Engine, of_images: Tokens

@@ -7,7 +7,7 @@ other studies, hold more to search for than was known then, that is searched onc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,9 +17,10 @@ from pydicom.dataelem import DataElement
 
 from dicom.deid import Identity
 from dicom.descriptors import clean_descriptor
-from dicom.profile import Profile
+from dicom.profile import Option, Profile
 from dicom.verify import Before, Originals, SecondLook, Tokens
-from dicom.verify.tokens import DATES, LOST
+from dicom.verify.reading import is_own_uid
+from dicom.verify.tokens import DATES, KEPT, LOST
 
 _SHORTEST_NAME: Final = 2
 
@@ -114,22 +115,40 @@ def study_tokens(series: Iterable[SeriesLook], others: Sequence[Identity]) -> To
 
 
 def tokens_of(identity: Identity, profile: Profile) -> Tokens:
-    """Return what the vault's word on a study says must not be found."""
+    """Return what the vault's word on a study says must not be found.
+
+    What the profile keeps is no token, as in :class:`dicom.verify.Originals`.
+    """
     words: set[str] = set()
     identifiers: set[str] = set()
+    uids: set[str] = set()
     dates: set[str] = set()
-    for element in Dataset.from_json(dict(identity.attributes)):
+    for parent, element in _elements(Dataset.from_json(dict(identity.attributes))):
         vr = element.VR
-        if vr == "PN":
+        action = profile.verdict(element.tag, vr, iod="", parent=parent).action
+        if vr == "PN" and action not in KEPT:
             words |= {part for text in _texts(element) for part in _words_of(text)}
-        elif vr in DATES:
+        elif vr in DATES and action not in KEPT:
             dates |= {text[:8] for text in _texts(element) if text[:8].isdigit()}
-        elif vr != "SQ" and profile.verdict(element.tag, vr, iod="", parent=0).action in LOST:
+        elif vr == "UI" and action not in KEPT:
+            uids |= {text for text in _texts(element) if is_own_uid(text)}
+        elif vr not in ("PN", "UI", *DATES) and action in LOST:
             identifiers |= {
                 text.lower() for text in _texts(element) if clean_descriptor(text) != text
             }
-    own = (uid for uid in identity.uids.values() if uid not in identity.uids)
-    return Tokens(frozenset(words), frozenset(identifiers), frozenset(own), frozenset(dates))
+    if Option.RETAIN_UIDS not in profile.options:
+        uids |= {uid for uid in identity.uids.values() if uid not in identity.uids}
+    return Tokens(frozenset(words), frozenset(identifiers), frozenset(uids), frozenset(dates))
+
+
+def _elements(ds: Dataset, parent: int = 0) -> Iterator[tuple[int, DataElement]]:
+    """Yield every element that is no sequence, with the tag of the sequence that it stands in."""
+    for element in ds:
+        if element.VR != "SQ":
+            yield parent, element
+            continue
+        for item in element.value or ():
+            yield from _elements(item, int(element.tag))
 
 
 def _texts(element: DataElement) -> list[str]:

@@ -11,23 +11,14 @@ from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Final
 
-from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian
-
-from dicom.deid import Identity
 from dicom.errors import CannotDeidentify
 from dicom.header import read_header
-from dicom.profile import Option, Profile
-from dicom.verify import Originals, SecondLook, Tokens
+from dicom.profile import Profile
+from dicom.verify import SecondLook, Tokens
 from pipelines.exporting import Gate, export_gate, is_text
 from pipelines.identity import Vault
-
-_STANDIN: Final = UID("2.25.1")  # of the file that the vault's attributes are written into
-_SECONDARY_CAPTURE: Final = UID("1.2.840.10008.5.1.4.1.1.7")
+from pipelines.looking import tokens_of
 
 
 def patients_gate(
@@ -71,28 +62,3 @@ def patients_gate(
         gates[patient](path)
 
     return gate
-
-
-def tokens_of(identity: Identity, profile: Profile) -> Tokens:
-    """Return what must not be found of a study, from what the vault keeps of it."""
-    ds = Dataset.from_json(_attributes(identity))
-    ds.SOPClassUID, ds.SOPInstanceUID = _SECONDARY_CAPTURE, _STANDIN
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.MediaStorageSOPClassUID = _SECONDARY_CAPTURE
-    ds.file_meta.MediaStorageSOPInstanceUID = _STANDIN
-    originals = Originals(profile)
-    with TemporaryDirectory(prefix="radloop-") as folder:
-        path = Path(folder, "original.dcm")
-        ds.save_as(path, enforce_file_format=True)
-        originals.read(path)
-    found = originals.tokens
-    uids = found.uids - {str(_STANDIN)}
-    if Option.RETAIN_UIDS not in profile.options:
-        uids |= frozenset(identity.uids.values())
-    return Tokens(found.words, found.identifiers, uids, found.dates)
-
-
-def _attributes(identity: Identity) -> dict[str, Any]:
-    """Return the attributes as `Dataset.from_json` takes them."""
-    return dict(identity.attributes)

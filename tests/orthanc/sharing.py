@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -100,6 +101,10 @@ class House:
     def vault(self, project: Project, ring: KeyRing = RING) -> Vault:
         return Vault(ring, self.sealed, self.trail, project=project.name)
 
+    @property
+    def node_vault(self) -> Vault:
+        return Vault(RING, self.sealed, self.trail)
+
     def collecting(self, ring: KeyRing = RING) -> CollectionRuns:
         return CollectionRuns(
             clinical=self.clinical,
@@ -133,6 +138,7 @@ class House:
             vault=self.vault(project, ring),
             research=self.research,
             trail=self.trail,
+            others_of=partial(self.node_vault.others_of, actor="worker", reason="second look"),
         )
 
     def pick(self, name: str, project: Project, wanted: SeriesFilter | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ from pydicom import dcmread
 
 from dicom.archive import Archive
 from dicom.deid import Deidentifier, Heads
+from dicom.errors import IdentityLeft
 from dicom.profile import Option
 from pipelines.collecting import Collector
 from pipelines.identity import Vault
 from pipelines.keyring import KeyRing
-from pipelines.projects import Project
+from pipelines.projects import NODE, Project
 from pipelines.store import Database, SealedIdentities, Trail
 from tests.orthanc import servers
 from tests.planted import as_file, slice_of_mr
@@ -51,13 +53,18 @@ def collector(project: Project, database: Database, research: Archive) -> Collec
         vault=Vault(RING, SealedIdentities(database), trail, project=project.name),
         research=research,
         trail=trail,
+        others_of=partial(node_vault(database).others_of, actor="worker", reason="second look"),
     )
 
 
-def series(folder: Path) -> list[Path]:
+def node_vault(database: Database) -> Vault:
+    return Vault(RING, SealedIdentities(database), Trail(database, b"audit key"))
+
+
+def series(folder: Path, **attributes: str) -> list[Path]:
     folder.mkdir()
     return [
-        as_file(slice_of_mr(SOPInstanceUID=f"1.2.826.77.1.{n}"), folder / f"{n}.dcm")
+        as_file(slice_of_mr(SOPInstanceUID=f"1.2.826.77.1.{n}", **attributes), folder / f"{n}.dcm")
         for n in range(3)
     ]
 
@@ -104,3 +111,25 @@ def test_where_uids_are_kept_the_vaults_rows_still_have_pseudonyms(database, res
     assert row.study_id.startswith("2.25.")
     back = one.vault.unseal(row.study_id, actor="test", reason="test")
     assert back.uids[row.study_id] == "1.2.826.77.2"
+
+
+def test_a_name_that_only_another_study_of_the_patient_gives_away_is_found(
+    database, research, tmp_path
+):
+    """The device wrote it; nothing in this series says that somebody is called so."""
+    project = Project("stroke", heads=Heads.KEEP)
+    one = collector(project, database, research)
+    sources = series(tmp_path / "in", SoftwareVersions="FEVERFEW 3")
+    assert one.collect("2.25.7", sources, tmp_path / "copies") == 3
+    (stored,) = research.lookup("patients", one.vault.pseudonym("MRN-4711", "St. Elsewhere"))
+    research.delete("patients", stored)
+    _, older = Deidentifier(NODE.profile, RING.pseudonym_key()).deidentify(
+        slice_of_mr(StudyInstanceUID="1.2.826.77.9", ReferringPhysicianName="Feverfew^Ann")
+    )
+    node_vault(database).seal(older)
+    with pytest.raises(IdentityLeft):
+        one.take("2.25.7", sources, tmp_path / "copies")
+    assert research.lookup("patients", one.vault.pseudonym("MRN-4711", "St. Elsewhere")) == ()
+    told = Trail(database, b"audit key").events(limit=5)
+    assert {event.outcome for event in told} >= {"identity_left", "ok"}
+    assert "identity.compare" in {event.action for event in told}
