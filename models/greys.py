@@ -39,6 +39,13 @@ class Taught:
     percentiles: tuple[float, ...]
     usual: float
 
+    @classmethod
+    def of(cls, greys: Sequence[Sequence[float]]) -> Taught:
+        """Return what images of these percentiles teach; there is one at least."""
+        middle = tuple(float(value) for value in np.median(greys, axis=0))
+        far = [_distance(one, middle) for one in greys]
+        return cls(middle, max(_LEAST_USUAL, float(np.percentile(far, 90))))
+
     def unlikeness(self, percentiles: Sequence[float]) -> float:
         """Return how far an image's percentiles lie off, as a share of the span that was taught."""
         return _distance(percentiles, self.percentiles)
@@ -59,10 +66,7 @@ def greys_of(voxels: npt.NDArray[Any]) -> tuple[float, ...]:
 
 def taught_by(images: Iterable[npt.NDArray[Any]]) -> Taught:
     """Return what these images teach; there is one at least."""
-    greys = [greys_of(image) for image in images]
-    middle = tuple(float(value) for value in np.median(greys, axis=0))
-    far = [_distance(one, middle) for one in greys]
-    return Taught(middle, max(_LEAST_USUAL, float(np.percentile(far, 90))))
+    return Taught.of([greys_of(image) for image in images])
 
 
 def write_taught(folder: Path, taught: Taught) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import smtplib
 from collections.abc import Callable
 from email.message import EmailMessage
+from functools import partial
 from typing import Final
 
 import httpx
@@ -17,18 +18,14 @@ _TIMEOUT_S: Final = 10.0
 _PORT: Final = 25
 
 
-def teller(settings: TrainingSettings) -> Callable[[AlarmView], None] | None:
-    """Return what tells of an alarm by the ways that are set; None where there is none."""
-    if not settings.webhook and not settings.mail_server:
-        return None
-
-    def tell(alarm: AlarmView) -> None:
-        if settings.webhook:
-            _post(settings.webhook, alarm)
-        if settings.mail_server:
-            _mail(settings, alarm)
-
-    return tell
+def teller(settings: TrainingSettings) -> dict[str, Callable[[AlarmView], None]]:
+    """Return what tells of an alarm, by the name of each way that is set."""
+    ways: dict[str, Callable[[AlarmView], None]] = {}
+    if settings.webhook:
+        ways["webhook"] = partial(_post, settings.webhook)
+    if settings.mail_server:
+        ways["mail"] = partial(_mail, settings)
+    return ways
 
 
 def _post(address: str, alarm: AlarmView) -> None:
@@ -55,6 +52,12 @@ def _post(address: str, alarm: AlarmView) -> None:
 
 
 def _mail(settings: TrainingSettings, alarm: AlarmView) -> None:
+    """Send an alarm by SMTP.
+
+    Raises
+    ------
+    PeerUnreachable
+    """
     host, _, port = settings.mail_server.partition(":")
     message = EmailMessage()
     message["Subject"] = f"radloop: {alarm.bundle}, {alarm.kind}"

@@ -1,14 +1,15 @@
 """Drift: whether a model is shown what it was shown, and answers as it did.
 
-The last results are held against those before them, model by model, and the readers' effort also
-scanner by scanner. An alarm says what differs; it decides nothing.
+The last results are held against those before them, model by model; the readers' effort and the
+grey values also scanner by scanner, and the grey values against the images that were learnt from.
+An alarm says what differs; it decides nothing.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -16,6 +17,7 @@ from typing import Final
 import structlog
 
 from dicom.errors import PeerError
+from models.greys import Taught
 from pipelines.store import Alarms, AlarmView
 from pipelines.store.alarms import AlarmKind
 from pipelines.store.observed import Observations, Observed
@@ -30,6 +32,8 @@ _SPREADS: Final = 3.0  # of the median's own spread before
 _MORE_EFFORT: Final = 1.5
 _MORE_EMPTY: Final = 0.2
 _ODD: Final = 0.3
+_FEWEST_GREYS: Final = 5
+_MORE_UNLIKE: Final = 2.0  # times what is usual
 _NUMBERS: Final = ("spacing_mm", "slice_count")
 _MAD_TO_SD: Final = 1.4826  # of a normal distribution
 
@@ -61,12 +65,15 @@ def find_drift(seen: Iterable[Observed]) -> list[Finding]:
         if len(before) < _FEWEST_BEFORE:
             continue
         found += _inputs(bundle, before, recent)
+        found += _greys(bundle, before, recent, "")
         found += _empty(bundle, before, recent)
         found += _odd(bundle, before, recent)
         found += _effort(bundle, before, recent, "")
         for scanner in sorted({_scanner(one) for one in recent} - {""}):
             parts = [[one for one in side if _scanner(one) == scanner] for side in (before, recent)]
             found += _effort(bundle, parts[0], parts[1], scanner)
+            if not any(one.kind == "greys" for one in found if one.bundle == bundle):
+                found += _greys(bundle, parts[0], parts[1], scanner)
     return found
 
 
@@ -87,6 +94,31 @@ def _inputs(bundle: str, before: Sequence[Observed], recent: Sequence[Observed])
             said = f"{counts.count(scanner)} of {len(recent)} series are from a new scanner"
             found.append(Finding("input", bundle, said, scanner))
     return found
+
+
+def _greys(
+    bundle: str, before: Sequence[Observed], recent: Sequence[Observed], scanner: str
+) -> list[Finding]:
+    """Hold grey values against the training's where the model says them, else against earlier."""
+    now = [one.greys for one in recent if one.greys is not None]
+    if len(now) < _FEWEST_GREYS:
+        return []
+    last = now[-1]
+    if last.unlike is not None and last.usual is not None:
+        far = statistics.median(one.unlike for one in now if one.unlike is not None)
+        if far <= _MORE_UNLIKE * last.usual:
+            return []
+        said = f"grey values lie {far:.0%} off those it learnt from, and {last.usual:.0%} is usual"
+        return [Finding("greys", bundle, said, scanner)]
+    was = [one.greys.percentiles for one in before if one.greys is not None]
+    if len(was) < _FEWEST_BEFORE:
+        return []
+    earlier = Taught.of(was)
+    far = statistics.median(earlier.unlikeness(one.percentiles) for one in now)
+    if far <= _MORE_UNLIKE * earlier.usual:
+        return []
+    said = f"grey values lie {far:.0%} off those before, and {earlier.usual:.0%} was usual"
+    return [Finding("greys", bundle, said, scanner)]
 
 
 def _empty(bundle: str, before: Sequence[Observed], recent: Sequence[Observed]) -> list[Finding]:
@@ -147,19 +179,19 @@ class Lookout:
 
     Parameters
     ----------
-    tell : callable
-        Tells people of an alarm, by whatever way the site chose.
+    ways : mapping of str to callable
+        How people are told of an alarm; each way once.
     """
 
     def __init__(
         self,
         observations: Observations,
         alarms: Alarms,
-        tell: Callable[[AlarmView], None] | None = None,
+        ways: Mapping[str, Callable[[AlarmView], None]] | None = None,
     ) -> None:
         self._observations = observations
         self._alarms = alarms
-        self._tell = tell
+        self._ways = ways or {}
 
     def look(self, now: datetime | None = None) -> list[AlarmView]:
         """Raise an alarm for whatever differs and is not open already; return the new ones."""
@@ -174,18 +206,23 @@ class Lookout:
         return [one for one in raised if one is not None]
 
     def tell(self) -> int:
-        """Tell people of the alarms that nobody was told of; return how many.
+        """Tell people of what they were not told of yet; return how many alarms all were told.
 
-        What the other side does not take is tried again at the next call.
+        A way that does not work holds no other up, and is tried again at the next call.
         """
-        told = 0
+        told, broken = 0, set()
         for alarm in self._alarms.untold():
-            if self._tell is not None:
+            for name, tell in self._ways.items():
+                if name in broken or name in alarm.told_by:
+                    continue
                 try:
-                    self._tell(alarm)
+                    tell(alarm)
                 except PeerError as error:
-                    log.warning("alarm_not_told", code=error.code)
-                    return told
-            self._alarms.told(alarm.id)
-            told += 1
+                    log.warning("alarm_not_told", code=error.code, name=name)
+                    broken.add(name)
+                else:
+                    self._alarms.told_by(alarm.id, name)
+            if not broken - set(alarm.told_by):
+                self._alarms.told(alarm.id)
+                told += 1
         return told

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 
@@ -14,8 +14,11 @@ from dicom.errors import NotFound
 from pipelines.records import AlarmRow, LearningRuleRow
 from pipelines.store.database import Database
 
-AlarmKind = Literal["input", "effort", "empty", "odd", "training"]
-"""What is not as it was: images, the work of readers, results, or a training failed."""
+AlarmKind = Literal["input", "greys", "effort", "empty", "odd", "training"]
+"""What is not as it was: images, their grey values, the work of readers, results; or a training
+failed."""
+
+_TOLD_BY: Final = "told_by"  # among an alarm's facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,11 @@ class AlarmView:
     told_at: datetime | None = None
     settled_at: datetime | None = None
     settled_by: str | None = None
+
+    @property
+    def told_by(self) -> tuple[str, ...]:
+        """The ways in which people were told already."""
+        return tuple(self.facts.get(_TOLD_BY, ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +90,22 @@ class Alarms:
             session.flush()
             return _view(row)
 
+    def told_by(self, alarm_id: str, way: str) -> None:
+        """Note that people were told of it in one way."""
+        with self._database.write() as session:
+            row = session.get(AlarmRow, alarm_id)
+            if row is not None:
+                row.facts = {**row.facts, _TOLD_BY: [*row.facts.get(_TOLD_BY, ()), way]}
+
     def told(self, alarm_id: str) -> None:
-        """Note that people were told of it."""
+        """Note that people were told of it, in every way."""
         with self._database.write() as session:
             row = session.get(AlarmRow, alarm_id)
             if row is not None:
                 row.told_at = datetime.now(UTC)
 
-    def settle(self, alarm_id: str, *, by: str) -> None:
-        """Note that a person has seen to it.
+    def settle(self, alarm_id: str, *, by: str) -> AlarmView:
+        """Note that a person has seen to it; who did first stays.
 
         Raises
         ------
@@ -102,6 +117,7 @@ class Alarms:
                 raise NotFound("no such alarm")
             if row.settled_at is None:
                 row.settled_at, row.settled_by = datetime.now(UTC), by
+            return _view(row)
 
     def all(self, *, open_only: bool = False, limit: int = 200) -> list[AlarmView]:
         """Return alarms, the newest first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +14,24 @@ from pipelines.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)
+class ShownGreys:
+    """Grey values that a model was shown, as :mod:`models.greys` has them.
+
+    Attributes
+    ----------
+    unlike, usual : float or None
+        How unlike the training's images it is, and they are of each other; None where the model
+        does not say what it learnt from.
+    """
+
+    percentiles: tuple[float, ...]
+    unlike: float | None = None
+    usual: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
-    """One result of a model.
+    """What a model made of one series.
 
     Attributes
     ----------
@@ -34,6 +50,7 @@ class Observed:
     facts: Mapping[str, Any]
     amounts: Mapping[str, float]
     added_path_mm: float | None
+    greys: ShownGreys | None = None
 
 
 class Observations:
@@ -43,10 +60,12 @@ class Observations:
         self._database = database
 
     def since(self, since: datetime) -> list[Observed]:
-        """Return the results since then, the oldest first."""
+        """Return what was made since then, the oldest first; several results of a task are one."""
         query = (
             sa.select(
+                TaskRow.id,
                 TaskRow.bundle,
+                TaskRow.greys,
                 ResultRow.created_at,
                 SeriesRow.facts,
                 ResultRow.summary,
@@ -62,7 +81,17 @@ class Observations:
             .order_by(ResultRow.created_at)
         )
         with self._database.read() as session:
-            return [
-                Observed(bundle, at, facts or {}, amounts, path)
-                for bundle, at, facts, amounts, path in session.execute(query)
-            ]
+            found: dict[str, Observed] = {}
+            for task, bundle, greys, at, facts, amounts, path in session.execute(query):
+                first = found.setdefault(
+                    task, Observed(bundle, at, facts or {}, amounts, path, _greys(greys))
+                )
+                if path is not None and (first.added_path_mm or 0.0) <= path:
+                    found[task] = replace(first, added_path_mm=path)
+            return list(found.values())
+
+
+def _greys(kept: Mapping[str, Any] | None) -> ShownGreys | None:
+    if kept is None:
+        return None
+    return ShownGreys(tuple(kept["percentiles"]), kept.get("unlike"), kept.get("usual"))
