@@ -90,16 +90,17 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         choices=settings.data / "predictor",
     )
     deidentifier = open_engine(NODE, uid_key)
+    trail = Trail(database, secrets.audit_key)
+    vault = Vault(ring, SealedIdentities(database), trail)
     groundwork = Groundwork(
         clinical,
         deidentifier,
         (settings.data / "groundwork").resolve(),
         profile=NODE.profile,
+        others_of=partial(vault.others_of, actor="worker", reason="second look ahead of the job"),
         # of several workers any may get the job: all of them would predict, and one be asked
         foresight=Foresight(registry, predictor, settings.route) if database.is_sqlite else None,
     )
-    trail = Trail(database, secrets.audit_key)
-    vault = Vault(ring, SealedIdentities(database), trail)
     research = wiring.research_archive(settings, secrets)
     withdrawals = Withdrawals(database)
 
@@ -166,7 +167,10 @@ def open_worker(settings: Settings) -> Iterator[tuple[Worker, WakeListener]]:
         picking=Picking(database),
         collections=collections,
         sealed=SealedIdentities(database),
+        jobs=jobs,
+        held=Held(database),
         collectors=collectors,
+        overruled=collector,
         work=(settings.data / "collecting").resolve(),
     )
     exporting = ExportRuns(

@@ -29,7 +29,7 @@ from dicom.profile import Profile
 from dicom.study import Instance, Series
 from models.bundle import Bundle
 from pipelines.foresight import Foreseen, Foresight
-from pipelines.looking import SeriesLook
+from pipelines.looking import SeriesLook, study_tokens
 from pipelines.store import SeriesView
 
 log = structlog.get_logger()
@@ -92,6 +92,8 @@ class Groundwork:
         On the file system of the jobs' folders; what an earlier process left there goes.
     profile : Profile
         By which the deidentifier works.
+    others_of : callable
+        What the vault has of the same patient's other studies: that is searched for too.
     foresight : Foresight or None
         What is shown each series that seems whole, and in which the second look found nothing.
     """
@@ -103,9 +105,11 @@ class Groundwork:
         folder: Path,
         *,
         profile: Profile,
+        others_of: Callable[[Identity], Sequence[Identity]],
         foresight: Foresight | None = None,
     ) -> None:
         self._profile = profile
+        self._others_of = others_of
         self._foresight = foresight
         self._busy: frozenset[str] = frozenset()  # series whose sender does not pause
         self._archive = archive
@@ -243,7 +247,7 @@ class Groundwork:
                     break
                 try:
                     instance, identity = self._deidentifier.deidentify_file(path, bed.folder)
-                    bed.look.read(path)
+                    bed.look.look_ahead(path, instance.path)
                 except RadloopError:
                     bed.refused.add(path)  # the job meets it again, and says why
                     continue
@@ -278,7 +282,8 @@ class Groundwork:
         """Look a second time: no model sees a file with something of its patient."""
         made = {path: bed.done[path].instance.path for path in paths}
         try:
-            bed.look.look(made, bed.look.tokens)
+            others = self._others_of(Identity.of(bed.done[path].identity for path in paths))
+            bed.look.look(made, study_tokens([bed.look], others) | bed.look.tokens)
         except RadloopError:  # the job finds it again, and holds the study back
             return False
         return True

@@ -1,8 +1,9 @@
 """The second look before the node's own models: no study goes on with anything of its patient.
 
 What a series' originals hold is gathered file by file, and searched in what de-identification made
-of them. A series that comes in slowly is looked at while it does; where the study, or the patient's
-other studies, hold more to search for than was known then, that is searched once more.
+of them. Each file of a series that comes in is looked at when it does; where later files, the study
+or the patient's other studies hold more to search for than was known then, that is searched in the
+file's bytes once more.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class SeriesLook:
     _originals: Originals = field(init=False)
     _before: dict[Path, Before] = field(default_factory=dict, init=False)
     _searched: dict[Path, Tokens] = field(default_factory=dict, init=False)
+    _ahead: tuple[Tokens, SecondLook] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._originals = Originals(self.profile)
@@ -49,15 +51,34 @@ class SeriesLook:
         return self._originals.tokens
 
     def read(self, source: Path) -> None:
-        """Read an original, once.
+        """Read an original, unless what it says is still at hand.
 
         Raises
         ------
         NotDicom
             When it cannot be read.
         """
-        if source not in self._before and source not in self._searched:
+        if source not in self._before:
             self._before[source] = self._originals.read(source)
+
+    def look_ahead(self, source: Path, clean: Path) -> None:
+        """Read an original, and look at what was made of it, by what is known so far.
+
+        Raises
+        ------
+        IdentityLeft
+            On a finding, naming rule and place.
+        NotDicom
+            When a file cannot be parsed.
+        """
+        self.read(source)
+        count = len(self._searched)
+        if self._ahead is None or count & (count - 1) == 0:  # few sets to compare with later
+            tokens = self.tokens
+            self._ahead = tokens, SecondLook(self.profile, tokens)
+        tokens, look = self._ahead
+        look.check(clean, self._before.pop(source, None))
+        self._searched[source] = tokens
 
     def look(self, made: Mapping[Path, Path], tokens: Tokens) -> None:
         """Look at what was made of the originals; what was searched before is not searched again.
@@ -84,9 +105,11 @@ class SeriesLook:
                 continue
             if id(known) not in looks:
                 looks[id(known)] = SecondLook(self.profile, wanted)
-            self.read(source)
-            looks[id(known)].check(clean, self._before.get(source))
-            self._before.pop(source, None)
+            if known is not None and not wanted.words:
+                looks[id(known)].check_bytes(clean)
+            else:  # a short name within a description is found by its place alone
+                self.read(source)
+                looks[id(known)].check(clean, self._before.pop(source, None))
             self._searched[source] = tokens
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -107,10 +107,22 @@ class SecondLook:
         NotDicom
             When it cannot be parsed.
         """
-        findings = self.look(path, before)
-        if findings:
-            told = ", ".join(f"{one.rule} in {one.place}" for one in findings[:5])
-            raise IdentityLeft(f"{len(findings)} finding(s): {told}")
+        _refuse(self.look(path, before))
+
+    def check_bytes(self, path: Path) -> None:
+        """Refuse a file that was looked at before, when one of these tokens stands in it.
+
+        Raises
+        ------
+        IdentityLeft
+            Naming rules and places.
+        NotDicom
+            When it cannot be parsed.
+        """
+        read = self._reader.read(path)
+        values = [value for part in read.parts for value in part.values]
+        iod = iod_of(str(read.ds.get("SOPClassUID", "")))
+        _refuse((*self._in_name(path), *self._in_bytes(read, values, iod)))
 
     def check_text(self, content: bytes) -> None:
         """Refuse a file that is no DICOM (a sidecar, a table) when a token stands in it.
@@ -231,6 +243,12 @@ class SecondLook:
         wanted = {METHOD_CODES[option][0] for option in (None, *options)}
         if not wanted <= codes:
             yield Finding("declaration", "(0012,0064)")
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    if findings:
+        told = ", ".join(f"{one.rule} in {one.place}" for one in findings[:5])
+        raise IdentityLeft(f"{len(findings)} finding(s): {told}")
 
 
 # --- reading --------------------------------------------------------------------------------------

@@ -2,18 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from dicom.archive import Archive
-from dicom.deid import Deidentifier
+from dicom.deid import Deidentifier, Identity
 from dicom.dimse import store
 from dicom.phantom import WrittenHead, write_head_study
 from dicom.profile import node_profile
+from models.process import PredictorProcess
+from models.registry import Registry
+from pipelines.foresight import Foresight
 from pipelines.groundwork import Groundwork
+from pipelines.routing import Route, When
 from pipelines.store import SeriesView
+from tests.bundles import write_threshold_bundle
 from tests.orthanc.servers import SENDER_AET, RunningOrthanc
 
 pytestmark = pytest.mark.orthanc
@@ -38,9 +45,15 @@ def engine() -> Deidentifier:
     return Deidentifier(node_profile(), b"k" * 32)
 
 
+def nobody(_: Identity) -> list[Identity]:
+    return []
+
+
 @pytest.fixture
 def groundwork(archive: Archive, engine: Deidentifier, tmp_path: Path) -> Iterator[Groundwork]:
-    groundwork = Groundwork(archive, engine, tmp_path / "groundwork", profile=node_profile())
+    groundwork = Groundwork(
+        archive, engine, tmp_path / "groundwork", profile=node_profile(), others_of=nobody
+    )
     yield groundwork
     groundwork.stop()
 
@@ -163,7 +176,9 @@ def test_a_new_process_begins_with_nothing(
 ) -> None:
     (tmp_path / "groundwork" / PSEUDONYM).mkdir(parents=True)
     (tmp_path / "groundwork" / PSEUDONYM / "left.dcm").write_bytes(b"left")
-    Groundwork(archive, engine, tmp_path / "groundwork", profile=node_profile()).stop()
+    Groundwork(
+        archive, engine, tmp_path / "groundwork", profile=node_profile(), others_of=nobody
+    ).stop()
     assert files_in(tmp_path / "groundwork") == 0
 
 
@@ -183,3 +198,47 @@ def test_what_no_job_came_for_is_dropped(
     monkeypatch.setattr("pipelines.groundwork._KEPT_S", 0.0)
     groundwork.sweep()
     assert files_in(tmp_path / "groundwork") == 0
+
+
+@pytest.mark.parametrize(("name", "shown"), [("Another^Ann", True), ("Examiner^Hans", False)])
+def test_no_model_is_shown_what_names_somebody_of_the_patients_other_studies(
+    clinical: RunningOrthanc,
+    archive: Archive,
+    head: WrittenHead,
+    engine: Deidentifier,
+    tmp_path: Path,
+    name: str,
+    shown: bool,
+) -> None:
+    for instance in head.series.instances:
+        ds = dcmread(instance.path)
+        ds.SoftwareVersions = "EXAMINER 3"  # it stays, as long as nobody is called so
+        ds.save_as(instance.path)
+
+    def others_of(identity: Identity) -> list[Identity]:
+        told = {"00080090": {"vr": "PN", "Value": [{"Alphabetic": name}]}}
+        return [replace(identity, study_pseudonym="2.25.9", attributes=told, uids={})]
+
+    write_threshold_bundle(tmp_path / "bundles", "quick")
+    registry = Registry([tmp_path / "bundles"])
+    route = Route("mr", When(modality=("MR",)), bundle="quick")
+    with PredictorProcess(
+        [tmp_path / "bundles"], device="cpu", threads=1, timeout_s=120
+    ) as predictor:
+        groundwork = Groundwork(
+            archive,
+            engine,
+            tmp_path / "groundwork",
+            profile=node_profile(),
+            others_of=others_of,
+            foresight=Foresight(registry, predictor, [route]),
+        )
+        send(clinical, head, slice(0, SLICES))
+        seen = replace(view(archive, head), instance_count=len(head.series.instances))
+        groundwork.look([seen])
+        groundwork._thread.shutdown()  # after what was begun
+        (tmp_path / "clean").mkdir()
+        paths = originals(archive, head, tmp_path)
+        assert len(groundwork.take(PSEUDONYM, paths, tmp_path / "clean").files) == SLICES
+        assert groundwork.foresees(PSEUDONYM) is shown
+        groundwork.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from dicom.deid import Deidentifier, Identity
 from dicom.errors import IdentityLeft, PatientWithdrawn
@@ -60,6 +61,37 @@ def test_what_was_searched_for_is_not_searched_for_again(
     look.look({source: clean}, look.tokens)
     clean.unlink()
     look.look({source: clean}, look.tokens)  # would fail on a file that is gone
+
+
+@pytest.mark.parametrize(
+    ("says", "later"),
+    [
+        (DEVICE, {"ReferringPhysicianName": "Feverfew^Ann"}),
+        ("T1 COR", {"ReferringPhysicianName": "Cor^Ann"}),  # too short for the bytes alone
+        (DEVICE, {"StationName": DEVICE}),
+        ("1.2.826.77.5", {"StudyInstanceUID": "1.2.826.77.5"}),
+        ("20040119", {"StudyDate": "20040119"}),
+    ],
+    ids=["name", "short name", "identifier", "uid", "date"],
+)
+def test_what_a_later_file_gives_away_is_found_in_one_that_was_looked_at_ahead(
+    engine: Deidentifier, tmp_path: Path, says: str, later: dict[str, str]
+) -> None:
+    look = SeriesLook(node_profile())
+    pairs = {}
+    for number in range(1, 6):
+        source, pairs[source], _ = made(engine, tmp_path, number)
+        look.look_ahead(source, pairs[source])
+    source, clean, _ = made(engine, tmp_path, 6, SeriesDescription="T1 COR")
+    pairs[source] = clean
+    ds = dcmread(clean)
+    ds.SeriesDescription = ds.SoftwareVersions = says  # as if the engine had kept them
+    ds.save_as(clean)
+    look.look_ahead(source, clean)
+    look.look(pairs, look.tokens)
+    look.read(made(engine, tmp_path, 7, **later)[0])
+    with pytest.raises(IdentityLeft):
+        look.look(pairs, look.tokens)
 
 
 @pytest.fixture
