@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import version as installed
@@ -83,6 +84,7 @@ def write_bundle(folder: Path, trained: Trained, dataset: Dataset, title: Title)
 
 
 def _metadata(plan: Plan, dataset: Dataset, title: Title, trained: Trained) -> dict[str, Any]:
+    chosen = trained.best.scores.mean
     names = dict(sorted(dataset.classes.items()))
     defined = {str(number): name for number, name in names.items()}
     if plan.task == "segmentation":
@@ -123,7 +125,7 @@ def _metadata(plan: Plan, dataset: Dataset, title: Title, trained: Trained) -> d
         "copyright": dataset.licence,
         "data_source": dataset.source,
         "intended_use": title.intended_use,
-        "eval_metrics": {"validation": trained.best.scores.mean},
+        "eval_metrics": {"validation": chosen} if math.isfinite(chosen) else {},
         "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": said}},
         "radloop": _table(plan, dataset, title, trained),
     }

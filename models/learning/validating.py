@@ -61,7 +61,7 @@ def validate(
     grid, through the bundle.
     """
     if not cases:
-        return Scores(-math.inf, {})
+        return Scores(math.nan, {})
     counts: dict[int, list[int]] = {}
     shown = {case.id for case in cases[:_LOOKS]} if looks is not None else set()
     with _judging(network), torch.inference_mode():
