@@ -10,8 +10,9 @@ import fcntl
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dicom.errors import DiskFull, RadloopError
 from models.learning.orders import (
@@ -19,10 +20,15 @@ from models.learning.orders import (
     FAILED,
     Failure,
     MeasureOrder,
+    Order,
+    PackOrder,
     TrainOrder,
     read_order,
     write_whole,
 )
+
+if TYPE_CHECKING:  # loaded late: who is killed at once need not have waited for it
+    import torch
 
 LOCK: Final = ".learning.lock"
 _NICE: Final = 19
@@ -37,13 +43,22 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the owner's to handle
     faulthandler.enable()
-    _end_with(options.owner)
+    end_with(options.owner)
     _step_back()
     folder: Path = options.folder
+    with (folder.parent / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # never two at once on one machine; gone with us
+        order = read_order(folder)
+        if isinstance(order, TrainOrder) and order.processes > 1:
+            os.set_inheritable(lock.fileno(), True)
+            _become_torchrun(folder, order.processes)
+        carry_out_or_say(folder)
+
+
+def carry_out_or_say(folder: Path, interrupted: Callable[[], bool] | None = None) -> None:
+    """Do what a folder's order says, or write down the coded error that stands against it."""
     try:
-        with (folder.parent / LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # never two at once on one machine; gone with us
-            carry_out(folder)
+        carry_out(folder, interrupted)
     except RadloopError as error:
         _say(folder, error)
     except OSError as error:
@@ -57,7 +72,17 @@ def _say(folder: Path, error: RadloopError) -> None:
     write_whole(folder / FAILED, failure.model_dump_json())
 
 
-def carry_out(folder: Path) -> None:
+def _become_torchrun(folder: Path, processes: int) -> None:
+    """Become the process that starts the ranks and ends them all when one ends.
+
+    What was set for this process (its end with the owner, its place behind all others) stays.
+    """
+    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    words += ["-m", "models.learning.rank", str(folder)]
+    os.execv(sys.executable, [sys.executable, *words])  # noqa: S606 - our own interpreter
+
+
+def carry_out(folder: Path, interrupted: Callable[[], bool] | None = None) -> None:
     """Do what a folder's order says, and write `done.json` last.
 
     Raises
@@ -65,16 +90,42 @@ def carry_out(folder: Path) -> None:
     RadloopError
         What learning or measuring refuses.
     """
-    order = read_order(folder)
-    said = _train(folder, order) if isinstance(order, TrainOrder) else _measure(folder, order)
-    write_whole(folder / DONE, said)
+    said = _said(folder, read_order(folder), interrupted)
+    if said is not None:
+        write_whole(folder / DONE, said)
 
 
-def _train(folder: Path, order: TrainOrder) -> str:
+def _said(folder: Path, order: Order, interrupted: Callable[[], bool] | None) -> str | None:
+    from models.building import device_of
+    from models.learning.ranks import joined
+
+    if isinstance(order, PackOrder):
+        return _pack(order)
+    if isinstance(order, MeasureOrder):
+        return _measure(folder, order)
+    with joined(device_of(order.device)) as (device, is_first):
+        said = _train(folder, order, device, is_first=is_first, interrupted=interrupted)
+    return said if is_first else None
+
+
+def _pack(order: PackOrder) -> str:
+    """Pack; return the hash of what was packed."""
+    from models.learning.packing import pack
+
+    return pack(order)
+
+
+def _train(
+    folder: Path,
+    order: TrainOrder,
+    device: torch.device,
+    *,
+    is_first: bool,
+    interrupted: Callable[[], bool] | None,
+) -> str:
     """Learn, write the bundle; return its identity."""
     import torch
 
-    from models.building import device_of
     from models.learning.bundling import Title, write_bundle
     from models.learning.cases import read_dataset
     from models.learning.graph import read_graph
@@ -92,15 +143,19 @@ def _train(folder: Path, order: TrainOrder) -> str:
         folder,
         cache=order.cache,
         graph=None if order.graph is None else read_graph(order.graph),
-        device=device_of(order.device),
+        device=device,
         start_from=start_from,
         minutes=order.minutes,
         workers=1,
+        interrupted=interrupted,
     )
     title = Title(order.name, order.version, description=order.description)
     identity = f"{order.name}@{order.version}"
-    if not (order.bundles / identity).exists():  # else written by a try that was ended then
-        write_bundle(order.bundles, done, data.dataset, title)
+    bundles = order.bundles
+    if (
+        is_first and bundles is not None and not (bundles / identity).exists()
+    ):  # else written by a try that was ended then
+        write_bundle(bundles, done, data.dataset, title)
     return identity
 
 
@@ -117,7 +172,7 @@ def _measure(folder: Path, order: MeasureOrder) -> str:
     return both.model_dump_json(indent=1)
 
 
-def _end_with(owner: int) -> None:
+def end_with(owner: int) -> None:
     """Let the kernel end this process with the owner's thread that waits for it.
 
     A process that was stopped cannot look for itself whether its owner is still there; SIGKILL

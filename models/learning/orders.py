@@ -28,16 +28,20 @@ class TrainOrder(_Part):
 
     Attributes
     ----------
-    dataset, cache, bundles : Path
-        The dataset's folder, where prepared cases are kept, where the bundle goes.
+    dataset, cache : Path
+        The dataset's folder, where prepared cases are kept.
+    bundles : Path or None
+        Where the bundle goes; None: none is made, what is learnt stays a checkpoint.
     start_from : Path or None
         Weights to begin with.
+    processes : int
+        That learn side by side on this machine, on a GPU each.
     """
 
     kind: Literal["train"] = "train"
     dataset: Path
     cache: Path
-    bundles: Path
+    bundles: Path | None
     plan: Plan
     name: str
     version: str
@@ -47,6 +51,23 @@ class TrainOrder(_Part):
     minutes: float | None = None
     device: str = "auto"
     threads: int | None = None
+    processes: int = Field(1, ge=1)
+
+
+class PackOrder(_Part):
+    """Pack what a training needs, so that it can learn on another machine.
+
+    Attributes
+    ----------
+    train : TrainOrder
+        What will be learnt here or there.
+    into : Path
+        The folder that gets it, as :mod:`models.learning.packing` describes.
+    """
+
+    kind: Literal["pack"] = "pack"
+    train: TrainOrder
+    into: Path
 
 
 class MeasureOrder(_Part):
@@ -70,8 +91,8 @@ class MeasureOrder(_Part):
     threads: int | None = None
 
 
-Order = Annotated[TrainOrder | MeasureOrder, Field(discriminator="kind")]
-_ORDER: Final[TypeAdapter[TrainOrder | MeasureOrder]] = TypeAdapter(Order)
+Order = TrainOrder | PackOrder | MeasureOrder
+_ORDER: Final[TypeAdapter[Order]] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
 
 
 class Failure(_Part):
@@ -81,7 +102,7 @@ class Failure(_Part):
     message: str
 
 
-def write_order(folder: Path, order: TrainOrder | MeasureOrder) -> None:
+def write_order(folder: Path, order: Order) -> None:
     """Write what is to be done; what an earlier try said is forgotten."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in (DONE, FAILED):
@@ -89,7 +110,7 @@ def write_order(folder: Path, order: TrainOrder | MeasureOrder) -> None:
     write_whole(folder / ORDER, order.model_dump_json(indent=1))
 
 
-def read_order(folder: Path) -> TrainOrder | MeasureOrder:
+def read_order(folder: Path) -> Order:
     """Return what is to be done."""
     return _ORDER.validate_json((folder / ORDER).read_bytes())
 

@@ -25,10 +25,16 @@ Answers = torch.Tensor | Sequence[torch.Tensor]
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[torch.device]:
-    """Meet the other ranks where torchrun started this process; yield the rank's own device."""
+def joined(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
+    """Meet the other ranks where torchrun started this process.
+
+    Yields
+    ------
+    tuple
+        The device of this rank, and whether it is the first.
+    """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield device
+        yield device, True
         return
     mine = device
     if device.type == "cuda":
@@ -36,7 +42,7 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         torch.cuda.set_device(mine)
     backend = "nccl" if mine.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=_PATIENCE)
-    yield mine
+    yield mine, distributed.get_rank() == 0
     # Only after a good end: a rank that fails must end, and not wait here for one that is gone.
     distributed.destroy_process_group()
 
