@@ -8,13 +8,15 @@
     promote(school, "liver@0.2.0", by="anna", why="better on thin slices")
     roll_back(school, "liver", by="anna", why="misses small lesions")
 
-`school` has what all of it works with. `rules` say which corrections become a dataset, `gathering`,
-`fusing`, `splitting`, `freezing` make it; `ordering` asks for trainings, `lessons` and `attending`
-carry them out; `judging` and `promoting` say which version is current, `signing` what a registry is
-told of that, `reporting` writes card and report.
+`school` has what all of it works with. `rules` say which corrections become a dataset; `gathering`,
+`fusing`, `splitting`, `freezing` make it, and `asking` lets people ask for one. `ordering` asks for
+trainings, `lessons` and `attending` carry them out, `schedule` and `hours` say when. `judging` and
+`promoting` say which version is current, `signing` what a registry is told of that, `reporting`
+writes card and report, `drift` raises alarms.
 """
 
 from models.learning.beginning import changed_plan
+from pipelines.learning.asking import ask_dataset, learn_from_corrections
 from pipelines.learning.drift import Lookout, find_drift
 from pipelines.learning.freezing import Frozen, freeze_dataset, freeze_recent
 from pipelines.learning.gathering import LeftOut, Material
@@ -59,6 +61,7 @@ __all__ = [
     "Schedule",
     "School",
     "Signer",
+    "ask_dataset",
     "cancel",
     "changed_plan",
     "current_bundle",
@@ -67,6 +70,7 @@ __all__ = [
     "freeze_recent",
     "graph_called",
     "know_dataset",
+    "learn_from_corrections",
     "next_version",
     "order_training",
     "plan_training",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom.errors import InvalidDataset, UnknownBundle
+from dicom.errors import Conflict, InvalidDataset, UnknownBundle
 from models.bundle import Bundle
 from models.learning.cases import DatasetFolder, Split
 from pipelines.datasets import Shelf, Wanted
@@ -78,7 +78,19 @@ def freeze_dataset(
         if group.patient not in shared
     ]
     gathered = _gathered(school, material, picked, groups, shared)
-    folder = school.shelf.freeze(gathered, Path(), Wanted(name), told=told)
+    try:
+        folder = school.shelf.freeze(gathered, Path(), Wanted(name), told=told)
+    except Conflict:  # nothing new; or a try was cut off before it wrote whose the cases are
+        _note(school, school.shelf.get(name), gathered, picked, by)
+        raise
+    _note(school, folder, gathered, picked, by)
+    return Frozen(folder, (*left_out, *gathered.left_out))
+
+
+def _note(
+    school: School, folder: DatasetFolder, gathered: Gathered, picked: Picked, by: str
+) -> None:
+    """Keep whose cases a version holds; one that is noted already stays as it is."""
     school.datasets.add(
         known_dataset(
             folder.dataset.identity,
@@ -88,7 +100,6 @@ def freeze_dataset(
             rule=picked.as_json(),
         )
     )
-    return Frozen(folder, (*left_out, *gathered.left_out))
 
 
 def freeze_recent(

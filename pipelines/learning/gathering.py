@@ -315,6 +315,7 @@ def _fits(reading: Reading, picked: Picked) -> bool:
         and (not picked.readers or reading.author in picked.readers)
         and (not picked.workspaces or reading.route in picked.workspaces)
         and (not picked.studies or reading.study_id in picked.studies)
+        and (not picked.series or reading.series_id in picked.series)
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -36,6 +38,7 @@ def order_training(
     seed: int = 0,
     at_once: bool = True,
     rule: str | None = None,
+    key: str | None = None,
 ) -> TrainingView:
     """Ask the node to learn from a dataset; it begins when no other training runs.
 
@@ -57,6 +60,8 @@ def order_training(
         Also outside quiet hours.
     rule : str or None
         The `[[learning]]` that asks.
+    key : str or None
+        Of the training's id: who asks twice with the same one gets the same training.
 
     Raises
     ------
@@ -71,8 +76,12 @@ def order_training(
     Conflict
         When that version is made already, or is there.
     """
+    training_id = secrets.token_hex(12) if key is None else _id_of(key)
+    if key is not None:
+        with suppress(NotFound):
+            return school.trainings.training(training_id)
     known = school.shelf.get(dataset).dataset
-    _check_name(name)
+    check_model_name(name)
     chosen = version or next_version(school, name)
     _check_new(school, name, chosen)
     beginning = None if start_from is None else school.registry.get(start_from)
@@ -83,7 +92,7 @@ def order_training(
     know_dataset(school, known, by=asked_by)
     return school.trainings.ask(
         NewTraining(
-            id=secrets.token_hex(12),
+            id=training_id,
             name=name,
             version=chosen,
             dataset=known.identity,
@@ -161,7 +170,17 @@ def next_version(school: School, name: str) -> str:
     return f"{major}.{minor + 1}.0"
 
 
-def _check_name(name: str) -> None:
+def _id_of(key: str) -> str:
+    return hashlib.sha256(f"training {key}".encode()).hexdigest()[:24]
+
+
+def check_model_name(name: str) -> None:
+    """Refuse what cannot be a model's name.
+
+    Raises
+    ------
+    InvalidRequest
+    """
     if not _NAME.fullmatch(name):
         raise InvalidRequest("a model's name has small letters, digits, _ - and ., 64 at most")
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from dicom.errors import InvalidSettings
 from pipelines.learning.hours import Clock
@@ -38,8 +38,8 @@ class Picked:
         Drawn by one of them; empty: by anybody.
     workspaces : tuple of str
         The series was taken by one of these routes; empty: by any.
-    studies : tuple of str
-        Pseudonyms of studies that were picked by hand; empty: all.
+    studies, series : tuple of str
+        Pseudonyms of what was picked by hand; empty: all.
     classes : mapping of str to str
         A segment's label to the class that it counts as; `-` leaves it out. Empty: as they are.
     fusion : str
@@ -54,6 +54,7 @@ class Picked:
     readers: tuple[str, ...] = ()
     workspaces: tuple[str, ...] = ()
     studies: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
     classes: Mapping[str, str] = field(default_factory=dict)
     fusion: Fusion = "staple"
 
@@ -67,6 +68,24 @@ class Picked:
         if not self.verdicts or "rejected" in self.verdicts:
             raise InvalidSettings("cases are made of what was accepted or modified")
 
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Picked:
+        """Return the rule that :meth:`as_json` wrote."""
+        since = kept["since"]
+        return cls(
+            verdicts=tuple(kept["verdicts"]),
+            models=tuple(kept["models"]),
+            description=kept["description"],
+            modalities=tuple(kept["modalities"]),
+            since=None if since is None else datetime.fromisoformat(since),
+            readers=tuple(kept["readers"]),
+            workspaces=tuple(kept["workspaces"]),
+            studies=tuple(kept["studies"]),
+            series=tuple(kept.get("series", ())),
+            classes=dict(kept["classes"]),
+            fusion=kept["fusion"],
+        )
+
     def as_json(self) -> Mapping[str, object]:
         """Return the rule as it is kept with the dataset."""
         return {
@@ -78,6 +97,7 @@ class Picked:
             "readers": list(self.readers),
             "workspaces": list(self.workspaces),
             "studies": list(self.studies),
+            "series": list(self.series),
             "classes": dict(self.classes),
             "fusion": self.fusion,
         }

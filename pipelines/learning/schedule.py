@@ -1,4 +1,8 @@
-"""Learning by itself: rules that are due freeze a dataset and ask for a training."""
+"""Learning by itself: rules that are due freeze a dataset and ask for a training.
+
+What people ask for goes the same way, and in the same queue: datasets are made one at a time, and
+wait for no training.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from dicom.errors import Conflict, InputError, NotFound, RadloopError
 from models.learning.beginning import has_plan
 from models.learning.cases import DatasetFolder
 from models.learning.graph import Graph, read_graph
+from pipelines.learning.asking import FreezingRuns
 from pipelines.learning.freezing import freeze_dataset, freeze_recent
 from pipelines.learning.gathering import Material
 from pipelines.learning.hours import Clock
@@ -35,7 +40,7 @@ _ALWAYS: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Schedule:
-    """Looks at the rules of learning, and begins what is due.
+    """Looks at the rules of learning and at what people asked for, and begins what is due.
 
     Parameters
     ----------
@@ -49,6 +54,7 @@ class Schedule:
         self._school = school
         self._material = material
         self._rules = {rule.name: rule for rule in rules}
+        self._freezings = FreezingRuns(school, material)
         self._engine: Engine | None = None
         self._began = datetime.now(UTC)
 
@@ -56,16 +62,18 @@ class Schedule:
         """Return the workflow for the engine."""
         from pipelines.engine import WorkflowSpec  # late: the front, which asks, has no engine
 
-        return (WorkflowSpec(WORKFLOW, "learning", self.run, self._failed),)
+        lesson = WorkflowSpec(WORKFLOW, "datasets", self.run, self._failed)
+        return (lesson, *self._freezings.specs())
 
     def attach(self, engine: Engine) -> None:
         """Give it the engine that carries lessons out."""
         self._engine = engine
 
     def look(self, now: datetime | None = None) -> list[str]:
-        """Hand over the rules that are due; return their names."""
+        """Hand over what people asked for, and the rules that are due; return their names."""
         if self._engine is None:
             raise RuntimeError("the workflow has no engine yet")
+        self._freezings.hand_over(self._engine)
         at = now or datetime.now(UTC)
         due = [rule for rule in self._rules.values() if self.is_due(rule, at)]
         for rule in due:

@@ -8,7 +8,7 @@ from pathlib import Path
 from models.registry import Registry
 from pipelines.datasets import Shelf
 from pipelines.learning.signing import Signer, standing_of
-from pipelines.store import Alarms, Database, Datasets, Trainings, Versions
+from pipelines.store import Alarms, Database, Datasets, Freezings, Trainings, Versions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +27,7 @@ class School:
     """
 
     datasets: Datasets
+    freezings: Freezings
     trainings: Trainings
     versions: Versions
     alarms: Alarms
@@ -66,6 +67,7 @@ class School:
         places = folders if bundles in folders else (*folders, bundles)
         return cls(
             datasets=Datasets(database),
+            freezings=Freezings(database),
             trainings=Trainings(database),
             versions=versions,
             alarms=Alarms(database),

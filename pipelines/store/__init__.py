@@ -34,6 +34,7 @@ from pipelines.store.elsewhere import (
     ElsewhereView,
 )
 from pipelines.store.exports import Exports, ExportView, Finished, NewExport
+from pipelines.store.freezings import Freezings, FreezingView, NewFreezing
 from pipelines.store.held import Held, HeldContent, HeldState, HeldView
 from pipelines.store.job_views import (
     DeliveryView,
@@ -114,6 +115,8 @@ __all__ = [
     "Exports",
     "Finished",
     "FoundIn",
+    "FreezingView",
+    "Freezings",
     "Held",
     "HeldContent",
     "HeldState",
@@ -127,6 +130,7 @@ __all__ = [
     "Labelled",
     "NewCorrection",
     "NewExport",
+    "NewFreezing",
     "NewTask",
     "NewTraining",
     "Picking",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,17 @@ from pydicom import dcmread
 
 from dicom.errors import Conflict, InvalidDataset
 from dicom.volume import read_grid, read_volume
-from pipelines.learning import Material, Picked, freeze_dataset, freeze_recent
+from pipelines.engine import Engine
+from pipelines.learning import (
+    Material,
+    Picked,
+    Schedule,
+    School,
+    ask_dataset,
+    freeze_dataset,
+    freeze_recent,
+)
+from pipelines.store import FreezingView
 from tests.learning import school_in
 from tests.orthanc import servers
 from tests.orthanc.drawing import Room, reading_room
@@ -49,6 +61,40 @@ def labels_of(number: int) -> np.ndarray:
 def corrected(room: Room, labels: np.ndarray, before: str, author: str = "rita") -> str:
     content = room.document(labels, segments=PARTS, before=before)
     return room.desk.save(content, author=author).id
+
+
+@contextmanager
+def worker_of(schedule: Schedule, folder: Path) -> Iterator[None]:
+    engine = Engine(
+        f"sqlite:///{folder / 'engine.db'}",
+        executor_id="w1",
+        version="test",
+        workflows=schedule.specs(),
+        limits={"datasets": 1},
+    )
+    schedule.attach(engine)
+    engine.start()
+    try:
+        yield
+    finally:
+        engine.stop()
+
+
+def ended(school: School, freezing_id: str) -> FreezingView:
+    until = time.monotonic() + 120
+    while (found := school.freezings.freezing(freezing_id)).is_open:
+        assert time.monotonic() < until, found
+        time.sleep(0.05)
+    return found
+
+
+def same_as(asked: FreezingView) -> dict[str, object]:
+    return {"name": asked.name, "picked": Picked.from_json(asked.picked), "asked_by": "sara"}
+
+
+def look(schedule: Schedule, asked: FreezingView) -> FreezingView:
+    schedule.look()
+    return asked
 
 
 def test_corrections_are_frozen_by_patient_and_stay_apart(room: Room, tmp_path: Path):
@@ -125,3 +171,21 @@ def test_corrections_are_frozen_by_patient_and_stay_apart(room: Room, tmp_path: 
     assert recent is None or not names & {case.patient for case in recent.dataset.cases}
     with pytest.raises(InvalidDataset):
         freeze_dataset(school, material, "other", Picked(models=("heart",)), by="anna")
+
+    # a person picks cases, one of them is labelled otherwise; a training follows by itself
+    picked = Picked(series=tuple(case.series_id for case in known.cases), classes={"spleen": "-"})
+    wish = {"name": "livers", "minutes": 5.0, "start_from": None}
+    asked = ask_dataset(school, name="livers", picked=picked, asked_by="rita", then=wish)
+    with pytest.raises(Conflict):
+        ask_dataset(school, name="livers", picked=picked, asked_by="sara")
+    schedule = Schedule(school, material, ())
+    with worker_of(schedule, tmp_path):
+        schedule.look()
+        made = ended(school, asked.id)
+        assert (made.state, made.error_message) == ("completed", None)
+        again = ended(school, look(schedule, ask_dataset(school, **same_as(asked))).id)
+    assert made.left_out == {"withdrawn": 1} and made.dataset == "livers@1"
+    assert list(school.shelf.get("livers").dataset.classes.values()) == ["liver"]
+    training = school.trainings.training(made.training_id)
+    assert (training.bundle, training.dataset) == ("livers@0.1.0", "livers@1")
+    assert again.error_code == "conflict" and again.dataset is None
