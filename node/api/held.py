@@ -24,7 +24,8 @@ router = APIRouter(prefix="/api/held", tags=["held back"])
 class HeldItem:
     """Something that is held back, or was: what, why, and what may be done.
 
-    `series` is empty where it is the study as a whole. `released_means` is null where nobody may
+    `series` is empty where it is the study as a whole. `collection` is the one that somebody picked
+    it for; null where a route did. `released_means` is null where nobody may
     overrule the refusal. `reason` is that of the decision.
     """
 
@@ -32,6 +33,7 @@ class HeldItem:
     study: str
     series: str
     job: str
+    collection: str | None
     project: str
     fault: Fault | None
     held_at: datetime
@@ -87,7 +89,7 @@ def held_one(held: str, request: Request, _caller: CustodyCaller) -> HeldItem:
 def release(
     held: str, why: Reason, request: Request, bell: BackgroundTasks, caller: CustodyCaller
 ) -> HeldItem:
-    """Let exactly this content pass for its project; its job runs again."""
+    """Let exactly this content pass for its project; its job or its collection goes on."""
     return release_held(parts_of(request), held, caller, why.reason, bell)
 
 
@@ -171,6 +173,7 @@ def view_held(parts: FrontParts, row: HeldView) -> HeldItem:
         study=content.study_id,
         series=content.series_id,
         job=content.job_id,
+        collection=row.collection,
         project=content.project,
         fault=fault_of(row.code, row.message),
         held_at=row.held_at,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pipelines.custody.holding import RELEASABLE, Desk, is_releasable
 from pipelines.custody.withdrawal import Patient, Withdrawing
 from pipelines.drawer import Drawer
-from pipelines.store import Database, Held, Jobs, Withdrawals
+from pipelines.store import Collections, Database, Held, Jobs, Withdrawals
 
 __all__ = [
     "RELEASABLE",
@@ -42,7 +42,7 @@ class Custody:
         held, withdrawals = Held(database), Withdrawals(database)
         return cls(
             held,
-            Desk(held, Jobs(database), drawer),
+            Desk(held, Jobs(database), Collections(database), drawer),
             withdrawals,
             Withdrawing(withdrawals, drawer),
         )

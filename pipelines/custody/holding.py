@@ -8,7 +8,7 @@ from typing import Final, Literal
 from dicom.errors import BurnedInText, Conflict, HeadNotDefaced, InvalidRequest
 from pipelines.drawer import Drawer
 from pipelines.keyring import NODE_PROJECT
-from pipelines.store import Held, HeldView, Jobs
+from pipelines.store import Collections, Held, HeldView, Jobs
 
 RELEASABLE: Final[Mapping[str, str]] = {
     BurnedInText.code: "The pixels go on as they are, with the text that stands in them.",
@@ -33,17 +33,19 @@ class Desk:
     ----------
     held : Held
     jobs : Jobs
+    collections : Collections
     drawer : Drawer
         Seals reasons: people write names.
     """
 
-    def __init__(self, held: Held, jobs: Jobs, drawer: Drawer) -> None:
+    def __init__(self, held: Held, jobs: Jobs, collections: Collections, drawer: Drawer) -> None:
         self._held = held
         self._jobs = jobs
+        self._collections = collections
         self._drawer = drawer
 
     def release(self, held_id: str, *, by: str, reason: str) -> HeldView:
-        """Let exactly this content pass, for its project; its job runs again.
+        """Let exactly this content pass, for its project; its job or collection goes on with it.
 
         Raises
         ------
@@ -95,6 +97,10 @@ class Desk:
             seal=lambda owner: self._drawer.close(text.encode(), bound_to=_owner(owner)),
         )
         content = held.content
+        if held.collection is not None:
+            if state == "released":
+                self._collections.take_again(held.collection, content.series_id)
+            return held
         again = content.project == NODE_PROJECT or state == "released"
         if again and not self._held.undecided(content.job_id, content.project):
             self._jobs.run_again(content.job_id)

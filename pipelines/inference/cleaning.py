@@ -207,6 +207,8 @@ class Cleaning:
                     continue  # it stands on the trail; nobody has to decide anything
                 except InputError as error:
                     self._hold(content, error)
+                else:
+                    self._house.held.lift(content)
 
     def _store_as_it_is(self, job_id: str, series: Series) -> None:
         """Store what the node's models saw, unless the patient has withdrawn."""

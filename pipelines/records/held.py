@@ -20,6 +20,7 @@ class HeldRow(Base):
     study_id: Mapped[str] = mapped_column(sa.ForeignKey("study.id"), index=True)
     series_id: Mapped[str] = mapped_column(index=True)  # empty: the study as a whole
     job_id: Mapped[str] = mapped_column(sa.ForeignKey("job.id"), index=True)
+    collection_id: Mapped[str | None] = mapped_column(sa.ForeignKey("collection.id"), index=True)
     project: Mapped[str]
     fingerprint: Mapped[str]  # of the series' content; the job's id where it is the whole study
     code: Mapped[str] = mapped_column(index=True)

@@ -14,9 +14,11 @@ from dicom.archive import Archive
 from dicom.errors import (
     ArchiveMismatch,
     Canceled,
+    Dismissed,
     InputError,
     InvalidSettings,
     NotFound,
+    PatientWithdrawn,
     RadloopError,
     VaultLocked,
 )
@@ -26,6 +28,9 @@ from pipelines.store import (
     Collected,
     Collections,
     CollectionView,
+    Held,
+    HeldContent,
+    Jobs,
     Picking,
     SealedIdentities,
     Stored,
@@ -48,8 +53,12 @@ class CollectionRuns:
         Where the originals are, and where the copies go.
     studies, picking, collections, sealed : Studies, Picking, Collections, SealedIdentities
         The rows.
+    jobs, held : Jobs, Held
+        The rows: what a project refuses waits for a custodian there.
     collectors : Mapping of str to Collector
         One for each project.
+    overruled : callable
+        A project's collector that lets pass what a person has released, by the codes.
     work : Path
         For files while they are looked at.
     """
@@ -60,7 +69,10 @@ class CollectionRuns:
     picking: Picking
     collections: Collections
     sealed: SealedIdentities
+    jobs: Jobs
+    held: Held
     collectors: Mapping[str, Collector]
+    overruled: Callable[[str, frozenset[str]], Collector]
     work: Path
 
     def specs(self) -> tuple[WorkflowSpec, ...]:
@@ -80,8 +92,10 @@ class CollectionRuns:
     def run(self, collection_id: str, steps: Steps) -> None:
         """Store study after study; what a project refuses is listed, and the rest goes on."""
         studies = steps.run("begin", lambda: self._begin(collection_id))
-        for study_id in studies:
-            self._collect(collection_id, study_id, steps)
+        while studies:  # what is released meanwhile waits again
+            for study_id in studies:
+                self._collect(collection_id, study_id, steps)
+            studies = steps.run("look again", lambda: self._waiting(collection_id))
         steps.run("end", lambda: self.collections.end(collection_id))
 
     def _collect(self, collection_id: str, study_id: str, steps: Steps) -> None:
@@ -90,6 +104,9 @@ class CollectionRuns:
     def _begin(self, collection_id: str) -> list[str]:
         if not self.collections.start(collection_id):
             raise Canceled("canceled by a person")
+        return self._waiting(collection_id)
+
+    def _waiting(self, collection_id: str) -> list[str]:
         waiting = self.collections.waiting(collection_id)
         return list(dict.fromkeys(one.study_id for one in waiting))
 
@@ -123,15 +140,29 @@ class CollectionRuns:
         if collector is None:
             raise InvalidSettings(f"there is no [[project]] {collection.project!r} any more")
         row = self.studies.series(one.series_id)
-        images = self.clinical.fetch(self.clinical.series(row.orthanc_id), folder / "images")
+        archived = self.clinical.series(row.orthanc_id)
+        content = self._content(collection, one, self.clinical.fingerprint(archived))
+        if self.held.is_deleted(content):
+            raise Dismissed("a custodian decided that the project does not get this series")
+        released = self.held.released(content)
+        if released:
+            collector = self.overruled(collection.project, released)
+        images = self.clinical.fetch(archived, folder / "images")
         labels, gone = self._labels(one.series_id, folder / "labels")
-        copies = collector.take(
-            one.series_id,
-            [instance.path for instance in images.instances],
-            folder / "copies",
-            labels=labels,
-            actor=collection.created_by,
-        )
+        try:
+            copies = collector.take(
+                one.series_id,
+                [instance.path for instance in images.instances],
+                folder / "copies",
+                labels=labels,
+                actor=collection.created_by,
+            )
+        except (PatientWithdrawn, VaultLocked):
+            raise  # no custodian decides on these
+        except InputError as error:
+            self.held.hold(content, error, collection=collection.id)
+            raise
+        self.held.lift(content)
         sealed = self.sealed.get_sealed(copies.study)
         if sealed is None:
             raise NotFound("the vault does not hold the study that was just sealed")
@@ -144,6 +175,10 @@ class CollectionRuns:
             labels=copies.labels,
             left_out=(*gone, *copies.left_out),
         )
+
+    def _content(self, collection: CollectionView, one: Collected, fingerprint: str) -> HeldContent:
+        (job, *_) = self.jobs.jobs_of(one.study_id)  # what can be picked has been through one
+        return HeldContent(one.study_id, one.series_id, job.id, collection.project, fingerprint)
 
     def _labels(self, series_id: str, folder: Path) -> tuple[list[Path], list[RadloopError]]:
         """Return what was drawn on a series, as files, and why one is not there."""

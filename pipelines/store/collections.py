@@ -210,15 +210,27 @@ class Collections:
             row = _collection(session, collection_id)
             if row.state in _OPEN:
                 return False
-            row.state, row.attempt, row.handed_over = "scheduled", row.attempt + 1, False
-            row.cancel_requested, row.ended_at = False, None
-            row.error_code = row.error_message = None
+            _reopen(row)
             session.execute(
                 sa.update(CollectedRow)
                 .where(CollectedRow.collection_id == collection_id, CollectedRow.state == "refused")
                 .values(state="waiting", reason_code=None, reason=None)
             )
             return True
+
+    def take_again(self, collection_id: str, series_id: str) -> None:
+        """Schedule one series again that was refused; nothing where it is not, or not in it.
+
+        A collection that runs gets to it before it ends.
+        """
+        with self._database.write() as session:
+            collection = session.get(CollectionRow, collection_id)
+            row = session.get(CollectedRow, (collection_id, series_id))
+            if collection is None or row is None or row.state != "refused":
+                return
+            row.state, row.reason_code, row.reason = "waiting", None, None
+            if collection.state not in _OPEN:
+                _reopen(collection)
 
     # --- one series after the other ------------------------------------------------------------
 
@@ -344,6 +356,12 @@ class Collections:
                 .returning(CollectedRow.series_id)
             )
             return len(found.all())
+
+
+def _reopen(row: CollectionRow) -> None:
+    row.state, row.attempt, row.handed_over = "scheduled", row.attempt + 1, False
+    row.cancel_requested, row.ended_at = False, None
+    row.error_code = row.error_message = None
 
 
 def _views(session: Session, rows: Sequence[CollectionRow]) -> list[CollectionView]:

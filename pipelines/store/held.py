@@ -42,10 +42,14 @@ class HeldContent:
 
 @dataclass(frozen=True, slots=True)
 class HeldView:
-    """Something that is held back, or was; `reason` is sealed."""
+    """Something that is held back, or was; `reason` is sealed.
+
+    `collection` is the collection that somebody picked it for; None: a route did.
+    """
 
     id: str
     content: HeldContent
+    collection: str | None
     code: str
     message: str
     held_at: datetime
@@ -61,7 +65,9 @@ class Held:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def hold(self, content: HeldContent, error: InputError) -> str:
+    def hold(
+        self, content: HeldContent, error: InputError, *, collection: str | None = None
+    ) -> str:
         """Note a refusal; the same one again is the same row. Return its id.
 
         What was released and is refused again for the same reason is held again: the release did
@@ -77,6 +83,7 @@ class Held:
                         study_id=content.study_id,
                         series_id=content.series_id,
                         job_id=content.job_id,
+                        collection_id=collection,
                         project=content.project,
                         fingerprint=content.fingerprint,
                         code=error.code,
@@ -87,6 +94,7 @@ class Held:
                 )
             else:
                 row.job_id, row.message = content.job_id, error.message
+                row.collection_id = collection or row.collection_id
                 if row.state == "released":
                     row.state, row.held_at = "held", datetime.now(UTC)
                     row.settled_at = row.settled_by = row.reason = None
@@ -122,6 +130,13 @@ class Held:
             row.state, row.settled_by, row.settled_at = state, by, datetime.now(UTC)
             row.reason = seal(held_id)
             return _view(row)
+
+    def lift(self, content: HeldContent) -> None:
+        """Drop what nobody has decided on: by other rules of the project, the content passed."""
+        with self._database.write() as session:
+            for row in _rows_about(session, content):
+                if row.state == "held" and row.series_id:
+                    session.delete(row)
 
     def one(self, held_id: str) -> HeldView:
         """Return one.
@@ -217,6 +232,7 @@ def _view(row: HeldRow) -> HeldView:
     return HeldView(
         id=row.id,
         content=HeldContent(row.study_id, row.series_id, row.job_id, row.project, row.fingerprint),
+        collection=row.collection_id,
         code=row.code,
         message=row.message,
         held_at=row.held_at,

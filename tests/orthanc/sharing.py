@@ -24,7 +24,7 @@ from node.engines import open_engine
 from pipelines.collecting import Collector
 from pipelines.identity import Vault
 from pipelines.keyring import KeyRing
-from pipelines.projects import NODE, Project
+from pipelines.projects import NODE, Project, project_called
 from pipelines.sharing.collecting import CollectionRuns
 from pipelines.sharing.exporting import ExportRuns
 from pipelines.sharing.files import ExportFiles
@@ -32,6 +32,8 @@ from pipelines.store import (
     Collections,
     Database,
     Exports,
+    Held,
+    Jobs,
     NewCorrection,
     Picking,
     SealedIdentities,
@@ -113,7 +115,12 @@ class House:
             picking=self.picking,
             collections=self.collections,
             sealed=self.sealed,
+            jobs=Jobs(self.database),
+            held=Held(self.database),
             collectors={one.name: self._collector(one, ring) for one in self.projects},
+            overruled=lambda name, codes: self._collector(
+                project_called(name, self.projects), ring, codes
+            ),
             work=self.folder / "collecting",
         )
 
@@ -129,11 +136,13 @@ class House:
             version="0.0.test",
         )
 
-    def _collector(self, project: Project, ring: KeyRing) -> Collector:
+    def _collector(
+        self, project: Project, ring: KeyRing, released: frozenset[str] = frozenset()
+    ) -> Collector:
         key = RING.pseudonym_key(project.name)
         return Collector(
             project=project,
-            engine_for=lambda source: open_engine(project, key, source=source),
+            engine_for=lambda source: open_engine(project, key, source=source, released=released),
             key=key,
             vault=self.vault(project, ring),
             research=self.research,

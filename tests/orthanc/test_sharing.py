@@ -18,6 +18,8 @@ from dicom.deid import Deidentifier
 from dicom.errors import DiskFull, InputError, InvalidRequest, RadloopError, VaultLocked
 from dicom.seg import decode_seg
 from dicom.volume import read_grid, read_volume
+from pipelines.custody import Custody
+from pipelines.drawer import Drawer
 from pipelines.exporting import check_manifest
 from pipelines.keyring import KeyRing
 from pipelines.projects import Project
@@ -26,6 +28,7 @@ from tests.orthanc import drawing
 from tests.orthanc.sharing import (
     LIVER,
     PATIENTS,
+    PROJECTS,
     RING,
     STRICT,
     House,
@@ -141,6 +144,40 @@ def test_what_a_project_refuses_is_listed_by_code_and_the_rest_goes_on(house: Ho
     assert (view.state, view.stored, view.refused) == ("completed", 3, 1)
     refused = [event for event in house.trail.events(limit=50) if event.action == "collect"]
     assert ("rob", "head_not_defaced") in {(event.actor, event.outcome) for event in refused}
+
+
+def test_what_a_project_refuses_is_held_and_a_release_collects_it_at_once(house: House) -> None:
+    custody = Custody.of(house.database, Drawer(b"audit key"))
+    head = house.node_series("d")
+    collection = house.pick("heads, looked at", STRICT)
+    house.collecting().run(collection, InTurn())
+    (held,) = [one for one in custody.held.all(state="held") if one.content.series_id == head]
+    assert (held.code, held.content.project) == ("head_not_defaced", "strict")
+    assert held.collection == collection
+    custody.desk.release(held.id, by="cleo", reason="the face is bandaged")
+    view = house.collections.collection(collection)
+    assert (view.state, view.attempt, view.refused) == ("scheduled", 2, 0)
+    house.collecting().run(collection, InTurn())
+    view = house.collections.collection(collection)
+    assert (view.state, view.stored, view.refused) == ("completed", 4, 0)
+    original = read_volume(house.series["d"]).voxels_kji
+    np.testing.assert_array_equal(read_volume(house.copies(collection)[head]).voxels_kji, original)
+
+
+def test_what_a_custodian_deleted_is_not_collected_for_that_project_again(house: House) -> None:
+    custody = Custody.of(house.database, Drawer(b"audit key"))
+    other = replace(STRICT, name="stricter")
+    house.projects = (*PROJECTS, other)
+    for name in ("first", "second"):
+        collection = house.pick(name, other, SeriesFilter(body_part=("HEAD",)))
+        house.collecting().run(collection, InTurn())
+        if name == "first":
+            (held,) = custody.held.all(state="held")
+            custody.desk.delete(held.id, by="cleo", reason="a face")
+            assert house.collections.collection(collection).state == "completed"
+    (member,) = house.collections.members(collection)
+    assert (member.state, member.reason_code) == ("refused", "dismissed")
+    assert custody.held.all(state="held") == []
 
 
 def test_another_key_ends_the_collection_and_nothing_new_is_stored(house: House) -> None:
