@@ -40,6 +40,7 @@ from models.learning.networks import build_loss, build_network
 from models.learning.orders import CURVE, LAST
 from models.learning.pictures import Look
 from models.learning.planning import Plan
+from models.learning.precision import half_of, single
 from models.learning.preparing import Prepared
 from models.learning.ranks import agreed, by_the_first, over_all_ranks, place
 from models.learning.validating import Scores, validate
@@ -230,7 +231,8 @@ class _Training:
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=plan.rate, weight_decay=plan.decay
         )
-        self.scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
+        self.half = half_of(device) if plan.mixed else None
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.half is torch.float16)
         self.loss = build_loss(plan)
         self.feed = Feed(
             self.recipes, self.prepared, plan, rank=self.rank, ranks=self.ranks, workers=workers
@@ -295,9 +297,10 @@ class _Training:
             images = batch.images.to(self.device, non_blocking=True, memory_format=self.layout)
             targets = batch.targets.to(self.device, non_blocking=True)
             with self._apart(until=part == plan.accumulate - 1):
-                with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+                with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
                     answers = self.model(images)
-                    loss = over_all_ranks(self.loss, answers, targets) / plan.accumulate
+                # The loss adds up over all voxels: half precision has not the digits for that.
+                loss = over_all_ranks(self.loss, single(answers), targets) / plan.accumulate
                 torch.autograd.backward(self.scaler.scale(loss * self.ranks))
             total += float(loss.detach())
             waited += batch.waited_s

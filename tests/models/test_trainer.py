@@ -15,6 +15,7 @@ from models.learning.cases import DatasetFolder, read_dataset
 from models.learning.graph import read_graph
 from models.learning.networks import build_network
 from models.learning.planning import Plan, UNetPlan
+from models.learning.precision import half_of
 from models.learning.trainer import LAST, best_weights, read_curve, train
 from tests.learning import blobs, small_plan
 
@@ -52,6 +53,27 @@ def test_it_learns_two_blobs_and_never_reads_the_test_split(tmp_path: Path):
     assert done.epochs[-1].loss < done.epochs[0].loss / 2
     assert read_curve(done.run) == done.epochs
     assert set(done.best.scores.classes) == {"1", "2"}
+
+
+def test_half_precision_learns_as_much(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    half, whole = (
+        trained(folder, tmp_path, f"{mixed}", plan=small_plan(steps=80, mixed=mixed))
+        for mixed in (True, False)
+    )
+    assert half.best.scores.mean == pytest.approx(whole.best.scores.mean, abs=0.05)
+    able = half_of(CPU) is not None
+    assert same(best_weights(half.run), best_weights(whole.run)) is not able
+    assert all(value.dtype != torch.bfloat16 for value in best_weights(half.run).values())
+
+
+def test_without_cases_to_choose_on_the_last_weights_are_kept(tmp_path: Path):
+    folder = blobs(tmp_path / "data", patients=("train", "train", "test"))
+    done = trained(folder, tmp_path)
+    assert done.best_epoch == len(done.epochs) > 1
+    assert "score" not in done.best.figures
+    kept = torch.load(done.run / LAST, weights_only=True)["average"]
+    assert same(best_weights(done.run), kept)
 
 
 def test_three_dimensions_and_a_graph(tmp_path: Path):
@@ -249,7 +271,7 @@ def _train_as_rank(rank: int, folder: Path, tmp_path: Path) -> None:
 
 def _without_dropout() -> Plan:
     network = UNetPlan(channels=(8, 16, 16), strides=(2, 2), residual_units=1, dropout=0.0)
-    return small_plan(network=network, steps=40, accumulate=2)
+    return small_plan(network=network, steps=40, accumulate=2, mixed=False)
 
 
 def _answer(run: Path, image: torch.Tensor) -> torch.Tensor:
