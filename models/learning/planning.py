@@ -111,9 +111,9 @@ class Plan(_Part):
     steps_an_epoch: int = Field(100, ge=1, le=100_000, description="between two validations")
     patience: int = Field(0, ge=0, description="epochs without a better score; 0: to the end")
     average: float = Field(0.99, ge=0, lt=1, description="of the weights over steps; 0: none")
-    mixed: bool = Field(
-        True,
-        description="half precision where the device is faster in it: a GPU, a processor with bf16",
+    precision: Literal["mixed", "single"] = Field(
+        "mixed",
+        description="mixed: half where the device is faster in it: a GPU, a processor with bf16",
     )
     seed: int = Field(0, ge=0)
     why: Mapping[str, str] = Field(default_factory=dict, description="the reason of each field")

@@ -231,7 +231,7 @@ class _Training:
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=plan.rate, weight_decay=plan.decay
         )
-        self.half = half_of(device) if plan.mixed else None
+        self.half = half_of(device) if plan.precision == "mixed" else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.half is torch.float16)
         self.loss = build_loss(plan)
         self.feed = Feed(

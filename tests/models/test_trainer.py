@@ -58,8 +58,8 @@ def test_it_learns_two_blobs_and_never_reads_the_test_split(tmp_path: Path):
 def test_half_precision_learns_as_much(tmp_path: Path):
     folder = blobs(tmp_path / "data")
     half, whole = (
-        trained(folder, tmp_path, f"{mixed}", plan=small_plan(steps=80, mixed=mixed))
-        for mixed in (True, False)
+        trained(folder, tmp_path, kind, plan=small_plan(steps=80, precision=kind))
+        for kind in ("mixed", "single")
     )
     assert half.best.scores.mean == pytest.approx(whole.best.scores.mean, abs=0.05)
     able = half_of(CPU) is not None
@@ -271,7 +271,7 @@ def _train_as_rank(rank: int, folder: Path, tmp_path: Path) -> None:
 
 def _without_dropout() -> Plan:
     network = UNetPlan(channels=(8, 16, 16), strides=(2, 2), residual_units=1, dropout=0.0)
-    return small_plan(network=network, steps=40, accumulate=2, mixed=False)
+    return small_plan(network=network, steps=40, accumulate=2, precision="single")
 
 
 def _answer(run: Path, image: torch.Tensor) -> torch.Tensor:
