@@ -136,10 +136,17 @@ class Groundwork:
             if broke is not None:
                 log.error("groundwork_broke", code=type(broke).__name__)
         if views and self._archive.is_in_place:
-            paused = [view for view in views if view.id not in self._busy]
+            paused = [
+                view for view in views if view.id not in self._busy and not self._is_shown(view)
+            ]
             busy = [view for view in views if view.id in self._busy and self._has_new(view)]
             if paused or busy:
                 self._running = self._thread.submit(self._prepare, paused, busy)
+
+    def _is_shown(self, view: SeriesView) -> bool:
+        """Return whether all of a series is prepared, and its models have been asked."""
+        bed = self._beds.get(view.id)
+        return bed is not None and len(bed.seen) == view.instance_count
 
     def _has_new(self, view: SeriesView) -> bool:
         bed = self._beds.get(view.id)

@@ -27,6 +27,10 @@ _CLINICAL = "clinical"
 _PAUSED = 0.2
 """Share of the quiet time after which a sender seems to pause."""
 
+_MANY, _SHARE = 32, 0.25
+"""New instances of a sender that does not pause, at least and as a share of the series, that are
+worth a look: the list of a series is as long as the series is by then."""
+
 
 class Intake:
     """Reads what is new in the clinical archive.
@@ -61,7 +65,7 @@ class Intake:
         self._quiet_s = quiet_s
         self._passed_over = frozenset(passed_over)
         self._read_at: datetime | None = None  # the feed was read to its end, last
-        self._digests: dict[str, dict[str, str]] = {}  # of what pauses: by series and file
+        self._digests: dict[str, dict[str, str]] = {}  # of what is received: by series and file
 
     def look(self) -> None:
         """Read the feed to its end, then make jobs of what has become complete.
@@ -79,7 +83,7 @@ class Intake:
             self._complete(study_id)
 
     def look_ahead(self) -> None:
-        """Ask for the digests of series that pause, so that the end of the quiet time does not.
+        """Ask for the digests of what came in, so that the end of the quiet time does not.
 
         Raises
         ------
@@ -90,11 +94,12 @@ class Intake:
         digests = {one.id: self._digests.get(one.id, {}) for one in receiving}
         horizon = datetime.now(UTC) - timedelta(seconds=self._quiet_s * _PAUSED)
         for one in receiving:
-            known = digests[one.id]
-            if one.changed_at <= horizon and len(known) != one.instance_count:
+            new = one.instance_count - len(digests[one.id])
+            paused = one.changed_at <= horizon and new != 0
+            if paused or new >= max(_MANY, _SHARE * one.instance_count):
                 try:
                     series = self._archive.series(one.orthanc_id)
-                    digests[one.id] = self._archive.digests(series, known)
+                    digests[one.id] = self._archive.digests(series, digests[one.id])
                 except ArchiveMismatch:  # deleted since; the end of the quiet time says it
                     continue
         self._digests = digests

@@ -148,6 +148,23 @@ def test_digests_that_were_asked_for_ahead_are_those_of_the_content(
     assert series.fingerprint == archive.fingerprint(archive.series(orthanc_id))
 
 
+def test_of_a_sender_that_goes_on_digests_are_asked_for_once_they_are_many(
+    clinical: RunningOrthanc,
+    head: WrittenHead,
+    intake: Intake,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipelines.intake._MANY", 4)
+    monkeypatch.setattr(intake, "_quiet_s", 600.0)  # nothing seems to pause here
+    known = []
+    for part in (slice(0, 3), slice(3, 4), slice(4, 5)):
+        send(clinical, head, part)
+        intake.look()
+        intake.look_ahead()
+        known.append([len(one) for one in intake._digests.values()])
+    assert known == [[0], [4], [4]]
+
+
 def test_a_slice_that_is_deleted_meanwhile_is_not_in_the_digest(
     clinical: RunningOrthanc,
     head: WrittenHead,
