@@ -124,6 +124,15 @@ class ArchivedStudy:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedSeries:
+    """A series as a study's list shows it: `instances` is how many it has."""
+
+    series_uid: str = field(repr=False)
+    modality: str
+    instances: int
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """What the archive holds."""
 
@@ -327,6 +336,19 @@ class Archive:
         query = {"Resources": [study_orthanc_id], "Level": "Series", "Short": True}
         found = self._post("/tools/bulk-content", json=query).json()
         return {entry["ID"]: entry["MainDicomTags"]["0020,000e"] for entry in found}
+
+    def listed_series(self, study_orthanc_id: str) -> tuple[ListedSeries, ...]:
+        """Return what a study's series are; one question, however many there are."""
+        query = {"Resources": [study_orthanc_id], "Level": "Series", "Short": True}
+        found = self._post("/tools/bulk-content", json=query).json()
+        return tuple(
+            ListedSeries(
+                entry["MainDicomTags"]["0020,000e"],
+                entry["MainDicomTags"].get("0008,0060", ""),
+                len(entry["Instances"]),
+            )
+            for entry in found
+        )
 
     def names(self, instance_ids: Sequence[str]) -> dict[str, ArchivedName]:
         """Return what instances are called, by their Orthanc ids; those that are gone are left out.

@@ -11,7 +11,7 @@ from starlette.staticfiles import StaticFiles
 from node import api, monailabel, pages
 from node.answers import CommonAnswers, install_handlers
 from node.auth import CLINICAL_ROLES, IMAGE_ROLES, guard
-from node.blind import BlindArchive
+from node.blind_archive import BlindArchive
 from node.exported import take_exported
 from node.live import Feed
 from node.ohif import ohif_router

@@ -95,7 +95,10 @@ class SegmentAgreement:
 
 @dataclass(frozen=True, slots=True)
 class ReadingState:
-    """One reader's part; `verdict` and `answer` are null while the round is open."""
+    """One reader's part; `verdict` and `answer` are null while the round is open.
+
+    A reader of an open round is told of nobody else whether they have done, either.
+    """
 
     reader: str
     done_at: datetime | None
@@ -170,9 +173,10 @@ def view_chosen(parts: FrontParts, caller: Caller, chosen: Chosen) -> NextCase:
 
 def view_round(row: RoundView, caller: Caller) -> Round:
     """Return a round; while it is open, each reader's own part alone."""
+    is_open, reads = row.state == "open", any(r.reader == caller.name for r in row.readings)
 
     def part(reader: str, value: str | None) -> str | None:
-        return value if row.state != "open" or reader == caller.name else None
+        return value if not is_open or reader == caller.name else None
 
     measured = row.agreement if row.state != "open" else None
     return Round(
@@ -189,7 +193,7 @@ def view_round(row: RoundView, caller: Caller) -> Round:
         readings=tuple(
             ReadingState(
                 one.reader,
-                one.done_at,
+                None if is_open and reads and one.reader != caller.name else one.done_at,
                 part(one.reader, one.verdict),
                 part(one.reader, one.answer_id),
             )

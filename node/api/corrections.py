@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request
 
 from node.api.documents import REQUEST_BODY, LabelsBody
 from node.auth import ClinicalCaller
-from node.blind import seen_corrections, unseen_by
-from node.parts import FrontParts, parts_of
-from pipelines.store import CorrectionView, Unseen
+from node.blind import rivals_of
+from node.parts import parts_of
+from pipelines.store import CorrectionView
 
 router = APIRouter(prefix="/api/corrections", tags=["corrections"])
 
@@ -43,7 +43,7 @@ def save(caller: ClinicalCaller, content: LabelsBody, request: Request) -> Saved
     parts = parts_of(request)
     stored = parts.desk.save(content, author=caller.name)
     parts.audit.note("correction_saved", actor=caller.name, object=stored.id)
-    others = _others(parts, stored, unseen_by(request, caller.name)) if stored.stale else []
+    others = rivals_of(parts, stored, caller.name)
     return Saved(
         id=stored.id,
         SeriesInstanceUID=stored.series_uid,
@@ -53,14 +53,6 @@ def save(caller: ClinicalCaller, content: LabelsBody, request: Request) -> Saved
         stale=bool(others),
         message=_other_words(stored, others) if others else None,
     )
-
-
-def _others(parts: FrontParts, stored: CorrectionView, unseen: Unseen) -> list[CorrectionView]:
-    """Return the other corrections of the same result that this person may know of."""
-    if stored.predecessor_id is None:
-        return []
-    rows = parts.corrections.of_predecessor(stored.predecessor_id)
-    return [one for one in seen_corrections(rows, unseen) if one.id != stored.id]
 
 
 def _other_words(stored: CorrectionView, others: list[CorrectionView]) -> str:

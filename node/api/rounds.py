@@ -101,9 +101,14 @@ def settle(round: str, said: Settlement, request: Request, caller: ClinicalCalle
 
 @router.post("/rounds/{round}/withdraw")
 def withdraw(round: str, gone: Gone, request: Request, caller: ClinicalCaller) -> Round:
-    """Go on without a reader who has not done; two have to remain."""
+    """Go on without a reader who has not done: oneself, or who opened the round says whom.
+
+    Two have to remain.
+    """
     parts = parts_of(request)
-    row = parts.reading.rounds.withdraw(round, gone.reader)
+    row = parts.reading.rounds.withdraw(
+        round, gone.reader, by=caller.name, is_admin=caller.role == "admin"
+    )
     parts.audit.note(
         "round_canceled", actor=caller.name, object=row.case_id, reason=f"without {gone.reader}"
     )
@@ -112,9 +117,9 @@ def withdraw(round: str, gone: Gone, request: Request, caller: ClinicalCaller) -
 
 @router.post("/rounds/{round}/cancel")
 def cancel(round: str, request: Request, caller: ClinicalCaller) -> Round:
-    """Give an open round up; only who opened it, or an administrator."""
+    """Give an open round up: who opened it or an administrator, and none of its readers."""
     parts = parts_of(request)
-    row = parts.reading.rounds.cancel(round, by=None if caller.role == "admin" else caller.name)
+    row = parts.reading.rounds.cancel(round, by=caller.name, is_admin=caller.role == "admin")
     parts.audit.note("round_canceled", actor=caller.name, object=row.case_id)
     return view_round(row, caller)
 

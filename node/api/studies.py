@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from node.auth import AnyCaller
+from node.blind import seen_series, unseen_by
 from node.parts import parts_of
 from node.views import Study, view_study
 from pipelines.store import Standing
@@ -20,7 +21,7 @@ Offset = Annotated[int, Query(ge=0)]
 @router.get("")
 def studies(
     request: Request,
-    _caller: AnyCaller,
+    caller: AnyCaller,
     standing: Standing | None = None,
     limit: Limit = 100,
     offset: Offset = 0,
@@ -30,12 +31,14 @@ def studies(
     rows = parts.studies.studies(standing=standing, limit=limit, offset=offset)
     ids = [row.id for row in rows]
     series, jobs = parts.studies.series_of_studies(ids), parts.jobs.jobs_of_studies(ids)
-    return [view_study(row, series[row.id], jobs[row.id]) for row in rows]
+    unseen = unseen_by(request, caller.name)
+    return [view_study(row, seen_series(series[row.id], unseen), jobs[row.id]) for row in rows]
 
 
 @router.get("/{study}")
-def study(study: str, request: Request, _caller: AnyCaller) -> Study:
+def study(study: str, request: Request, caller: AnyCaller) -> Study:
     """Show one study."""
     parts = parts_of(request)
     row = parts.studies.study(study)
-    return view_study(row, parts.studies.series_of(study), parts.jobs.jobs_of(study))
+    series = seen_series(parts.studies.series_of(study), unseen_by(request, caller.name))
+    return view_study(row, series, parts.jobs.jobs_of(study))

@@ -19,6 +19,7 @@ from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from dicom.errors import InvalidRequest, NotFound, NotTakenIn, TooLarge
 from models.nrrd import write_nrrd
 from node.auth import AdminCaller, Caller, ClinicalCaller
+from node.blind import rivals_of
 from node.monailabel.access import ImageCaller
 from node.monailabel.labels import (
     decoded,
@@ -257,8 +258,9 @@ def put_label(
     """
     if tag not in ("", "final"):
         raise InvalidRequest("a label that a person saves is tagged final")
+    parts = parts_of(request)
     stored = save_label(
-        parts_of(request),
+        parts,
         state_of(request).handed,
         caller,
         image,
@@ -266,7 +268,8 @@ def put_label(
         name=label.filename or "",
         params=params_of(params),
     )
-    return {"image": image, "label": image, "tag": "final", "stale": stored.stale}
+    stale = bool(rivals_of(parts, stored, caller.name))
+    return {"image": image, "label": image, "tag": "final", "stale": stale}
 
 
 @router.put("/label/info")

@@ -42,6 +42,7 @@ Deed = Literal[
     "done",
     "settle",
     "cancel_round",
+    "withdraw",
     "put",
     "take",
 ]
@@ -217,6 +218,9 @@ def _do(
             rounds_api.settle(_some(value), settled, request, caller)
         case "cancel_round":
             rounds_api.cancel(_some(value), request, caller)
+        case "withdraw":
+            gone = rounds_api.Gone(reader=_some(other))
+            rounds_api.withdraw(_some(value), gone, request, caller)
         case "put" | "take":
             spaces = parts_of(request).reading.workspaces
             spaces.workspace(_some(value), member=caller.name)

@@ -21,6 +21,7 @@ from pipelines.records import (
     TaskRow,
 )
 from pipelines.store.database import Database
+from pipelines.store.veiled import is_veiled
 
 Verdict = Literal["accepted", "modified", "rejected"]
 """What a person says of a result, by word or by deed (IHE AIRAI)."""
@@ -191,7 +192,11 @@ class Corrections:
         before = session.scalar(
             sa.select(sa.func.count())
             .select_from(CorrectionRow)
-            .where(CorrectionRow.study_id == new.study_id)
+            .where(
+                CorrectionRow.study_id == new.study_id,
+                # a number that is left out would tell a blind reader that there is one
+                sa.or_(CorrectionRow.author == new.author, ~is_veiled(CorrectionRow)),
+            )
         )
         row = CorrectionRow(
             id=new.id,

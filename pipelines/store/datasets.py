@@ -20,6 +20,7 @@ from pipelines.records import (
     TaskRow,
 )
 from pipelines.store.database import Database
+from pipelines.store.veiled import is_veiled
 
 _SEGMENTATIONS: Final = (
     "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation Storage
@@ -198,7 +199,7 @@ class Datasets:
         """Return what counts as somebody's last word on a series, the oldest first.
 
         Of each person and series the newest; a correction that somebody corrected further does not
-        count, nor one that was rejected.
+        count, nor one that was rejected. What an open round hides waits until all have read.
         """
         with self._database.read() as session:
             found = [*_drawn(session), *_accepted(session)]
@@ -225,6 +226,7 @@ def _drawn(session: Session) -> list[Reading]:
             CorrectionRow.state == "stored",
             CorrectionRow.id.not_in(corrected),
             CorrectionRow.id.not_in(rejected),
+            ~is_veiled(CorrectionRow),
         )
     )
     return [
@@ -248,7 +250,11 @@ def _accepted(session: Session) -> list[Reading]:
         sa.select(AssessmentRow, TaskRow)
         .join(ResultRow, ResultRow.id == AssessmentRow.result_id)
         .join(TaskRow, TaskRow.id == ResultRow.task_id)
-        .where(AssessmentRow.verdict == "accepted", ResultRow.sop_class_uid.in_(_SEGMENTATIONS))
+        .where(
+            AssessmentRow.verdict == "accepted",
+            ResultRow.sop_class_uid.in_(_SEGMENTATIONS),
+            ~is_veiled(AssessmentRow),
+        )
     )
     return [
         Reading(

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from pipelines.records import CorrectionRow, ResultRow, SeriesRow, TaskRow
 from pipelines.store.database import Database
+from pipelines.store.veiled import is_veiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,11 @@ class Observations:
             .join(SeriesRow, SeriesRow.id == TaskRow.series_id)
             .outerjoin(
                 CorrectionRow,
-                sa.and_(CorrectionRow.result_id == ResultRow.id, CorrectionRow.state == "stored"),
+                sa.and_(
+                    CorrectionRow.result_id == ResultRow.id,
+                    CorrectionRow.state == "stored",
+                    ~is_veiled(CorrectionRow),
+                ),
             )
             .where(ResultRow.created_at >= since, ResultRow.summary.is_not(None))
             .order_by(ResultRow.created_at)

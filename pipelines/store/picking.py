@@ -23,8 +23,10 @@ from pipelines.records import (
 )
 from pipelines.store.database import Database
 from pipelines.store.studies import SeriesView, series_view
+from pipelines.store.veiled import is_veiled
 
 _LONGEST_TEXT = 200
+_MOST_WITHOUT = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,13 @@ class SeriesFilter:
         Received in the last so many days.
     with_labels : bool
         Somebody corrected or accepted a result on it.
+    without : tuple of str
+        None of these, the node's pseudonyms of series, or of studies as a whole.
 
     Raises
     ------
     InvalidRequest
-        When the dates contradict each other, or a text is too long.
+        When the dates contradict each other, a text is too long, or too much is left out by name.
     """
 
     modality: tuple[str, ...] = ()
@@ -59,6 +63,7 @@ class SeriesFilter:
     received_until: date | None = None
     within_days: int | None = None
     with_labels: bool = False
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         begin, end = self.received_from, self.received_until
@@ -68,6 +73,8 @@ class SeriesFilter:
             raise InvalidRequest("the last so many days are 1 to 36500")
         if len(self.text) > _LONGEST_TEXT:
             raise InvalidRequest(f"the text to look for has {_LONGEST_TEXT} characters at most")
+        if len(self.without) > _MOST_WITHOUT:
+            raise InvalidRequest(f"{_MOST_WITHOUT} are left out by name at most: filter closer")
 
     def as_json(self) -> dict[str, Any]:
         """Return what is asked, as a row keeps it."""
@@ -79,7 +86,7 @@ class SeriesFilter:
         """Return what a row keeps."""
         known = {field.name for field in fields(cls)}
         said = {key: value for key, value in content.items() if key in known}
-        for key in ("modality", "body_part"):
+        for key in ("modality", "body_part", "without"):
             said[key] = tuple(said.get(key, ()))
         for key in ("received_from", "received_until"):
             if key in said:
@@ -102,6 +109,7 @@ class Count:
 class Described:
     """One series as a table shows it, by the node's pseudonyms and cleaned descriptions."""
 
+    id: str
     study_id: str
     received_at: datetime
     modality: str
@@ -188,6 +196,7 @@ class Picking:
         with self._database.read() as session:
             return [
                 Described(
+                    id=row.id,
                     study_id=row.study_id,
                     received_at=received_at,
                     modality=str((row.facts or {}).get("modality") or row.modality),
@@ -258,6 +267,9 @@ def matching(wanted: SeriesFilter) -> list[sa.ColumnElement[bool]]:
         conditions.append(
             StudyRow.received_at >= datetime.now(UTC) - timedelta(days=wanted.within_days)
         )
+    if wanted.without:
+        conditions.append(SeriesRow.id.not_in(wanted.without))
+        conditions.append(SeriesRow.study_id.not_in(wanted.without))
     return conditions
 
 
@@ -292,13 +304,17 @@ def _collectable() -> Sequence[sa.ColumnElement[bool]]:
 
 
 def _holds() -> sa.ColumnElement[bool]:
-    return sa.and_(CorrectionRow.state == "stored", _not_rejected(CorrectionRow.id))
+    return sa.and_(
+        CorrectionRow.state == "stored",
+        _not_rejected(CorrectionRow.id),
+        ~is_veiled(CorrectionRow),
+    )
 
 
 def _newest_verdict(result_id: sa.ColumnElement[str] | Any) -> sa.ScalarSelect[str]:  # noqa: ANN401 - a mapped column is either
     return (
         sa.select(AssessmentRow.verdict)
-        .where(AssessmentRow.result_id == result_id)
+        .where(AssessmentRow.result_id == result_id, ~is_veiled(AssessmentRow))
         .order_by(AssessmentRow.created_at.desc(), AssessmentRow.id)
         .limit(1)
         .scalar_subquery()

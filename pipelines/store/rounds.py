@@ -219,25 +219,30 @@ class Rounds:
             if answer is None:
                 raise Conflict("accept, reject or correct a result first; then the reading is done")
             reading.verdict, reading.answer_id, reading.done_at = *answer, now
-            if case.holder == reader:
+            if case.holder == reader:  # looks like letting go of it: of the answer nothing is told
                 case.holder = case.lease_until = None
-            case.changed_at = now
+                case.changed_at = now
             session.flush()
             _close_if_read(session, row, now)
             return _view(session, row)
 
-    def withdraw(self, round_id: str, reader: str) -> RoundView:
+    def withdraw(self, round_id: str, reader: str, *, by: str, is_admin: bool = False) -> RoundView:
         """Go on without a reader who has not done: somebody fell ill. Two have to remain.
 
         Raises
         ------
         NotFound
+        NotAllowed
+            When `by` is neither that reader, nor who opened the round or an administrator; or
+            reads in it: whether another has done is hidden from a reader.
         Conflict
             When it is not open, the reader has done, or fewer than two would remain.
         """
         now = self._clock()
         with self._database.write() as session:
             row = _round(session, round_id)
+            if by != reader:
+                _check_leads(session, row, by, is_admin=is_admin)
             reading = session.get(ReadingRow, (round_id, reader))
             if row.state != "open" or reading is None or reading.done_at is not None:
                 raise Conflict("that reader has nothing open in this round")
@@ -248,14 +253,14 @@ class Rounds:
             _close_if_read(session, row, now)
             return _view(session, row)
 
-    def cancel(self, round_id: str, *, by: str | None) -> RoundView:
+    def cancel(self, round_id: str, *, by: str, is_admin: bool = False) -> RoundView:
         """Give a round up while it is open: what was drawn stays, and is everybody's to see.
 
         Raises
         ------
         NotFound
         NotAllowed
-            When `by` did not open it, or is one of its readers; None may.
+            When `by` neither opened it nor is an administrator, or is one of its readers.
         Conflict
             When it is not open.
         """
@@ -264,9 +269,7 @@ class Rounds:
             row = _round(session, round_id)
             if row.state != "open":
                 raise Conflict("only an open round can be given up")
-            reads = by in {one.reader for one in _readings(session, [round_id])[round_id]}
-            if by is not None and (by != row.opened_by or reads):
-                raise NotAllowed("who opened a round gives it up, and none of its readers")
+            _check_leads(session, row, by, is_admin=is_admin)
             row.state, row.settled_at, row.read_at = "settled", now, now
             _touch(session, row.case_id, now)
             session.flush()
@@ -352,6 +355,13 @@ class Rounds:
             row.agreement = dict(agreement) if agreement else None
             row.measured_at = now
             _touch(session, row.case_id, now)
+
+
+def _check_leads(session: Session, row: RoundRow, by: str, *, is_admin: bool) -> None:
+    """Make sure that somebody may end a round, or a part of it, before it is read."""
+    reads = session.get(ReadingRow, (row.id, by)) is not None
+    if reads or not (is_admin or by == row.opened_by):
+        raise NotAllowed("who opened a round, or an administrator, does that; none of its readers")
 
 
 def _close_if_read(session: Session, row: RoundRow, now: datetime) -> None:

@@ -29,6 +29,7 @@ from pipelines.records import (
     StudyRow,
     TaskRow,
 )
+from pipelines.store.veiled import is_veiled
 
 CaseState = Literal["running", "ready", "corrected", "accepted", "rejected", "failed", "no_result"]
 """What of a case is done, by its newest results: the AI's, then what people said or drew."""
@@ -227,11 +228,18 @@ def facts_of(session: Session, study_ids: Sequence[str]) -> dict[str, Facts]:
 
 
 def redrawn_share(session: Session) -> dict[str, float]:
-    """Return how much of each model's surface readers redrew, by its name: 1 - surface Dice."""
+    """Return how much of each model's surface readers redrew, by its name: 1 - surface Dice.
+
+    What an open round hides does not count yet: the figure stands on every case of the model.
+    """
     share = sa.func.avg(1.0 - CorrectionRow.surface_dice)
     rows = session.execute(
         sa.select(CorrectionRow.bundle, share, sa.func.count())
-        .where(CorrectionRow.surface_dice.is_not(None), CorrectionRow.bundle.is_not(None))
+        .where(
+            CorrectionRow.surface_dice.is_not(None),
+            CorrectionRow.bundle.is_not(None),
+            ~is_veiled(CorrectionRow),
+        )
         .group_by(CorrectionRow.bundle)
     )
     sums: dict[str, list[tuple[float, int]]] = defaultdict(list)

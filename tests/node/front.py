@@ -120,6 +120,7 @@ def make_front(
     idle: timedelta = timedelta(minutes=10),
     public_url: str = "",
     database: Database | None = None,
+    clinical_web: Upstream | None = None,
 ) -> Front:
     """Return a front with one user of each role; without `clinical` the archive is down."""
     database = database or migrated_database(folder / "radloop.db")
@@ -167,7 +168,7 @@ def make_front(
         warm=WarmImages(clinical, most_bytes=64 << 20),
         labelled=Labelled(database),
         predictor=PredictorProcess((bundles,), device="cpu", threads=1),
-        clinical_web=Upstream(f"{NOBODY}/dicom-web", "radloop", "secret"),
+        clinical_web=clinical_web or Upstream(f"{NOBODY}/dicom-web", "radloop", "secret"),
         research_web=Upstream(f"{NOBODY}/dicom-web", "radloop", "secret"),
         registry=Registry((bundles,)),
         routes=ROUTES,

@@ -1,6 +1,5 @@
 """The worklist over HTTP: who may, who holds what, and what a blind round hides on every way."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -237,18 +236,29 @@ def test_a_round_has_two_readers_or_more_and_none_settles_it(front: Front) -> No
     assert admin.post(path, json={"readers": ["anna", "carl"]}).status_code == 409
 
 
-def test_the_second_is_not_told_of_a_first_that_is_hidden(front: Front) -> None:
-    """A round hides that there is another correction; without one the second is told."""
-    from node.api.corrections import _others
-    from pipelines.store import Unseen
+def test_a_reader_ends_nobodys_reading_but_their_own(front: Front) -> None:
+    opened = open_round(front, readers=["admin", "anna", "carl"])
+    anna, admin = login(front, "anna"), front.client("admin")
+    path = f"/api/worklist/rounds/{opened['id']}"
+    for client in (anna, admin):  # an administrator who reads is a reader
+        assert client.post(f"{path}/cancel").status_code == 403
+        assert client.post(f"{path}/withdraw", json={"reader": "carl"}).status_code == 403
+    told = anna.post(f"{path}/withdraw", json={"reader": "anna"}).json()
+    assert [one["reader"] for one in told["readings"]] == ["admin", "carl"]
 
-    draw(front, "anna")
+
+def test_who_has_done_is_told_to_none_of_the_other_readers(front: Front) -> None:
     open_round(front)
-    hidden = draw(front, "anna")
-    stored = front.parts.corrections.correction(draw(front, "carl"))
-    unseen = front.parts.reading.rounds.unseen_by("carl")
-    assert hidden not in [one.id for one in _others(front.parts, stored, unseen)]
-    assert hidden in [one.id for one in _others(front.parts, stored, Unseen())]
+    draw(front, "anna")
+    anna, carl = login(front, "anna"), login(front, "carl")
+    anna.post(f"/api/worklist/cases/{STUDY}/rounds/done")
+
+    def done(client: TestClient) -> list[str]:
+        (told,) = client.get(f"/api/worklist/cases/{STUDY}/rounds").json()
+        return [one["reader"] for one in told["readings"] if one["done_at"]]
+
+    assert (done(anna), done(carl), done(front.client("admin"))) == (["anna"], [], ["anna"])
+    assert "(done)" not in carl.get(f"/fragments/worklist/{STUDY}").text
 
 
 @pytest.mark.parametrize("role", ["researcher", None])
@@ -262,58 +272,3 @@ def test_the_worklist_is_for_those_who_read(front: Front, role) -> None:
         ("GET", "/api/worklist/events"),
     ):
         assert client.request(method, path, json={}).status_code in (401, 403), path
-
-
-# --- the archive's own answers ------------------------------------------------------------------
-
-
-def answers(datasets: list[dict], kind: str = "application/dicom+json"):
-    """Return an application that answers so, and notes how it was asked."""
-    asked: dict[str, object] = {}
-
-    async def app(scope, receive, send) -> None:
-        asked["headers"] = dict(scope["headers"])
-        caller = type("Caller", (), {"name": "carl"})()
-        scope.setdefault("state", {})["caller"] = caller
-        body = json.dumps(datasets).encode()
-        headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body[:10], "more_body": True})
-        await send({"type": "http.response.body", "body": body[10:]})
-
-    return app, asked
-
-
-def of_series(uid: str) -> dict:
-    return {"0020000E": {"vr": "UI", "Value": [uid]}}
-
-
-def test_hidden_series_are_taken_out_of_dicomweb(front: Front) -> None:
-    from node.blind import BlindArchive
-
-    both = [of_series("1.2.3"), of_series("2.25.666.anna")]
-    app, asked = answers(both)
-    client = TestClient(BlindArchive(app, parts=front.parts))
-    open_round(front)
-    draw(front, "anna")
-    told = client.get("/dicom-web/studies/1.2/series", headers={"accept-encoding": "gzip"})
-    assert told.json() == [of_series("1.2.3")]
-    assert b"accept-encoding" not in asked["headers"]
-    for path in (
-        "studies/1.2/series/2.25.666.anna/metadata",
-        "studies/1.2/series/2.25.666.anna/instances/1.9",
-        "studies/1.2",
-    ):
-        assert client.get(f"/dicom-web/{path}").status_code == 404, path
-    assert client.get("/research/dicom-web/studies").json() == both
-
-
-def test_dicomweb_goes_through_untouched_while_nothing_is_hidden(front: Front) -> None:
-    from node.blind import BlindArchive
-
-    both = [of_series("1.2.3"), of_series("2.25.666.anna")]
-    app, asked = answers(both)
-    draw(front, "anna")
-    client = TestClient(BlindArchive(app, parts=front.parts))
-    told = client.get("/dicom-web/studies/1.2/series", headers={"accept-encoding": "gzip"})
-    assert told.json() == both and asked["headers"][b"accept-encoding"] == b"gzip"
