@@ -29,7 +29,7 @@ from node.commands.common import (
 )
 from node.commands.deface import deface
 from node.commands.export import export
-from node.commands.learning import evaluate, train
+from node.commands.learning import evaluate, recipes, train
 from node.commands.predict import predict
 from node.commands.profile import profile
 from node.commands.verify import verify
@@ -329,6 +329,7 @@ app.command()(export)
 app.command()(withdraw)
 app.command()(train)
 app.command()(evaluate)
+app.command()(recipes)
 
 
 # --- the demonstration --------------------------------------------------------------------------

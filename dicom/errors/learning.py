@@ -48,6 +48,13 @@ class InvalidPlan(InputError):
     advice = "Change the field that the message names, or let the node plan it."
 
 
+class InvalidRecipe(InputError):
+    """A training recipe that is wrong, or is not for the dataset; the message names the place."""
+
+    code = "invalid_recipe"
+    advice = "Import the dataset by the recipe (--recipe), or train without one."
+
+
 class TrainingDiverged(InputError):
     """The loss is not a number any more; the last good checkpoint stays."""
 

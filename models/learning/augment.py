@@ -21,6 +21,7 @@ from monai.transforms.spatial.array import Affine, Resize
 
 from dicom.errors import InvalidGraph
 from models.learning.cases import Case, DatasetFolder
+from models.learning.detecting import Rows, cut_rows
 from models.learning.graph import (
     AXES,
     Blur,
@@ -30,6 +31,7 @@ from models.learning.graph import (
     Flip,
     Graph,
     Intensity,
+    Markers,
     Multiply,
     Node,
     Noise,
@@ -40,6 +42,7 @@ from models.learning.graph import (
     SplitNode,
     Tag,
 )
+from models.learning.markers import paint_markers
 
 Image = npt.NDArray[np.float32]
 Labels = npt.NDArray[Any]
@@ -61,12 +64,15 @@ class Sample:
         mm; ones where the case does not say it.
     case : Case
         What it was made of.
+    boxes : ndarray, shape (boxes, 7)
+        Of a detection: class, low edges (k, j, i), high edges; voxel n reaches from n to n + 1.
     """
 
     image: Image
     label: Labels | None
     spacing_kji: Spacing
     case: Case
+    boxes: Rows = field(default_factory=lambda: np.zeros((0, 7)))
 
     @property
     def shape_kji(self) -> tuple[int, int, int]:
@@ -77,9 +83,16 @@ class Sample:
     def labelled(self) -> npt.NDArray[np.bool_]:
         """Return the voxels that have a label, shape (slices, rows, columns)."""
         if self.label is None:
-            return np.zeros(self.shape_kji, np.bool_)
+            return self._boxed()
         found: npt.NDArray[np.bool_] = self.label != 0
         return np.asarray(found.any(axis=0)) if found.ndim == 4 else found
+
+    def _boxed(self) -> npt.NDArray[np.bool_]:
+        found = np.zeros(self.shape_kji, np.bool_)
+        for row in self.boxes:
+            k, j, i = (slice(int(a), math.ceil(b)) for a, b in zip(row[1:4], row[4:7], strict=True))
+            found[k, j, i] = True
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +141,10 @@ class Arrays(Protocol):
         """Return the distance between voxels (k, j, i), mm; ones where it is not known."""
         ...
 
+    def boxes(self, case: Case) -> Rows:
+        """Return boxes, shape (boxes, 7), as :class:`Sample` has them."""
+        ...
+
 
 def follow(
     recipe: Recipe,
@@ -150,12 +167,11 @@ def follow(
     image, label = arrays.image(case), arrays.label(case) if case.label_sha256 else None
     if part is not None:
         image, label = part.of(image), None if label is None else part.of(label)
-    sample = Sample(
-        np.array(image, np.float32),  # a copy: PyTorch takes what can be written to
-        None if label is None else np.array(label),
-        arrays.spacing(case),
-        case,
-    )
+    # Flips and crops are views: of a mapped case only what is left in the end is read.
+    boxes = arrays.boxes(case)
+    if part is not None:
+        boxes = cut_rows(boxes, part.first, part.size)
+    sample = Sample(np.asarray(image, np.float32), label, arrays.spacing(case), case, boxes)
     for at, node in enumerate(recipe.steps):
         draw = _draws(seed, epoch, recipe, at)
         if isinstance(node, Filter):
@@ -207,7 +223,7 @@ def reach_of(recipe: Recipe, size: tuple[int, int, int]) -> tuple[int, int, int]
         elif isinstance(node, Blur):
             pad = 2 * math.ceil(4 * node.sigma[1])
             need = [n + pad if n > 1 else n for n in need]
-        elif not isinstance(node, Flip | Classes | Intensity | Noise):
+        elif not isinstance(node, Flip | Classes | Intensity | Noise | Markers):
             return None
     k, j, i = need
     return k, j, i
@@ -266,7 +282,7 @@ def _draws(seed: int, epoch: int, recipe: Recipe, at: int) -> np.random.Generato
 
 def _passes(node: Filter, sample: Sample) -> bool:
     if node.classes:
-        held = _classes_in(sample.label)
+        held = _classes_in(sample.label) | {int(number) for number in sample.boxes[:, 0]}
         if not held & set(node.classes):
             return False
     low, high = node.label_share
@@ -290,9 +306,18 @@ def _flip(node: Flip, sample: Sample, draw: np.random.Generator) -> Sample:
     axes = tuple(AXES.index(axis) - 3 for axis in node.axes)
     return replace(
         sample,
-        image=np.ascontiguousarray(np.flip(sample.image, axes)),
-        label=None if sample.label is None else np.ascontiguousarray(np.flip(sample.label, axes)),
+        image=np.flip(sample.image, axes),
+        label=None if sample.label is None else np.flip(sample.label, axes),
+        boxes=_mirrored(sample.boxes, [axis + 3 for axis in axes], sample.shape_kji),
     )
+
+
+def _mirrored(rows: Rows, axes: Iterable[int], shape: tuple[int, int, int]) -> Rows:
+    turned = rows.copy()
+    for axis in axes:
+        turned[:, 1 + axis] = shape[axis] - rows[:, 4 + axis]
+        turned[:, 4 + axis] = shape[axis] - rows[:, 1 + axis]
+    return turned
 
 
 def _rotate(node: Rotate, sample: Sample, draw: np.random.Generator) -> Sample:
@@ -314,7 +339,7 @@ def _warped(sample: Sample, matrix: npt.NDArray[np.float64]) -> Sample:
     kept = np.ix_([1, 2, 3], [1, 2, 3]) if flat else np.ix_(range(4), range(4))
 
     def moved(array: npt.NDArray[Any], mode: str, edge: str) -> npt.NDArray[Any]:
-        channels = torch.from_numpy(np.ascontiguousarray(array[:, 0] if flat else array))
+        channels = _tensor(array[:, 0] if flat else array)
         warp = Affine(affine=matrix[kept], mode=mode, padding_mode=edge, image_only=True)
         found: npt.NDArray[Any] = np.asarray(warp(channels))
         return found[:, None] if flat else found
@@ -324,7 +349,24 @@ def _warped(sample: Sample, matrix: npt.NDArray[np.float64]) -> Sample:
         sample,
         image=image,
         label=_as_label(sample.label, lambda label: moved(label, "nearest", "zeros")),
+        boxes=_turned(sample.boxes, matrix[:3, :3], sample.shape_kji),
     )
+
+
+def _turned(rows: Rows, matrix: npt.NDArray[np.float64], shape: tuple[int, int, int]) -> Rows:
+    """Return boxes where a turned image has them: as high and wide as what fills them, turned.
+
+    A thing that fills its box is an ellipsoid rather than a brick: with the brick's corners boxes
+    would grow by each turn.
+    """
+    if not len(rows):
+        return rows
+    back = np.linalg.inv(matrix)  # the matrix says where a voxel's value comes from
+    middle = np.array(shape) / 2
+    centres = ((rows[:, 1:4] + rows[:, 4:7]) / 2 - middle) @ back.T + middle
+    halves = np.sqrt(((rows[:, 4:7] - rows[:, 1:4]) / 2) ** 2 @ (back**2).T)
+    turned = np.concatenate([rows[:, :1], centres - halves, centres + halves], axis=1)
+    return cut_rows(turned, (0, 0, 0), shape)
 
 
 def _crop(node: Crop, sample: Sample, draw: np.random.Generator) -> Sample:
@@ -348,12 +390,17 @@ def _crop(node: Crop, sample: Sample, draw: np.random.Generator) -> Sample:
     label = sample.label
     return replace(
         sample,
-        image=np.ascontiguousarray(sample.image[..., k, j, i]),
-        label=None if label is None else np.ascontiguousarray(label[..., k, j, i]),
+        image=sample.image[..., k, j, i],
+        label=None if label is None else label[..., k, j, i],
+        boxes=cut_rows(sample.boxes, first, size),
     )
 
 
 def _classes(node: Classes, sample: Sample, draw: np.random.Generator) -> Sample:
+    if len(sample.boxes):
+        numbers = [node.mapping.get(int(number), int(number)) for number in sample.boxes[:, 0]]
+        rows = np.concatenate([np.array(numbers)[:, None], sample.boxes[:, 1:]], axis=1)
+        return replace(sample, boxes=rows[rows[:, 0] > 0])
     if sample.label is None:
         return sample
     if sample.label.ndim == 4:
@@ -384,7 +431,7 @@ def _intensity(node: Intensity, sample: Sample, draw: np.random.Generator) -> Sa
 def _blur(node: Blur, sample: Sample, draw: np.random.Generator) -> Sample:
     sigma = draw.uniform(*node.sigma)
     flat = sample.shape_kji[0] == 1
-    channels = torch.from_numpy(sample.image[:, 0] if flat else sample.image)
+    channels = _tensor(sample.image[:, 0] if flat else sample.image)
     smoothed = np.asarray(GaussianSmooth(sigma=sigma)(channels), np.float32)
     return replace(sample, image=smoothed[:, None] if flat else smoothed)
 
@@ -393,6 +440,18 @@ def _noise(node: Noise, sample: Sample, draw: np.random.Generator) -> Sample:
     spread = draw.uniform(*node.share) * float(sample.image.std())
     noise = draw.standard_normal(sample.image.shape, np.float32) * np.float32(spread)
     return replace(sample, image=sample.image + noise)
+
+
+def _markers(node: Markers, sample: Sample, draw: np.random.Generator) -> Sample:
+    image, rows = paint_markers(
+        np.array(sample.image, np.float32),
+        draw,
+        letters=node.letters,
+        count=node.count,
+        height=node.height,
+        others=node.others,
+    )
+    return replace(sample, image=image, boxes=np.concatenate([sample.boxes, rows]))
 
 
 def _resample(node: Resample, sample: Sample, draw: np.random.Generator) -> Sample:
@@ -415,12 +474,19 @@ def _resample(node: Resample, sample: Sample, draw: np.random.Generator) -> Samp
     to_nearest = Resize(size, mode="nearest-exact")
     return replace(
         sample,
-        image=np.asarray(to_linear(torch.from_numpy(sample.image)), np.float32),
-        label=_as_label(
-            sample.label, lambda label: np.asarray(to_nearest(torch.from_numpy(label)))
-        ),
+        image=np.asarray(to_linear(_tensor(sample.image)), np.float32),
+        label=_as_label(sample.label, lambda label: np.asarray(to_nearest(_tensor(label)))),
         spacing_kji=(k_mm, j_mm, i_mm),
+        boxes=_scaled(sample.boxes, np.array(size) / np.array(shape)),
     )
+
+
+def _scaled(rows: Rows, by: npt.NDArray[np.float64]) -> Rows:
+    return np.concatenate([rows[:, :1], rows[:, 1:4] * by, rows[:, 4:7] * by], axis=1)
+
+
+def _tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.array(array))  # a copy: PyTorch takes what can be written to
 
 
 def _as_label(
@@ -442,6 +508,7 @@ _STEPS: Mapping[type, Callable[[Any, Sample, np.random.Generator], Sample]] = {
     Intensity: _intensity,
     Blur: _blur,
     Noise: _noise,
+    Markers: _markers,
     Resample: _resample,
 }
 

@@ -14,14 +14,24 @@ from dicom.errors import InvalidPlan
 from models.bundle import Bundle
 from models.learning.cases import DatasetFolder
 from models.learning.planning import Plan, make_plan
+from models.learning.recipe import TrainingRecipe
 
-BOUND_TO_WEIGHTS: Final = ("network", "spacing_mm", "intensity", "window", "patch")
+BOUND_TO_WEIGHTS: Final = (
+    "network",
+    "spacing_mm",
+    "size",
+    "intensity",
+    "window",
+    "patch",
+    "typical_box",
+)
 """Fields of a plan that weights are bound to: with others they say nothing."""
 
 
 def begin_plan(
     folder: DatasetFolder,
     *,
+    recipe: TrainingRecipe | None = None,
     start_from: Bundle | None = None,
     minutes: float | None = None,
     seed: int = 0,
@@ -32,6 +42,8 @@ def begin_plan(
     Parameters
     ----------
     folder : DatasetFolder
+    recipe : TrainingRecipe or None
+        What it says of the plan goes before what is planned.
     start_from : Bundle or None
         Its network, and what that is given, are taken over.
     minutes : float or None
@@ -43,12 +55,20 @@ def begin_plan(
     ------
     CannotTrain
         When nothing can be learnt from the dataset.
+    InvalidRecipe
+        When the dataset is not one that the recipe is for.
     InvalidPlan
         When the bundle does not say how it was trained, or the plan does not fit together; the
         message names the field.
     """
     modality = next(iter(folder.dataset.modalities), "")
-    plan = make_plan(folder, modality=modality, minutes=minutes, seed=seed)
+    painted = recipe.painted if recipe is not None else frozenset()
+    if recipe is not None:
+        recipe.check(folder.dataset)
+    plan = make_plan(folder, modality=modality, minutes=minutes, seed=seed, painted=painted)
+    if recipe is not None:
+        why = {**plan.why, **dict.fromkeys(recipe.plan, f"the recipe: {recipe.title}")}
+        plan = changed_plan(plan, {**recipe.fields, "why": why})
     if start_from is not None:
         plan = changed_plan(plan, _taken_over(start_from))
     return changed_plan(plan, changes or {})

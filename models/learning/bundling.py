@@ -21,7 +21,9 @@ from models.learning.preparing import intensity_steps, spatial_steps
 from models.learning.trainer import Trained, best_weights
 
 _OVERLAP: Final = 0.5
+_SURE: Final = 0.3  # boxes that a detection tells of; those that are less sure are guesses
 _FAMILY: Final = {"value": "123110", "scheme": "DCM", "meaning": "Artificial Intelligence"}
+_MEASURES: Final = {"classification": "recall", "detection": "average precision at half overlap"}
 _NO_LICENCE: Final = (
     "The licence of the data is not known. Do not pass these weights on before it is.\n"
 )
@@ -104,7 +106,7 @@ def _metadata(plan: Plan, dataset: Dataset, title: Title, trained: Trained) -> d
     }
     said = {
         "type": "probabilities",
-        "format": "classification" if plan.task == "classification" else "segmentation",
+        "format": plan.task if plan.task in _MEASURES else "segmentation",
         "num_channels": plan.out_channels,
         "spatial_shape": axes,
         "dtype": "float32",
@@ -145,7 +147,11 @@ def _table(plan: Plan, dataset: Dataset, title: Title, trained: Trained) -> dict
             "steps": str(trained.best.step),
         },
     }
-    if dataset.findings:
+    if plan.task == "detection":
+        table["task"] = "detection"
+        table["findings"] = [row.model_dump(mode="json") for row in dataset.findings]
+        table["min_score"] = _SURE
+    elif dataset.findings:
         table["findings"] = [row.model_dump(mode="json") for row in dataset.findings]
         table["activation"] = "softmax"
     else:
@@ -169,7 +175,14 @@ def _inference(plan: Plan) -> dict[str, Any]:
     ]
     inferer: dict[str, Any] = {"_target_": "SimpleInferer"}
     after: list[dict[str, Any]] = []
-    if plan.task != "classification":
+    if plan.typical_box is not None:
+        inferer = {
+            "_target_": "CentreInferer",
+            "labels": list(range(1, plan.classes + 1)),
+            "typical_box": list(plan.typical_box),
+            "roi_size": list(plan.patch),
+        }
+    elif plan.task != "classification":
         inferer = {
             "_target_": "SlidingWindowInferer",
             "roi_size": list(plan.patch),
@@ -211,7 +224,7 @@ def _readme(trained: Trained, dataset: Dataset, title: Title) -> str:
         for number, score in best.scores.classes.items()
     )
     counts = {split: len(dataset.of(split)) for split in ("train", "validation", "test")}
-    measure = "recall" if plan.task == "classification" else "Dice"
+    measure = _MEASURES.get(plan.task, "Dice")
     return f"""# {title.title or title.name}
 
 {title.description}

@@ -56,6 +56,12 @@ class Box(_Part):
     first: tuple[int, int, int]
     last: tuple[int, int, int]
 
+    @model_validator(mode="after")
+    def _is_none_empty(self) -> Box:
+        if any(not 0 <= a <= b for a, b in zip(self.first, self.last, strict=True)):
+            raise ValueError("a box begins at voxel 0 or after, and before it ends")
+        return self
+
 
 class Case(_Part):
     """One image with what is known of it.
@@ -205,6 +211,14 @@ class DatasetFolder:
         several = self.dataset.task == "multilabel"
         shape = (len(self.dataset.classes), *case.shape) if several else case.shape
         return self._array(case, LABEL, shape)
+
+    def boxes(self, case: Case) -> npt.NDArray[np.float64]:
+        """Return a case's boxes, a row each: class, low edges (k, j, i), high edges, in voxels.
+
+        Voxel n reaches from n to n + 1.
+        """
+        rows = [(box.label, *box.first, *(end + 1 for end in box.last)) for box in case.boxes]
+        return np.array(rows, np.float64).reshape(-1, 7)
 
     def spacing(self, case: Case) -> tuple[float, float, float]:
         """Return the distance between voxels (k, j, i), mm; ones where the case does not say it."""

@@ -7,6 +7,9 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+OF_BOXES: Final = ("ap50", "found", "right")
+"""Of detections: average precision at half overlap, the share of things that were found, and that
+of boxes that are right."""
 FIGURES: Final = ("dice", "surface_dice", "hausdorff95_mm", "volume_error", "added_path_mm")
 """Of segmentations, attributes of :class:`dicom.agreement.Likeness`; of a classification `correct`
 stands in their place."""
@@ -104,5 +107,9 @@ class Comparison(_Part):
 
     @property
     def leading(self) -> str:
-        """The figure that says most: Dice, or of a classification the share that is correct."""
-        return "dice" if "dice" in self.candidate.figures else "correct"
+        """The figure that says most.
+
+        Dice; of a classification the share that is correct, of a detection average precision.
+        """
+        known = self.candidate.figures
+        return next(figure for figure in ("dice", "ap50", "correct") if figure in known)

@@ -13,15 +13,20 @@ from dicom.agreement import Likeness, likeness
 from dicom.errors import InvalidDataset
 from models.bundle import Bundle
 from models.learning.cases import COLOUR, Case, DatasetFolder, Split
+from models.learning.detecting import Detected, average_precision, matched
 from models.learning.preparing import affine_of
-from models.prediction import Answer, Classes, Image, Labels, Masks, Prediction
+from models.prediction import Answer, Boxes, Classes, Image, Labels, Masks, Prediction
 from models.predictor import Predictor
 
 Mask = npt.NDArray[np.bool_]
 Pairs = Mapping[int, tuple[Mask, Mask]]
 """What was found and what is true of each class, shape (slices, rows, columns)."""
 
+AP50 = "ap50"
+"""Average precision of a detection, boxes being right that overlap by half."""
+
 _RESAMPLED = 2000  # bootstrap
+_RESAMPLED_BOXES = 400  # ... of a figure that takes longer
 _CONFIDENCE = (2.5, 97.5)
 
 
@@ -37,12 +42,15 @@ class CaseScore:
         The class that a classification gave.
     probability : float or None
         That it gave it.
+    boxes : Detected or None
+        Of a detection: which boxes are right, and what there is to find.
     """
 
     case: Case
     segments: Mapping[int, Likeness]
     said: int | None = None
     probability: float | None = None
+    boxes: Detected | None = None
 
     @property
     def mean_dice(self) -> float | None:
@@ -78,10 +86,13 @@ class Evaluation:
         Parameters
         ----------
         figure : str
-            An attribute of Likeness, or ``correct`` of a classification.
+            An attribute of Likeness; ``correct`` of a classification; of a detection ``ap50``,
+            ``found`` (the share of things that are found) and ``right`` (of boxes that are right).
         number : int or None
             The class; None for the mean over the classes.
         """
+        if figure == AP50:
+            return _precision_interval([self], number)
         return interval(_by_patient(self.cases, figure, number))
 
     def worst(self, count: int = 5) -> tuple[CaseScore, ...]:
@@ -170,6 +181,8 @@ def gain(
     """
     if candidate.dataset_sha256 != incumbent.dataset_sha256:
         raise InvalidDataset("the two were measured on different datasets")
+    if figure == AP50:
+        return _precision_interval([candidate, incumbent], number)
     ours = _by_patient(candidate.cases, figure, number)
     theirs = _by_patient(incumbent.cases, figure, number)
     return interval(
@@ -179,6 +192,49 @@ def gain(
             if ours[patient] and theirs[patient]
         }
     )
+
+
+def _precision_interval(
+    one_or_two: Sequence[Evaluation], number: int | None, *, seed: int = 0
+) -> Interval | None:
+    """Return average precision at half overlap over all images, or by how much it is better.
+
+    It is no mean over patients: the interval is of drawing the patients anew, for both the same
+    ones.
+    """
+    images = [_boxes_by_patient(one.cases) for one in one_or_two]
+    patients = sorted(set.intersection(*(set(one) for one in images)))
+    whole = _difference(images, patients, number)
+    if whole is None:
+        return None
+    draw = np.random.default_rng(seed)
+    places = draw.integers(0, len(patients), (_RESAMPLED_BOXES, len(patients)))
+    drawn = [_difference(images, [patients[at] for at in each], number) for each in places]
+    low, high = np.percentile([one for one in drawn if one is not None], _CONFIDENCE)
+    return Interval(whole, float(low), float(high), len(patients))
+
+
+def _boxes_by_patient(scores: Sequence[CaseScore]) -> dict[str, list[Detected]]:
+    found: dict[str, list[Detected]] = {}
+    for score in scores:
+        if score.boxes is not None:
+            found.setdefault(score.case.patient, []).append(score.boxes)
+    return found
+
+
+def _difference(
+    images: Sequence[Mapping[str, Sequence[Detected]]], patients: Sequence[str], number: int | None
+) -> float | None:
+    found = []
+    for one in images:
+        chosen = [image for patient in patients for image in one[patient]]
+        labels = {label for image in chosen for label in image.true} if number is None else {number}
+        values = [average_precision(chosen, label) for label in sorted(labels)]
+        known = [value for value in values if value is not None]
+        if not known:
+            return None
+        found.append(statistics.fmean(known))
+    return found[0] if len(found) == 1 else found[0] - found[1]
 
 
 def _numbers(bundle: Bundle, classes: Mapping[int, str]) -> dict[int, int]:
@@ -218,14 +274,40 @@ def _score(
         best = int(np.argmax(answer.probabilities))
         said = ours.get(answer.numbers[best])
         return CaseScore(case, {}, said, float(answer.probabilities[best]))
+    if isinstance(answer, Boxes):
+        return CaseScore(case, {}, boxes=_matched(case, answer, folder, numbers))
     spacing = folder.spacing(case)
     return CaseScore(
         case, {number: likeness(found, true, spacing) for number, (found, true) in pairs.items()}
     )
 
 
+def _matched(
+    case: Case, answer: Boxes, folder: DatasetFolder, numbers: Mapping[int, int]
+) -> Detected:
+    """Return which of the boxes are right, in the patient, where both lie."""
+    ours = {theirs: number for number, theirs in numbers.items()}
+    known = [box for box in answer.boxes if box.number in ours]
+    rows = folder.boxes(case)
+    affine = affine_of(case)
+    corners = np.stack(
+        [
+            np.stack([rows[:, 1 + axis + 3 * side] for axis, side in enumerate(at)], axis=1)
+            for at in np.ndindex(2, 2, 2)
+        ]
+    )
+    places = (corners - 0.5) @ affine[:3, :3].T + affine[:3, 3]
+    return matched(
+        np.array([(*box.low_lps, *box.high_lps) for box in known]).reshape(-1, 6),
+        [ours[box.number] for box in known],
+        [box.score for box in known],
+        np.concatenate([places.min(axis=0), places.max(axis=0)], axis=1),
+        rows[:, 0].astype(int).tolist(),
+    )
+
+
 def _pairs(case: Case, answer: Answer, folder: DatasetFolder, numbers: Mapping[int, int]) -> Pairs:
-    if isinstance(answer, Classes):
+    if isinstance(answer, Classes | Boxes):
         return {}
     truth = np.asarray(folder.label(case))
     return {
@@ -261,13 +343,31 @@ def _values(score: CaseScore, figure: str, number: int | None) -> Iterator[float
         if number is None or score.case.finding == number:
             yield float(score.said == score.case.finding)
         return
+    if score.boxes is not None:
+        yield from _share(score.boxes, figure, number)
+        return
     chosen = [one for at, one in score.segments.items() if number is None or at == number]
     values = [value for value in (getattr(one, figure) for one in chosen) if value is not None]
     if values:
         yield statistics.fmean(values)
 
 
+def _share(boxes: Detected, figure: str, number: int | None) -> Iterator[float]:
+    """Yield the share of things that were found, or of boxes that are right, where it has one."""
+    hits = [hit for hit in boxes.hits if number is None or hit.label == number]
+    things = [label for label in boxes.true if number is None or label == number]
+    right = sum(hit.is_right for hit in hits)
+    if figure == "found" and things:
+        yield right / len(things)
+    if figure == "right" and hits:
+        yield right / len(hits)
+
+
 def _badness(score: CaseScore) -> float:
+    if score.boxes is not None:
+        right = sum(hit.is_right for hit in score.boxes.hits)
+        all_of_them = len(score.boxes.hits) + len(score.boxes.true)
+        return 2 * right / all_of_them if all_of_them else 1.0
     if score.said is not None:
         sure = score.probability or 0.0
         return 1.0 if score.said == score.case.finding else -sure

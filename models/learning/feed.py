@@ -21,6 +21,7 @@ import torch
 from dicom.errors import CannotTrain
 from models.learning.augment import Part, Recipe, Sample, Spacing, follow, reach_of
 from models.learning.cases import Case
+from models.learning.detecting import Rows, centre_maps, cut_rows
 from models.learning.planning import Plan
 from models.learning.preparing import Prepared
 
@@ -36,7 +37,8 @@ class Batch:
     images : Tensor, float32, shape (batch, channels, x, y[, z])
     targets : Tensor
         Segmentation: int64, shape (batch, 1, x, y[, z]); labels that overlap: float32, one channel
-        each; classification: int64, shape (batch,).
+        each; classification: int64, shape (batch,); detection: float32,
+        :func:`models.learning.detecting.centre_maps` on the network's axes.
     waited_s : float
         How long the training waited for it.
     """
@@ -70,6 +72,11 @@ class PreparedArrays:
         if places.shape[1] == 3:
             return places
         return np.concatenate([np.zeros((len(places), 1), np.int32), places], axis=1)
+
+    def boxes(self, case: Case) -> Rows:
+        """Return boxes in the graph's axes."""
+        rows = self._prepared.boxes(case)
+        return rows[:, [0, 3, 2, 1, 6, 5, 4]]
 
     def spacing(self, case: Case) -> Spacing:
         """Return the network's spacing; of images that say none, ones."""
@@ -167,7 +174,7 @@ class Feed:
             centred = np.argwhere(whole.labelled()) if draw.random() < self._plan.labelled else None
             return _cut(whole, self._placed(whole.shape_kji, self._size, centred, draw))
         places = None
-        if recipe.case.label_sha256 and draw.random() < self._plan.labelled:
+        if (recipe.case.label_sha256 or recipe.case.boxes) and draw.random() < self._plan.labelled:
             places = self._arrays.places(recipe.case)
         shape = self._arrays.image(recipe.case).shape[1:]
         part = self._placed((shape[0], shape[1], shape[2]), self._size, places, draw)
@@ -202,6 +209,12 @@ class Feed:
     def _target(self, sample: Sample) -> torch.Tensor:
         if self._plan.task == "classification":
             return torch.tensor(sample.case.finding or 0)
+        if self._plan.task == "detection":
+            maps = centre_maps(sample.boxes, sample.shape_kji, self._plan.classes)
+            sides = range(self._plan.classes + 1, len(maps))
+            axes = self._plan.dimensions
+            low, high = ([*reversed(sides[at : at + 3])][:axes] for at in (0, 3))
+            return _tensor(maps[[*range(self._plan.classes + 1), *low, *high]], self._plan)
         assert sample.label is not None  # cases without a label are not learnt from
         if self._plan.task == "multilabel":
             return _tensor(sample.label, self._plan).float()
@@ -216,13 +229,14 @@ def _turned(array: npt.NDArray[np.generic]) -> npt.NDArray[Any]:
 
 def _tensor(array_ckji: npt.NDArray[np.generic], plan: Plan) -> torch.Tensor:
     """Return (c, k, j, i) as the network has it: (c, x, y[, z])."""
-    turned = np.ascontiguousarray(array_ckji.transpose(0, 3, 2, 1))
+    turned = np.array(array_ckji.transpose(0, 3, 2, 1), order="C")  # a copy: it can be written to
     return torch.from_numpy(turned[..., 0] if plan.dimensions == 2 else turned)
 
 
 def _cut(sample: Sample, part: Part) -> Sample:
     label = None if sample.label is None else part.of(sample.label)
-    return Sample(part.of(sample.image), label, sample.spacing_kji, sample.case)
+    boxes = cut_rows(sample.boxes, part.first, part.size)
+    return Sample(part.of(sample.image), label, sample.spacing_kji, sample.case, boxes)
 
 
 def _widened(part: Part, size: tuple[int, int, int]) -> Part:

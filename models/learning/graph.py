@@ -95,7 +95,10 @@ class Source(_Node):
 
 
 class Flip(_Drawn):
-    """Mirrored along each of the axes. Where classes have sides, map them: left becomes right."""
+    """Mirrored along each of the axes.
+
+    Where classes have sides, map them: left becomes right. Letters that are mirrored are none.
+    """
 
     kind: Literal["flip"]
     axes: tuple[Axis, ...] = Field(min_length=1)
@@ -173,6 +176,23 @@ class Noise(_Drawn):
     share: tuple[Annotated[float, Field(ge=0, le=10)], Annotated[float, Field(ge=0, le=10)]]
 
 
+class Markers(_Drawn):
+    """Letters painted in, as they are burned into radiographs, each with a box around it.
+
+    `letters` says which class each is; `count` and `height` (in voxels) are drawn from their range.
+    `others` is the probability that letters of no class, digits, and letters that are mirrored are
+    painted in as well: they get no box.
+    """
+
+    kind: Literal["markers"]
+    letters: Mapping[Annotated[str, Field(pattern=r"^[A-Z]$")], Annotated[int, Field(ge=1)]] = (
+        Field(min_length=1)
+    )
+    count: tuple[Annotated[int, Field(ge=0, le=20)], Annotated[int, Field(ge=0, le=20)]] = (1, 1)
+    height: tuple[Annotated[float, Field(ge=5, le=500)], Annotated[float, Field(ge=5, le=500)]]
+    others: Chance = 0.0
+
+
 class Resample(_Inner):
     """Another size in voxels, or another spacing in mm; labels by the nearest voxel."""
 
@@ -243,6 +263,7 @@ Node = Annotated[
     | Intensity
     | Blur
     | Noise
+    | Markers
     | Resample
     | Filter
     | SplitNode

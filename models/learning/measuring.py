@@ -24,6 +24,7 @@ from models.bundle import Bundle, read_bundle
 from models.learning.cases import Case, DatasetFolder
 from models.learning.comparison import (
     FIGURES,
+    OF_BOXES,
     Calibration,
     Comparison,
     Group,
@@ -79,6 +80,9 @@ class _Watcher:
             labelled, count = scipy.ndimage.label(true)
             pieces += count
             touched += len(set(np.unique(labelled[found])) - {0}) if count else 0
+        if score.boxes is not None:
+            pieces = len(score.boxes.true)
+            touched = sum(hit.is_right for hit in score.boxes.hits)
         said, held = _sureness(score, prediction, pairs)
         self.seen.append(_Seen(score.case.patient, pieces, touched, said, held))
         value = score.mean_dice
@@ -143,6 +147,8 @@ def _evaluated(
 
 
 def _figures(evaluation: Evaluation) -> tuple[str, ...]:
+    if evaluation.cases[0].boxes is not None:
+        return OF_BOXES
     return ("correct",) if evaluation.cases[0].said is not None else FIGURES
 
 
@@ -223,6 +229,12 @@ def _sureness(
     """Return how probable a model thought what it found, and how much of that is true."""
     if score.said is not None:
         return score.probability, float(score.said == score.case.finding)
+    if score.boxes is not None:
+        hits = score.boxes.hits
+        if not hits:
+            return None, None
+        right = sum(hit.is_right for hit in hits) / len(hits)
+        return statistics.fmean(hit.score for hit in hits), right
     sure = [one.probability for one in prediction.confidence or ()]
     found = sum(int(mask.sum()) for mask, _ in pairs.values())
     if not sure or not found:

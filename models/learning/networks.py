@@ -13,6 +13,7 @@ from monai.networks.nets.densenet import DenseNet
 from monai.networks.nets.unet import UNet
 
 from models.designs.document import Deep, Design
+from models.learning.detecting import CentreLoss
 from models.learning.planning import Plan, UNetPlan
 from models.networks import BlockNetwork
 
@@ -98,6 +99,8 @@ def _resized(targets: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
 
 
 def _loss_of_one(plan: Plan) -> Loss:
+    if plan.typical_box is not None:
+        return CentreLoss(plan.classes, plan.typical_box)
     overlap = plan.task == "multilabel"
     dice: dict[str, Any] = {
         "softmax": not overlap,

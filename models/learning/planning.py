@@ -8,7 +8,7 @@ plan that does not fit together is refused before anything runs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -24,7 +24,9 @@ from models.learning.cases import DatasetFolder, TaskKind, class_counts
 Axes = tuple[int, ...]
 """Along the network's axes: x (columns), y (rows), and z (slices) in 3D."""
 
-LossKind = Literal["dice_ce", "dice_bce", "dice_focal", "tversky", "cross_entropy", "bce"]
+LossKind = Literal[
+    "dice_ce", "dice_bce", "dice_focal", "tversky", "cross_entropy", "bce", "centres"
+]
 
 _FEWEST_PATIENTS: Final = 2
 _DEEPEST: Final = 6
@@ -37,6 +39,7 @@ _ANISOTROPIC: Final = 3.0
 _BYTES_A_FEATURE: Final = 4 * 6  # float32; what autograd keeps of a block's two convolutions
 _STEPS_A_MINUTE_GUESS: Final = 60
 _SAMPLED: Final = 200_000
+_USUAL_BOX: Final = 16.0  # voxels, where no case has a box
 
 
 class _Part(BaseModel):
@@ -92,6 +95,9 @@ class Plan(_Part):
     spacing_mm: tuple[float, ...] | None = Field(
         None, description="images are resampled to it; null: as they are"
     )
+    size: Axes | None = Field(
+        None, description="images are brought to this size instead, whatever theirs; null: not"
+    )
     intensity: Literal["percentiles", "window", "spread"] = Field(
         "percentiles",
         description="0..1 from the image's own percentiles, 0..1 within `window`, or mean 0 and "
@@ -102,7 +108,13 @@ class Plan(_Part):
     batch: int = Field(2, ge=1, le=512)
     accumulate: int = Field(1, ge=1, le=64, description="batches to one step of the optimiser")
     labelled: float = Field(0.5, ge=0, le=1, description="share of patches that hold a label")
+    typical_box: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None, description="of a detection: sides of a usual box, voxels that the network sees"
+    )
     network: UNetPlan | ClassifierPlan | Design = Field(discriminator="kind")
+    frozen: tuple[str, ...] = Field(
+        (), description="blocks of the network that keep the weights they begin with"
+    )
     loss: LossKind = "dice_ce"
     rate: float = Field(2e-3, gt=0, le=1, description="highest learning rate")
     decay: float = Field(1e-4, ge=0, le=1, description="of weights (AdamW)")
@@ -123,14 +135,27 @@ class Plan(_Part):
         """Of the network."""
         if self.task == "segmentation":
             return self.classes + 1
+        if self.task == "detection":  # how sure of each class, and how far to each side of a box
+            return self.classes + 2 * self.dimensions
         return self.classes
+
+    @property
+    def resized_to(self) -> Axes | None:
+        """The size that images are brought to; None where they keep theirs."""
+        return self.patch if self.task == "classification" else self.size
 
     @model_validator(mode="after")
     def _fits_together(self) -> Plan:
-        if len(self.patch) != self.dimensions:
-            raise ValueError(f"patch has {self.dimensions} axes")
-        if self.spacing_mm is not None and len(self.spacing_mm) != self.dimensions:
-            raise ValueError(f"spacing_mm has {self.dimensions} axes")
+        for name in ("patch", "spacing_mm", "size", "typical_box"):
+            axes = getattr(self, name)
+            if axes is not None and len(axes) != self.dimensions:
+                raise ValueError(f"{name} has {self.dimensions} axes")
+        if self.size is not None and self.spacing_mm is not None:
+            raise ValueError("size and spacing_mm say both what images are brought to; leave one")
+        if self.size is not None and self.task == "classification":
+            raise ValueError("size is the patch of a classification, which sees whole images")
+        if (self.task == "detection") != (self.typical_box is not None):
+            raise ValueError("typical_box is given of a detection, and only there")
         if (self.intensity == "window") != (self.window is not None):
             raise ValueError("window is given where intensity is 'window', and only there")
         if self.window is not None and self.window[0] >= self.window[1]:
@@ -150,7 +175,20 @@ class Plan(_Part):
             raise ValueError("loss is dice_bce, dice_focal or bce where labels overlap")
         if self.task == "classification" and self.loss != "cross_entropy":
             raise ValueError("loss is cross_entropy for a classification")
+        if (self.task == "detection") != (self.loss == "centres"):
+            raise ValueError("loss is centres for a detection, and only there")
+        self._check_frozen()
         return self
+
+    def _check_frozen(self) -> None:
+        names = [block.name for block in trace_plan(self).blocks] if self.frozen else []
+        unknown = [name for name in self.frozen if name not in names]
+        if unknown:
+            raise ValueError(
+                f"frozen: the network has no block {unknown[0]}; it has: {', '.join(names)}"
+            )
+        if names and set(self.frozen) >= {name for name in names if not name.startswith("join")}:
+            raise ValueError("frozen: nothing is left to learn")
 
     def _design_fits(self, design: Design) -> None:
         if design.head.whole != (self.task == "classification"):
@@ -227,8 +265,13 @@ class Fingerprint:
     shares: Mapping[int, float]
 
 
-def fingerprint(folder: DatasetFolder) -> Fingerprint:
+def fingerprint(folder: DatasetFolder, *, painted: Collection[int] = frozenset()) -> Fingerprint:
     """Look at the training split.
+
+    Parameters
+    ----------
+    painted : collection of int
+        Classes that need not occur: the augmentation paints them in.
 
     Raises
     ------
@@ -250,7 +293,11 @@ def fingerprint(folder: DatasetFolder) -> Fingerprint:
         values.append(np.asarray(sample, np.float64))
     low, high = np.percentile(np.concatenate(values), (0.5, 99.5))
     counts = class_counts(folder, cases)
-    missing = [folder.dataset.classes[number] for number, count in counts.items() if not count]
+    missing = [
+        folder.dataset.classes[number]
+        for number, count in counts.items()
+        if not count and number not in painted
+    ]
     if missing:
         raise CannotTrain(f"no case to learn from shows: {', '.join(missing)}")
     spacings = [case.spacing_kji for case in cases]
@@ -282,6 +329,7 @@ def make_plan(
     memory_bytes: int = 2 << 30,
     minutes: float | None = None,
     seed: int = 0,
+    painted: Collection[int] = frozenset(),
 ) -> Plan:
     """Return a plan for a dataset, each choice with its reason.
 
@@ -293,16 +341,16 @@ def make_plan(
         What a step may take.
     minutes : float or None
         How long it may take; the trainer measures a step, this is the first guess.
+    painted : collection of int
+        Classes that need not occur: the augmentation paints them in.
 
     Raises
     ------
     CannotTrain
         As :func:`fingerprint`; or when nothing here learns such a task.
     """
-    seen = fingerprint(folder)
+    seen = fingerprint(folder, painted=painted)
     dataset = folder.dataset
-    if dataset.task == "detection":
-        raise CannotTrain("detections are predicted, not learnt, by this version")
     dimensions = dataset.dimensions
     why: dict[str, str] = {
         "dimensions": "every image is one slice" if dimensions == 2 else "images have slices",
@@ -329,12 +377,15 @@ def make_plan(
         "segmentation": "dice_ce",
         "multilabel": "dice_bce",
         "classification": "cross_entropy",
+        "detection": "centres",
     }
     why["loss"] = {
         "segmentation": "Dice minds small structures, cross entropy every voxel",
         "multilabel": "labels overlap: each is a question of its own",
         "classification": "one answer an image",
+        "detection": "a focal loss of where centres are, and how well boxes overlap",
     }[dataset.task]
+    why["frozen"] = "nothing: everything learns; on few cases blocks on the way down may stay"
     steps = round((minutes or 30) * _STEPS_A_MINUTE_GUESS)
     why["steps"] = "measured at the start where a time is given"
     return Plan(
@@ -347,7 +398,8 @@ def make_plan(
         window=window,
         patch=patch,
         batch=batch,
-        labelled=0.5 if dataset.task in ("segmentation", "multilabel") else 0.0,
+        labelled=0.0 if dataset.task == "classification" else 0.5,
+        typical_box=_typical_box(folder, spacing, dimensions, why),
         network=network,
         loss=losses[dataset.task],
         steps=steps,
@@ -355,6 +407,29 @@ def make_plan(
         seed=seed,
         why=why,
     )
+
+
+def _typical_box(
+    folder: DatasetFolder,
+    spacing: tuple[float, ...] | None,
+    dimensions: Literal[2, 3],
+    why: dict[str, str],
+) -> tuple[float, ...] | None:
+    """Return the median sides of a detection's boxes, in voxels of the network's grid."""
+    dataset = folder.dataset
+    if dataset.task != "detection":
+        return None
+    sides = []
+    for case in dataset.of("train"):
+        step = np.array(folder.spacing(case))[::-1][:dimensions]
+        scale = np.ones(dimensions) if spacing is None else step / np.array(spacing)
+        for box in case.boxes:
+            first, last = np.array(box.first), np.array(box.last)
+            sides.append((last - first + 1)[::-1][:dimensions] * scale)
+    why["typical_box"] = "the median of the boxes; the network says how much larger one is"
+    if not sides:
+        return (_USUAL_BOX,) * dimensions
+    return tuple(round(float(side), 2) for side in np.median(sides, axis=0))
 
 
 def _grid(

@@ -46,9 +46,9 @@ def spatial_steps(plan: Plan) -> Steps:
         steps.append(
             {"_target_": "Spacingd", "keys": "image", "pixdim": pixdim, "mode": "bilinear"}
         )
-    if plan.task == "classification":
+    if plan.resized_to is not None:
         mode = _RESIZE[plan.dimensions]
-        size = list(plan.patch)
+        size = list(plan.resized_to)
         steps.append({"_target_": "Resized", "keys": "image", "spatial_size": size, "mode": mode})
     return steps
 
@@ -159,8 +159,50 @@ class Prepared:
             lambda: prepare_label(self.folder.label(case), affine_of(case), self.plan),
         )
 
+    def boxes(self, case: Case) -> npt.NDArray[np.float64]:
+        """Return boxes on the grid of :meth:`image`, rows of class, low and high edges (x, y, z).
+
+        A picture has one z, from 0 to 1. Voxel n reaches from n to n + 1.
+        """
+        rows = self.folder.boxes(case)
+        if not len(rows):
+            return rows
+        to_network = self._grid(case)
+        ends = []
+        for corner in np.ndindex(2, 2, 2):
+            k, j, i = (rows[:, 1 + axis + 3 * side] for axis, side in enumerate(corner))
+            ends.append(np.stack([i, j, k, np.ones(len(rows))], axis=1) @ to_network.T)
+        points = np.stack(ends)[..., :3]
+        low, high = points.min(axis=0), points.max(axis=0)
+        return np.concatenate([rows[:, :1], low, high], axis=1)
+
+    def _grid(self, case: Case) -> npt.NDArray[np.float64]:
+        """Return what takes edges (i, j, k, 1) of a case to those of the network's grid."""
+
+        def made() -> npt.NDArray[np.float64]:
+            still = np.zeros((1, *case.shape), np.float32)
+            before = _placed(still, affine_of(case), self.plan)
+            axes = before.ndim - 1
+            after = _moved(before, self.plan, "nearest")
+            inner = np.linalg.inv(np.asarray(after.affine, np.float64)) @ np.asarray(
+                before.affine, np.float64
+            )
+            matrix = np.eye(4)
+            kept = [*range(axes), 3]
+            matrix[np.ix_(kept, kept)] = inner
+            half = np.eye(4)
+            half[:axes, 3] = 0.5  # a voxel's middle is half behind its edge
+            found: npt.NDArray[np.float64] = half @ matrix @ np.linalg.inv(half)
+            return found
+
+        return self._kept(self._key(case, str(case.shape), "grid"), made)
+
     def places(self, case: Case) -> npt.NDArray[np.int32]:
         """Return voxels that have a label, a few thousand, evenly drawn; shape (n, axes)."""
+        if self.plan.task == "detection":
+            rows = self.boxes(case)
+            middles = (rows[:, 1:4] + rows[:, 4:7]) / 2
+            return np.floor(middles[:, : self.plan.dimensions]).astype(np.int32)
 
         def drawn() -> npt.NDArray[np.int32]:
             found = np.argwhere(self.label(case).any(axis=0)).astype(np.int32)
@@ -204,9 +246,9 @@ def _moved(placed: MetaTensor, plan: Plan, mode: str) -> MetaTensor:
         placed = cast(MetaTensor, Orientation(axcodes="RAS", labels=None)(placed))
     if plan.spacing_mm is not None:
         placed = cast(MetaTensor, Spacing(pixdim=plan.spacing_mm, mode=mode)(placed))
-    if plan.task == "classification":
-        scaled = Resize(plan.patch, mode=_RESIZE[plan.dimensions], align_corners=False)
-        placed = cast(MetaTensor, scaled(placed))
+    if plan.resized_to is not None:
+        how = _RESIZE[plan.dimensions] if mode == "bilinear" else "nearest-exact"
+        placed = cast(MetaTensor, Resize(plan.resized_to, mode=how)(placed))
     return placed
 
 

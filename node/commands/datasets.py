@@ -26,11 +26,21 @@ datasets_app.command()(sheet)
 @datasets_app.command("import")
 def import_(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
-    layout: Annotated[str, typer.Option(help="pairs, nnunet, decathlon or dicom.")],
+    layout: Annotated[
+        str,
+        typer.Option(help="pairs, nnunet, decathlon, dicom, folders, table, boxes or coco."),
+    ],
     name: Annotated[str, typer.Option(help="The dataset's name.")],
     classes: Annotated[
         list[str] | None,
         typer.Option("--class", help='"1=Liver": names, where the layout has none; repeatable.'),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Its classes and codes: radloop recipes lists them.")
+    ] = "",
+    other_values: Annotated[
+        list[str] | None,
+        typer.Option("--map", help='"3=0": label 3 becomes background; repeatable.'),
     ] = None,
     patient: Annotated[
         str, typer.Option(help=r"Whose a file is: a pattern with a group, such as 'Image_(\d+)'.")
@@ -51,18 +61,22 @@ def import_(
     data: Data = None,
 ) -> None:
     """Freeze a folder as the next version of a dataset, split by patient, with a hash."""
+    from models.learning.recipe import get_recipe
     from pipelines.datasets import Wanted, get_layout
     from pipelines.exports.cases import Shares
 
     named = dict(_class_of(one) for one in classes or [])
+    chosen = get_recipe(recipe) if recipe else None
     wanted = Wanted(
         name=name,
         shares=Shares(validation, test, seed),
         splits=_read_splits(splits) if splits else {},
-        classes=named,
-        segments=_coded(named),
+        classes=named or (chosen.classes if chosen else {}),
+        segments=chosen.segment if chosen else _coded(named),
+        findings=chosen.finding if chosen else (),
+        mapping=dict(_mapped(one) for one in other_values or []),
         patient=patient,
-        modality=modality,
+        modality=modality or (chosen.modalities[0] if chosen else ""),
         licence=licence,
         source=source,
     )
@@ -77,7 +91,7 @@ def import_(
     dataset = frozen.dataset
     counts = ", ".join(f"{len(dataset.of(split))} {split}" for split in _SPLITS)
     out.print(f"{dataset.identity}  {counts}  sha256 {dataset.sha256[:16]}", highlight=False)
-    if not dataset.segments:
+    if not dataset.segments and not dataset.findings:
         out.print(
             "Its classes have no codes yet: name them as the vocabulary does to make a bundle.",
             highlight=False,
@@ -126,7 +140,9 @@ def show(
     table = Table("split", "cases", "patients", *dataset.classes.values(), box=None)
     for split in _SPLITS:
         cases = dataset.of(split)
-        labelled = [case for case in cases if case.label_sha256 or case.finding is not None]
+        labelled = [
+            case for case in cases if case.label_sha256 or case.boxes or case.finding is not None
+        ]
         counts = class_counts(folder, labelled)
         patients = len({case.patient for case in cases})
         voxels = [str(counts[number]) for number in dataset.classes]
@@ -170,6 +186,13 @@ def _class_of(text: str) -> tuple[int, str]:
     if not equals or not number.strip().isdigit() or not name.strip():
         raise InvalidRequest(f"--class is NUMBER=NAME, not {text!r}")
     return int(number), name.strip()
+
+
+def _mapped(text: str) -> tuple[int, int]:
+    number, equals, becomes = text.partition("=")
+    if not equals or not number.strip().isdigit() or not becomes.strip().isdigit():
+        raise InvalidRequest(f"--map is NUMBER=NUMBER, not {text!r}")
+    return int(number), int(becomes)
 
 
 def _coded(classes: dict[int, str]) -> tuple[SegmentRow, ...]:

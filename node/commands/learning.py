@@ -37,6 +37,9 @@ def train(
     dataset: Annotated[str, typer.Option(help="NAME or NAME@VERSION.")],
     name: Annotated[str, typer.Option(help="What the bundle will be called.")],
     version: Annotated[str, typer.Option(help="... and its version.")] = "0.1.0",
+    recipe: Annotated[
+        str, typer.Option(help="How such a model learns: radloop recipes lists them.")
+    ] = "",
     augment: Annotated[
         Path | None,
         typer.Option(help="An augmentation graph; or the name of a shipped one, such as retina."),
@@ -66,6 +69,7 @@ def train(
     from models.learning.beginning import begin_plan
     from models.learning.bundling import Title, write_bundle
     from models.learning.cases import first_channels
+    from models.learning.recipe import get_recipe
     from models.learning.trainer import train as learn
     from node import wiring
     from pipelines.datasets import Shelf
@@ -75,8 +79,10 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     beginning = None if start_from is None else _registry(settings).get(start_from)
+    chosen = get_recipe(recipe) if recipe else None
     plan = begin_plan(
         folder,
+        recipe=chosen,
         start_from=beginning,
         minutes=minutes,
         seed=seed,
@@ -85,7 +91,7 @@ def train(
     if plan_only:
         _print_plan(plan)
         return
-    graph = _graph(augment)
+    graph = chosen.graph if chosen is not None and augment is None else _graph(augment)
     run = wiring.runs_folder(settings) / f"{name}@{version}"
     with progress_bar() as progress:
         bar = progress.add_task("learning", total=1.0)
@@ -116,6 +122,18 @@ def train(
         f"{score:.3f} on the validation split",
         highlight=False,
     )
+
+
+def recipes() -> None:
+    """List the recipes: what each learns, from which data, and what it writes."""
+    from models.learning.recipe import get_recipe, recipe_names
+
+    table = Table("recipe", "what", "task", "data", "writes", box=None)
+    for each in recipe_names():
+        found = get_recipe(each)
+        task = f"{found.task}, {found.dimensions}D"
+        table.add_row(each, found.title, task, found.needs, ", ".join(found.output).upper())
+    out.print(table)
 
 
 def _sign(bundle: Bundle, dataset: str, settings: Settings) -> None:
@@ -267,9 +285,10 @@ def _print_evaluation(found: Evaluation, classes: dict[int, str]) -> None:
         assert right is not None  # every case has an answer
         out.print(f"  accuracy {_spread(right)}", highlight=False)
         return
-    table = Table("class", *_FIGURES, box=None)
+    names = _FIGURES if found.cases[0].boxes is None else _OF_BOXES
+    table = Table("class", *names, box=None)
     for number, name in (*classes.items(), (None, "all")):
-        figures = [found.interval(figure, number) for figure in _FIGURES.values()]
+        figures = [found.interval(figure, number) for figure in names.values()]
         table.add_row(name, *("-" if one is None else _spread(one) for one in figures))
     out.print(table)
 
@@ -283,6 +302,9 @@ _FIGURES = {
 }
 
 
+_OF_BOXES = {"average precision": "ap50", "found": "found", "right": "right"}
+
+
 def _spread(one: Any) -> str:  # noqa: ANN401 - an Interval, loaded late
     return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})"
 
@@ -292,7 +314,7 @@ def _as_json(found: Evaluation) -> dict[str, Any]:
     for score, case in zip(found.cases, content["cases"], strict=True):
         case["case"] = score.case.id
         case["patient"] = score.case.patient
-    figures = [*_FIGURES.values(), "correct"]
+    figures = [*_FIGURES.values(), *_OF_BOXES.values(), "correct"]
     intervals = {figure: found.interval(figure) for figure in figures}
     content["intervals"] = {
         figure: None if one is None else asdict(one) for figure, one in intervals.items()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from dicom.errors import Conflict, InvalidDataset, InvalidSettings, LabelsDoNotM
 from models.learning.cases import (
     IMAGE,
     LABEL,
+    Box,
     Case,
     Dataset,
     DatasetFolder,
@@ -32,8 +33,26 @@ from models.learning.cases import (
 from models.table import FindingRow, SegmentRow
 from pipelines.exports.cases import Shares, split_patients
 
-LAYOUTS: Final = ("pairs", "nnunet", "decathlon", "dicom")
-_MOST_CLASSES: Final = 255
+LAYOUTS: Final = (
+    "pairs",
+    "nnunet",
+    "decathlon",
+    "dicom",
+    "folders",
+    "table",
+    "boxes",
+    "coco",
+)
+_FEWEST_CLASSES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBox:
+    """A box as a layout found it: the name of its class, its first and last voxel (k, j, i)."""
+
+    name: str
+    first: tuple[int, int, int]
+    last: tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +72,12 @@ class Found:
         (k, j, i, 1) -> LPS mm; None where the image has no place.
     spacing_kji : tuple of float, or None
         mm.
+    finding : int or None
+        Of a classification: the class, where the layout numbers them.
+    finding_name : str
+        ... or its name.
+    boxes : tuple of FoundBox
+        Of a detection.
     split : str or None
         Where the layout says it.
     """
@@ -64,6 +89,8 @@ class Found:
     affine_lps: npt.NDArray[np.float64] | None = None
     spacing_kji: tuple[float, float, float] | None = None
     finding: int | None = None
+    finding_name: str = ""
+    boxes: tuple[FoundBox, ...] = ()
     split: Split | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -81,6 +108,8 @@ class Outline:
     patients : tuple of str
         In any order, each once.
     cases : int
+    named : bool
+        Its cases say their classes by name; their numbers are as good as others.
     """
 
     task: TaskKind
@@ -88,10 +117,14 @@ class Outline:
     channels: tuple[str, ...]
     patients: tuple[str, ...]
     cases: int
+    named: bool = False
     modalities: tuple[str, ...] = ()
     segments: tuple[SegmentRow, ...] = ()
     licence: str = ""
     source: str = ""
+
+
+Row = TypeVar("Row", SegmentRow, FindingRow)
 
 
 class Layout(Protocol):
@@ -118,9 +151,13 @@ class Wanted:
     splits : mapping of str to str
         Patient to split, for all of them; empty: by `shares`.
     classes : mapping of int to str
-        Names, where the layout has none.
+        Names, where the layout has none or does not number them.
     segments, findings : tuple
         The codes of the classes.
+    mapping : mapping of int to int
+        Other values for labels: ``{3: 0}`` leaves the third out.
+    change : callable or None
+        Given each case as it was read, for what has to be done to every image before.
     patient : str
         A regular expression; its first group in a case's name is its patient. Empty: each case is
         a patient of its own.
@@ -132,6 +169,8 @@ class Wanted:
     classes: Mapping[int, str] = field(default_factory=dict)
     segments: tuple[SegmentRow, ...] = ()
     findings: tuple[FindingRow, ...] = ()
+    mapping: Mapping[int, int] = field(default_factory=dict)
+    change: Callable[[Found], Found] | None = None
     patient: str = ""
     modality: str = ""
     licence: str = ""
@@ -202,9 +241,7 @@ class Shelf:
             When it is the newest version already, voxel for voxel.
         """
         outline = layout.outline(source, patient=wanted.patient)
-        classes = dict(outline.classes or wanted.classes)
-        if not classes:
-            raise InvalidDataset("the layout does not name its classes, and nobody else did")
+        classes = _classes(outline, wanted)
         splits = _splits(outline, wanted)
         versions = [_version(each) for each in self.names() if each.split("@")[0] == wanted.name]
         number = max(versions, default=0) + 1
@@ -213,7 +250,7 @@ class Shelf:
         try:
             cases = []
             for found in layout.read(source, patient=wanted.patient):
-                cases.append(_case(half, found, splits, classes, outline))
+                cases.append(_case(half, found, splits, classes, outline, wanted))
                 if told is not None:
                     told(len(cases), outline.cases)
             dataset = Dataset(
@@ -223,8 +260,8 @@ class Shelf:
                 classes=classes,
                 channels=outline.channels,
                 modalities=outline.modalities or ((wanted.modality,) if wanted.modality else ()),
-                segments=wanted.segments or outline.segments,
-                findings=wanted.findings,
+                segments=_coded(wanted.segments or outline.segments, classes),
+                findings=_coded(wanted.findings, classes),
                 licence=wanted.licence or outline.licence,
                 source=wanted.source or outline.source,
                 cases=tuple(sorted(cases, key=lambda case: case.id)),
@@ -245,6 +282,56 @@ class Shelf:
             raise Conflict(f"{newest.identity} is the same already")
 
 
+def _classes(outline: Outline, wanted: Wanted) -> dict[int, str]:
+    """Return names by number.
+
+    Raises
+    ------
+    InvalidDataset
+        When nobody names them, or images show one class alone, which tells nothing apart.
+    LabelsDoNotMatch
+        When the layout names one that is not among those that were asked for.
+    """
+    if outline.named and wanted.classes:
+        classes = _renumbered(outline, wanted)
+    elif wanted.segments and not outline.segments:  # a recipe's names, whatever the layout calls it
+        classes = {**outline.classes, **wanted.classes}
+    else:
+        classes = dict(outline.classes or wanted.classes)
+    if not classes:
+        raise InvalidDataset("the layout does not name its classes, and nobody else did")
+    if outline.task == "classification" and len(classes) < _FEWEST_CLASSES:
+        raise InvalidDataset(f"all images are {classes[0]}: one class alone tells nothing apart")
+    gone = wanted.mapping.keys() - set(wanted.mapping.values())
+    return {number: name for number, name in classes.items() if number not in gone}
+
+
+def _renumbered(outline: Outline, wanted: Wanted) -> dict[int, str]:
+    """Return the wanted numbers of names that a layout gives; a class that nothing is goes."""
+    asked = {name.casefold(): name for name in wanted.classes.values()}
+    unknown = [name for name in outline.classes.values() if name.casefold() not in asked]
+    if unknown:
+        raise LabelsDoNotMatch(
+            f"{unknown[0]!r} is no class; there are: {', '.join(wanted.classes.values())}"
+        )
+    if outline.task != "classification":
+        return dict(wanted.classes)
+    there = {name.casefold() for name in outline.classes.values()}
+    kept = [name for _, name in sorted(wanted.classes.items()) if name.casefold() in there]
+    return dict(enumerate(kept))
+
+
+def _coded(rows: tuple[Row, ...], classes: Mapping[int, str]) -> tuple[Row, ...]:
+    """Return the codes of a dataset's classes, under its numbers; none where one lacks."""
+    by_name = {row.label.casefold(): row for row in rows}
+    if not all(name.casefold() in by_name for name in classes.values()):
+        return ()
+    return tuple(
+        by_name[name.casefold()].model_copy(update={"number": number})
+        for number, name in sorted(classes.items())
+    )
+
+
 def _splits(outline: Outline, wanted: Wanted) -> Mapping[str, Split]:
     if not wanted.splits:
         return split_patients(outline.patients, wanted.shares)
@@ -260,7 +347,10 @@ def _case(
     splits: Mapping[str, Split],
     classes: Mapping[int, str],
     outline: Outline,
+    wanted: Wanted,
 ) -> Case:
+    if wanted.change is not None:
+        found = wanted.change(found)
     slices, rows, columns = found.image.shape[1:]
     if len(found.image) != len(outline.channels):
         raise InvalidDataset(
@@ -268,9 +358,11 @@ def _case(
         )
     if found.image.dtype.kind == "f" and not np.isfinite(found.image).all():
         raise InvalidDataset(f"case {found.id}: its image holds values that are no numbers")
+    if not found.image.size or found.image.min() == found.image.max():
+        raise InvalidDataset(f"case {found.id}: its image is empty or constant")
     label_sha256 = ""
     if found.label is not None:
-        label = _checked(found, classes)
+        label = _checked(found, classes, wanted.mapping)
         label_sha256 = write_array(folder, found.id, LABEL, label)
     affine = found.affine_lps
     return Case(
@@ -280,14 +372,46 @@ def _case(
         shape=(slices, rows, columns),
         spacing_kji=found.spacing_kji,
         affine_lps=None if affine is None else tuple(tuple(row) for row in affine.tolist()),
-        finding=found.finding,
+        finding=_number(found.finding_name, classes, found)
+        if found.finding_name
+        else found.finding,
+        boxes=tuple(_box(box, classes, found) for box in found.boxes),
         tags=found.tags,
         image_sha256=write_array(folder, found.id, IMAGE, _small(found.image)),
         label_sha256=label_sha256,
     )
 
 
-def _checked(found: Found, classes: Mapping[int, str]) -> npt.NDArray[np.uint8]:
+def _number(name: str, classes: Mapping[int, str], found: Found) -> int:
+    for number, known in classes.items():
+        if known.casefold() == name.casefold():
+            return number
+    raise LabelsDoNotMatch(
+        f"case {found.id}: {name!r} is no class; there are: {', '.join(classes.values())}"
+    )
+
+
+def _box(box: FoundBox, classes: Mapping[int, str], found: Found) -> Box:
+    """Return a box that lies in its image.
+
+    Raises
+    ------
+    LabelsDoNotMatch
+        When it is empty or reaches out of the image, or its class is none.
+    """
+    shape = found.image.shape[1:]
+    ends = zip(box.first, box.last, shape, strict=True)
+    if not all(0 <= first <= last < there for first, last, there in ends):
+        raise LabelsDoNotMatch(
+            f"case {found.id}: a box from {box.first} to {box.last} (slice, row, column) in an "
+            f"image of {shape}"
+        )
+    return Box(label=_number(box.name, classes, found), first=box.first, last=box.last)
+
+
+def _checked(
+    found: Found, classes: Mapping[int, str], mapping: Mapping[int, int]
+) -> npt.NDArray[np.uint8]:
     """Return a label map that holds what is described, on the image's grid."""
     label = found.label
     assert label is not None  # the caller looked
@@ -298,6 +422,9 @@ def _checked(found: Found, classes: Mapping[int, str]) -> npt.NDArray[np.uint8]:
     values = np.unique(label)
     if values.size and (values != np.rint(values)).any():
         raise LabelsDoNotMatch(f"case {found.id}: labels that are no whole numbers")
+    for number, becomes in mapping.items():
+        label = np.where(found.label == number, becomes, label)
+    values = np.unique(label)
     unknown = sorted({int(value) for value in values} - classes.keys() - {0})
     if unknown:
         raise LabelsDoNotMatch(

@@ -22,6 +22,9 @@ _NAMES: Final = {
     "volume_error": "Volume error (share)",
     "added_path_mm": "Added path (mm)",
     "correct": "Correct",
+    "ap50": "Average precision (boxes that overlap by half)",
+    "found": "Things that were found (share)",
+    "right": "Boxes that are right (share)",
 }
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
