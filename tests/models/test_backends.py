@@ -242,24 +242,28 @@ def test_what_would_fill_the_memory_is_not_taken(monkeypatch: pytest.MonkeyPatch
 
 
 class Norms(torch.nn.Module):
-    """What lean() changes: batch norms after convolutions, instance norms of few channels."""
+    """What lean() changes: norms after convolutions, norms of few channels, activations."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(4)
         up = torch.nn.ConvTranspose3d(6, 5, 3, stride=2, padding=1, output_padding=1)
-        self.shared = torch.nn.BatchNorm3d(5)
+        shared = torch.nn.BatchNorm3d(5)
+        everywhere = torch.nn.ReLU()
         self.steps = torch.nn.Sequential(
+            everywhere,  # of what the caller holds
             torch.nn.Sequential(torch.nn.Conv3d(1, 6, 3, padding=1, stride=2), torch.nn.Dropout()),
             torch.nn.Sequential(torch.nn.BatchNorm3d(6), torch.nn.PReLU()),
             torch.nn.Sequential(up, torch.nn.BatchNorm3d(5)),
-            self.shared,
+            shared,
             torch.nn.Conv3d(5, 5, 1),
-            self.shared,  # twice: in the weights of no convolution
+            shared,  # twice: in the weights of no convolution
             torch.nn.Conv3d(5, 4, 3, padding=1),
             torch.nn.InstanceNorm3d(4, affine=True),
+            torch.nn.LeakyReLU(),
             torch.nn.Conv3d(4, 20, 1),
             torch.nn.InstanceNorm3d(20),
+            everywhere,
             torch.nn.Conv3d(20, 2, 1),
         )
         for norm in (each for each in self.modules() if isinstance(each, torch.nn.BatchNorm3d)):
@@ -282,12 +286,16 @@ def test_a_lean_copy_says_the_same_and_leaves_the_network_as_it_was() -> None:
     copy = lean(made, torch.float32)
     norms = [each for each in copy.modules() if isinstance(each, torch.nn.BatchNorm3d)]
     assert len(norms) == 1
+    given = windows.clone()
     torch.testing.assert_close(copy(windows), reference, atol=1e-4, rtol=1e-4)
     short = LeanTorch(made)(windows)
     assert short.dtype == torch.float32
     assert float((short - reference).abs().max()) < 0.05 * float(reference.max() - reference.min())
     assert all(torch.equal(each, before[name]) for name, each in made.state_dict().items())
     assert torch.equal(made(windows), reference)
+    assert torch.equal(windows, given)
+    overwriting = [each for each in copy.modules() if getattr(each, "inplace", False)]
+    assert [type(each) for each in overwriting] == [torch.nn.LeakyReLU]
 
 
 @pytest.mark.parametrize("way", [LeanTorch.name, OpenVino.name])
