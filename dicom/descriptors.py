@@ -14,6 +14,7 @@ from importlib import resources
 
 # A word: letters, digits, and every byte that is not ASCII (which makes the word unknown).
 _WORD = re.compile(r"[^\s_\-/\\.,:;+*()\[\]<>=&#|^@'\"!?%{}~`$]+(?:\.\d+)?")
+_LONG_WORD = re.compile(r"[^\W_]{3,}")
 _MEASURE = re.compile(r"\d{1,4}(?:\.\d{1,3})?(?:mm|cm|ms|sec|s|kv|kvp|ma|mas|t|deg|hz|khz|d)", re.A)
 _COUNT = re.compile(r"\d(?:\.\d{1,2})?", re.A)
 _VALUED = re.compile(r"(?:b\d{1,4}|p\d|x\d|[ctls]\d{1,2}|te\d{1,3}|tr\d{1,4}|ti\d{1,4})", re.A)
@@ -44,9 +45,7 @@ def words_of(text: str) -> frozenset[str]:
     Three characters or more, in lower case: shorter ones (initials, Hispanic particles) would take
     half of the imaging vocabulary with them.
     """
-    return frozenset(
-        word for word in re.split(r"[\W_]+", text.lower()) if len(word) >= 3 and not word.isspace()
-    )
+    return frozenset(_LONG_WORD.findall(text.lower()))
 
 
 def clean_descriptor(text: str, *, identity: frozenset[str] = frozenset()) -> str:

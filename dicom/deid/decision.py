@@ -64,8 +64,7 @@ class Fate(Enum):
     ITEMS = "a sequence: decide on the attributes of each item"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What becomes of one attribute.
 
     Parameters
@@ -276,7 +275,7 @@ def _technical(one: _Attribute) -> Decision:
 
 def _numeral(one: _Attribute) -> Decision:
     values, vr = one.values, one.verdict.vr
-    if all(_NUMERALS[vr].fullmatch(value) for value in values):
+    if all(map(_NUMERALS[vr].fullmatch, values)):
         names = _names_somebody if vr == "CS" else _repeats_identity
         return one.lost() if names(values, one.words) else _SAME
     if vr == "CS" and one.tag != _CHARACTER_SET:
@@ -364,7 +363,7 @@ def _repeats_identity(numbers: list[str], identity: frozenset[str]) -> bool:
 
 def _names_somebody(codes: list[str], identity: frozenset[str]) -> bool:
     """Return whether a code string holds a word of the identity that no device would mean."""
-    found = frozenset().union(*map(words_of, codes)) & identity
+    found = words_of("\\".join(codes)) & identity
     return any(not is_term(word) and not is_coded_term(word) for word in found)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import BinaryIO, Final
 
 from dicom.deid import Clean, Deidentifier, Engine, Fate, Identity, Place, carry_out
 from dicom.deid.subject import CODE_VALUE, CODING_SCHEME, CONCEPT_NAME, is_subject_concept
 from dicom.errors import NeedsCarefulReading
-from dicom.fast.memory import Decisions, Remembered, Row
+from dicom.fast.memory import Decisions, Judged, Remembered, Row
 from dicom.fast.reading import deflated, read_tokens
 from dicom.fast.series import SOP_INSTANCE, RecentSeries, Series, data_set, raw_elements
 from dicom.fast.tokens import (
@@ -15,6 +16,7 @@ from dicom.fast.tokens import (
     OPEN,
     Coding,
     Odd,
+    OpenSequence,
     Tokens,
     element_of,
     is_open,
@@ -25,7 +27,7 @@ from dicom.fast.tokens import (
 from dicom.fast.written import Declarations, file_meta_of
 from dicom.part10 import DEFLATED, quiet_pydicom
 from dicom.private import PrivateCreators
-from dicom.profile import Action, Verdict, is_public_scheme
+from dicom.profile import Action, is_public_scheme
 
 _CHARACTER_SET, _SOP_CLASS = 0x00080005, 0x00080016
 _PATIENT_ID, _STUDY, _SERIES = 0x00100020, 0x0020000D, 0x0020000E
@@ -105,7 +107,8 @@ class FastDeidentifier(Engine):
         if depth > DEEPEST:
             raise Odd
         coding = series.coding
-        public_code = is_public_scheme(_text(tokens.get(CODING_SCHEME), coding))
+        scheme = tokens.get(CODING_SCHEME)
+        public_code = scheme is not None and is_public_scheme(_text(scheme, coding))
         public = known = series.memory.at(parent, public_code)
         creators = _creators(tokens, coding) if self._keeps_private else None
         head = 4 if coding.implicit else 6
@@ -132,14 +135,14 @@ class FastDeidentifier(Engine):
                     uids.update(pairs)
         return clean
 
-    def _row(self, tag: int, element: bytes, known: Decisions, coding: Coding) -> Row | Verdict:
+    def _row(self, tag: int, element: bytes, known: Decisions, coding: Coding) -> Row | Judged:
         """Return what becomes of an attribute with any value, or the rule that looks at it."""
         vr, start = value_of(element, coding)
         if coding.implicit and is_open(element, coding):
             # As pydicom tells it; only a sequence can be without a length.
-            return self._rules.verdict(known.place, tag, "SQ")
-        row: Row | Verdict
-        row = verdict = self._rules.verdict(known.place, tag, vr)
+            return Judged(self._rules.verdict(known.place, tag, "SQ"), vr, start)
+        verdict = self._rules.verdict(known.place, tag, vr)
+        row: Row | Judged = Judged(verdict, vr, start)
         if verdict.action is Action.REMOVE:
             row = Row.GONE
         elif verdict.action is Action.KEEP and start == 8:  # longer heads may have an open length
@@ -148,15 +151,17 @@ class FastDeidentifier(Engine):
         return row
 
     def _decided(
-        self, tag: int, element: bytes, verdict: Verdict, at: Place, series: Series, *, depth: int
+        self, tag: int, element: bytes, row: Judged, at: Place, series: Series, *, depth: int
     ) -> Remembered:
         """Return how an element is written (nothing when it goes), and the UIDs in it."""
         coding = series.coding
-        vr, start = value_of(element, coding)
+        verdict, vr, start = row
+        if verdict.action is Action.ITEMS:
+            return self._items(tag, element, start, series, depth=depth)
         decision = carry_out(verdict, self._rules, at, tag, element[start:])
         if decision.fate is Fate.GONE:
             return b"", ()
-        if decision.fate is Fate.ITEMS:
+        if decision.fate is Fate.ITEMS:  # where a value cannot be judged, and its items can
             return self._items(tag, element, start, series, depth=depth)
         if decision.fate is Fate.VALUE:
             value = b"" if decision.vr == "SQ" else decision.value
@@ -179,12 +184,19 @@ class FastDeidentifier(Engine):
             raise Odd  # a sequence in disguise: pydicom knows its ways
         uids: dict[str, str] = {}
         kept = []
-        for item in items(element, start, len(element), coding, private=self._keeps_private):
+        for item in _items_of(element, start, coding, private=self._keeps_private):
             if CONCEPT_NAME in item and _names_the_subject(item[CONCEPT_NAME], coding):
                 continue
             clean = self._cleaned(item, tag, series, uids, depth=depth + 1)
             kept.append(item_of(b"".join(clean.values()), coding))
         return element_of(tag, "SQ", b"".join(kept), coding), tuple(uids.items())
+
+
+def _items_of(element: bytes, start: int, coding: Coding, *, private: bool) -> Iterable[Tokens]:
+    """Return the items of a sequence, each read once."""
+    if isinstance(element, OpenSequence):
+        return element.items
+    return items(element, start, len(element), coding, private=private)
 
 
 def _text(element: bytes | None, coding: Coding) -> str:
@@ -214,7 +226,7 @@ def _names_the_subject(concept_name: bytes, coding: Coding) -> bool:
     if not coding.implicit and concept_name[4:6] != b"SQ":
         raise Odd  # a sequence in disguise
     _, start = value_of(concept_name, coding)
-    concepts = items(concept_name, start, len(concept_name), coding, private=False)
+    concepts = _items_of(concept_name, start, coding, private=False)
     return any(
         is_subject_concept(
             _text(each.get(CODE_VALUE), coding), _text(each.get(CODING_SCHEME), coding)

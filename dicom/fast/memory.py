@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from enum import Enum
 from threading import Lock
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from dicom.deid import Place, Subject
 from dicom.profile import Verdict
@@ -69,7 +69,15 @@ class Row(Enum):
     COPY = "copied"
 
 
-Rows = dict[bytes, Row | Verdict]
+class Judged(NamedTuple):
+    """The rule that looks at an attribute's value; its VR, and where in the element that begins."""
+
+    verdict: Verdict
+    vr: str
+    start: int
+
+
+Rows = dict[bytes, Row | Judged]
 """By the beginning of an element, its tag and VR: what becomes of it, or the rule that looks at its
 value."""
 
@@ -105,7 +113,7 @@ class Decisions(dict[bytes, Remembered]):
             if size <= self._memory.room:
                 self._memory.room -= size
                 self._values[tag] = values + 1
-                self[element] = remembered
+                self[bytes(element)] = remembered  # a sequence without the items that were read
 
 
 class Memory:

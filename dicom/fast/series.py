@@ -120,7 +120,7 @@ class RecentSeries:
 
 
 def _key(syntax: str, way: tuple[int, ...], tokens: Tokens) -> tuple[object, ...]:
-    return syntax, way, tuple([tokens.get(tag) for tag in way])
+    return syntax, way, tuple(map(tokens.get, way))
 
 
 class _Asked:

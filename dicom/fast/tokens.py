@@ -26,6 +26,12 @@ Tokens = dict[int, bytes]
 """The elements of a data set, head and value as they stand, by tag in ascending order."""
 
 
+class OpenSequence(bytes):
+    """A sequence of undefined length, whose items were read on the way to its end."""
+
+    items: tuple[Tokens, ...]
+
+
 class Odd(Exception):
     """The bytes are not what a careful writer writes."""
 
@@ -95,16 +101,20 @@ def elements(
     *,
     private: bool = True,
     stop: frozenset[int] = frozenset(),
+    depth: int = 0,
 ) -> tuple[Tokens, int]:
     """Return the elements up to `end`, to a tag of `stop`, or to a delimiter; and where that is.
 
-    Without `private`, elements of odd groups (PS3.5 7.8) are stepped over.
+    Without `private`, elements of odd groups (PS3.5 7.8) are stepped over. A sequence without a
+    length is an :class:`OpenSequence`.
 
     Raises
     ------
     Odd
         When anything between is not strictly as the standard has it.
     """
+    if depth > DEEPEST:
+        raise Odd
     found: Tokens = {}
     implicit = coding.implicit
     plain, short, long = (
@@ -130,7 +140,12 @@ def elements(
         tag = group << 16 | number
         if tag in stop or tag >= _ALONE:
             break
-        if length == UNDEFINED:
+        sequence: OpenSequence | None = None
+        if length == UNDEFINED and vr in (b"SQ", b"") and (private or not group & 1):
+            inside, after = _open_items(data, start, end, coding, private=private, depth=depth)
+            sequence = OpenSequence(data[position:after])
+            sequence.items = inside
+        elif length == UNDEFINED:
             after = _sequence_end(data, start, end, _coding_within(vr, coding), 0)
             if not coding.little and _OPEN_UNKNOWN in data[start:after]:
                 raise Odd  # in an item that was stepped over; pydicom reads them all
@@ -139,7 +154,7 @@ def elements(
         if tag <= last or after > end:
             raise Odd
         if private or not group & 1:
-            found[tag] = data[position:after]
+            found[tag] = data[position:after] if sequence is None else sequence
         last, position = tag, after
     return found, position
 
@@ -147,7 +162,7 @@ def elements(
 def items(
     data: bytes, position: int, end: int, coding: Coding, *, private: bool
 ) -> Iterator[Tokens]:
-    """Yield the elements of each item of a sequence's value (PS3.5 7.5).
+    """Yield the elements of each item of a sequence's value of a known length (PS3.5 7.5).
 
     Raises
     ------
@@ -163,18 +178,41 @@ def items(
             return
         if tag != _ITEM:
             raise Odd
-        stop = end if length == UNDEFINED else position + length
-        if stop > end:
-            raise Odd
-        found, position = elements(data, position, stop, coding, private=private)
-        if length != UNDEFINED:
-            if position != stop:
-                raise Odd
-        else:
-            if _mark(data, position, end, coding) != (_ITEM_END, 0):
-                raise Odd
-            position += 8
+        found, position = _item(data, position, length, end, coding, private=private, depth=0)
         yield found
+
+
+def _open_items(
+    data: bytes, position: int, end: int, coding: Coding, *, private: bool, depth: int
+) -> tuple[tuple[Tokens, ...], int]:
+    """Return the items of a value of undefined length, and where it ends, after its delimiter."""
+    found: list[Tokens] = []
+    while True:
+        tag, length = _mark(data, position, end, coding)
+        position += 8
+        if tag == _SEQUENCE_END:
+            return tuple(found), position
+        if tag != _ITEM:
+            raise Odd
+        item, position = _item(data, position, length, end, coding, private=private, depth=depth)
+        found.append(item)
+
+
+def _item(
+    data: bytes, position: int, length: int, end: int, coding: Coding, *, private: bool, depth: int
+) -> tuple[Tokens, int]:
+    """Return the elements of an item, and where it ends."""
+    stop = end if length == UNDEFINED else position + length
+    if stop > end:
+        raise Odd
+    found, position = elements(data, position, stop, coding, private=private, depth=depth + 1)
+    if length != UNDEFINED:
+        if position != stop:
+            raise Odd
+        return found, position
+    if _mark(data, position, end, coding) != (_ITEM_END, 0):
+        raise Odd
+    return found, position + 8
 
 
 def _mark(data: bytes, position: int, end: int, coding: Coding) -> tuple[int, int]:

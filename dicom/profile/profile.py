@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 
 from dicom.profile.iods import belongs, type_in
@@ -31,12 +32,16 @@ _CODE_TAGS = frozenset(
 )  # Code Value, Scheme Designator, Scheme Version, Meaning, Long and URN Code Value (PS3.3 8.8)
 
 _CHARACTER_SET: Final = 0x00080005
+_HANGING_PROTOCOLS: Final = 0x0072
 _OVERLAYS_AND_CURVES = frozenset(range(0x5000, 0x5100)) | frozenset(range(0x6000, 0x6100))
 
 
 def dictionary_vr(tag: int) -> str:
     """Return the dictionary's VR, or an empty text for a tag that the dictionary lacks."""
-    try:
+    entry = DicomDictionary.get(tag)
+    if entry is not None:
+        return entry[0]
+    try:  # of a repeating group
         return dictionary_VR(tag)
     except KeyError:
         return ""
@@ -202,7 +207,7 @@ class Profile:
         if vr in _STRINGS:  # PN, UR, AE, LT, ST, UT, UC
             return Verdict(lost, lost, vr, "name, address or narrative outside the table")
         if vr in _BINARY_NUMBERS or vr in _NUMBER_ARRAYS or vr in _EITHER_NUMBERS:
-            if keyword_for_tag(tag).startswith("Selector"):
+            if tag >> 16 == _HANGING_PROTOCOLS and keyword_for_tag(tag).startswith("Selector"):
                 return removed("a hanging protocol's copy of any value")
             return Verdict(Action.KEEP, lost, vr, "binary number")
         if tag in tags_of("binary") and (parent == 0 or keyword_for_tag(tag) not in _PIXELS):

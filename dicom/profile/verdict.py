@@ -23,6 +23,8 @@ class Action(Enum):
     ITEMS = "items cleaned one by one"
     KEEP = "kept"
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and asked for each attribute
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
