@@ -45,6 +45,8 @@ CUSTODY_ROLES: tuple[Role, ...] = ("admin", "custodian")
 """Roles that answer for what leaves: what is held back, the vault, withdrawal, the trail."""
 DATASET_ROLES: tuple[Role, ...] = ("admin", "researcher", "custodian")
 """Roles that collect for projects and export datasets: de-identified data alone."""
+LEARNING_ROLES: tuple[Role, ...] = ("admin", "radiologist", "researcher")
+"""Roles that make datasets of corrections, and train; what is learnt from is de-identified."""
 
 COOKIE = "radloop"
 TOKEN_PREFIX = "radloop_"  # noqa: S105 - lets a scanner of repositories find a leaked token
@@ -83,6 +85,11 @@ class Caller:
     def makes_datasets(self) -> bool:
         """Whether this person may collect for projects, and export."""
         return self.role in DATASET_ROLES
+
+    @property
+    def may_learn(self) -> bool:
+        """Whether this person may make datasets of corrections, and train."""
+        return self.role in LEARNING_ROLES
 
 
 class Throttle:
@@ -455,6 +462,7 @@ AnyCaller = Annotated[Caller, Depends(guard(*ROLES))]
 ClinicalCaller = Annotated[Caller, Depends(guard(*CLINICAL_ROLES))]
 CustodyCaller = Annotated[Caller, Depends(guard(*CUSTODY_ROLES))]
 DatasetCaller = Annotated[Caller, Depends(guard(*DATASET_ROLES))]
+LearningCaller = Annotated[Caller, Depends(guard(*LEARNING_ROLES))]
 AdminCaller = Annotated[Caller, Depends(guard("admin"))]
 
 

@@ -17,7 +17,7 @@ import typer
 from rich.table import Table
 
 from dicom.errors import NotFound, PeerError, RadloopError, ResourceError
-from node.commands import datasets, models, people, seg, vault, volume
+from node.commands import alarms, datasets, models, people, seg, vault, volume
 from node.commands.common import (
     Config,
     Data,
@@ -49,6 +49,7 @@ app.add_typer(people.user_app, name="user")
 app.add_typer(people.audit_app, name="audit")
 app.add_typer(vault.vault_app, name="vault")
 app.add_typer(models.models_app, name="models")
+app.add_typer(alarms.alarms_app, name="alarms")
 app.add_typer(datasets.datasets_app, name="datasets")
 app.add_typer(volume.volume_app, name="volume")
 app.add_typer(seg.seg_app, name="seg")

@@ -52,7 +52,7 @@ ROUTERS = (
     collections.router,
     exports.router,
     bundles.router,
-    learning.router,
+    *learning.ROUTERS,
     routes.router,
     users.router,
     tokens.router,

@@ -5,35 +5,27 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from markupsafe import Markup
 
 from dicom.errors import NotFound, RadloopError
-from models.learning.cases import class_counts
 from models.learning.comparison import Comparison
 from models.learning.watching import looks_of
-from node.api.learning import (
-    LearningCaller,
-    differing,
-    end_training,
-    policy_of,
-    promote_model,
-    roll_model_back,
-    summaries,
-    summary,
-)
-from node.auth import AdminCaller, Caller
+from node.api.learning.alarms import settle_alarm
+from node.api.learning.models import docs_of, policy_of, promote_model, roll_model_back
+from node.api.learning.trainings import end_training
+from node.auth import AdminCaller, Caller, LearningCaller
 from node.faults import Fault, fault, fault_of, status_of
 from node.pages.curves import curve
 from node.pages.render import render
 from node.parts import FrontParts, parts_of
-from pipelines.store import EvaluationView, TrainingView
+from pipelines.store import AlarmView, EvaluationView, TrainingView
 
 router = APIRouter(include_in_schema=False)
 
-_A_SHEET: Final = 24
-_SHOWN_EPOCHS: Final = 3
+_SHOWN_SETTLED: Final = 3
+_SHOWN_VALUES: Final = 12
 FIGURES: Final = {
     "dice": "Dice",
     "surface_dice": "Surface Dice",
@@ -41,6 +33,18 @@ FIGURES: Final = {
     "volume_error": "Volume error",
     "added_path_mm": "Added path, mm",
     "correct": "Correct",
+    "ap50": "Average precision",
+    "found": "Found",
+    "right": "Right boxes",
+}
+_DOCS: Final = (("report.html", "report with pictures"), ("model-card.md", "model card"))
+KINDS: Final = {
+    "input": "Other images than before",
+    "greys": "Other grey values",
+    "effort": "Readers draw more",
+    "empty": "More empty results",
+    "odd": "Amounts that it hardly ever gave",
+    "training": "A training failed",
 }
 DOING: Final = {
     "waiting": "Waiting for its turn",
@@ -63,52 +67,25 @@ def learning_page(request: Request, caller: LearningCaller) -> Response:
         version=parts.version,
         trainings=parts.school.trainings.all(limit=50),
         versions=parts.school.versions.all(),
+        alarms=_alarms(parts),
+        kinds=KINDS,
         doing=DOING,
         has_datasets=bool(parts.school.shelf.names()),
     )
 
 
-# --- datasets -----------------------------------------------------------------------------------
+@router.post("/learning/alarms/{alarm}/settle")
+def settle(alarm: str, request: Request, caller: LearningCaller) -> Response:
+    """Say that one has seen to an alarm."""
+    settle_alarm(parts_of(request), caller, alarm)
+    return RedirectResponse("/learning", status_code=303)
 
 
-@router.get("/learning/datasets", response_class=HTMLResponse)
-def datasets_page(request: Request, caller: LearningCaller) -> Response:
-    """List the versions of every dataset."""
-    parts = parts_of(request)
-    return render(
-        "learning_datasets.html", caller=caller, version=parts.version, datasets=summaries(parts)
-    )
-
-
-@router.get("/learning/datasets/{dataset}", response_class=HTMLResponse)
-def dataset_page(
-    dataset: str,
-    request: Request,
-    caller: LearningCaller,
-    older: Annotated[str, Query(max_length=130)] = "",
-    page: Annotated[int, Query(ge=1, le=10_000)] = 1,
-) -> Response:
-    """Show one version: what it holds, pictures of it, what changed since another version."""
-    parts = parts_of(request)
-    folder = parts.school.shelf.get(dataset)
-    found = folder.dataset
-    splits = {name: found.of(name) for name in ("train", "validation", "test")}
-    name = found.name
-    versions = [one for one in reversed(parts.school.shelf.names()) if one.split("@")[0] == name]
-    return render(
-        "learning_dataset.html",
-        caller=caller,
-        version=parts.version,
-        dataset=summary(found),
-        splits=splits,
-        counts={split: class_counts(folder, cases) for split, cases in splits.items() if cases},
-        patients={split: len({case.patient for case in cases}) for split, cases in splits.items()},
-        others=[one for one in versions if one != found.identity],
-        changed=differing(parts, older, found.identity) if older else None,
-        page=page,
-        pages=max(1, *(-(-len(cases) // _A_SHEET) for cases in splits.values())),
-        a_sheet=_A_SHEET,
-    )
+def _alarms(parts: FrontParts) -> list[AlarmView]:
+    """Return the open alarms, and the last that somebody has seen to."""
+    every = parts.school.alarms.all()
+    settled = [one for one in every if one.settled_at is not None]
+    return [*(one for one in every if one.settled_at is None), *settled[:_SHOWN_SETTLED]]
 
 
 # --- trainings ----------------------------------------------------------------------------------
@@ -230,6 +207,7 @@ def _model(
         evaluations=evaluations,
         figures=FIGURES,
         policy=policy_of(parts, identity),
+        docs=[(name, said) for name, said in _DOCS if name in docs_of(parts, identity)],
         results=parts.school.versions.results_of(identity) if version.stage == "withdrawn" else [],
         fault=trouble,
         interval=_interval,

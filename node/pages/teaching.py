@@ -30,17 +30,16 @@ from models.designs.tracing import Traced
 from models.learning.graph import Graph, read_graph
 from models.learning.graphing import KINDS, shipped_graphs, with_node, without_node, write_graph
 from models.learning.planning import ClassifierPlan, Plan, UNetPlan, trace_plan
-from node.api.learning import (
+from node.api.learning.datasets import summaries
+from node.api.learning.plans import (
     GraphRequest,
-    LearningCaller,
     PlanRequest,
     TrainingRequest,
-    begin_training,
     planned,
     previewed,
-    summaries,
 )
-from node.auth import Caller
+from node.api.learning.trainings import begin_training
+from node.auth import Caller, LearningCaller
 from node.faults import Fault, fault
 from node.pages.diagrams import Box, draw, graph_diagram, network_diagram
 from node.pages.planform import FormField, changes_of, numbers, plan_fields

@@ -19,7 +19,7 @@ from models.learning.beginning import changed_plan
 from pipelines.learning.asking import ask_dataset, learn_from_corrections
 from pipelines.learning.drift import Lookout, find_drift
 from pipelines.learning.freezing import Frozen, freeze_dataset, freeze_recent
-from pipelines.learning.gathering import LeftOut, Material
+from pipelines.learning.gathering import LeftOut, Material, fitting
 from pipelines.learning.hours import Clock, QuietHours
 from pipelines.learning.lessons import Lessons, Means
 from pipelines.learning.ordering import (
@@ -66,6 +66,7 @@ __all__ = [
     "changed_plan",
     "current_bundle",
     "find_drift",
+    "fitting",
     "freeze_dataset",
     "freeze_recent",
     "graph_called",

@@ -306,6 +306,23 @@ def grouped(
     return groups, left_out
 
 
+def fitting(
+    studies: Studies, readings: Sequence[Reading], picked: Picked
+) -> list[tuple[Reading, SeriesView]]:
+    """Return the readings that a rule takes, with their series; nothing is asked of an archive."""
+    found = []
+    for reading in readings:
+        if not _fits(reading, picked):
+            continue
+        try:
+            series = studies.series(reading.series_id)
+        except NotFound:
+            continue
+        if _suits(series, picked):
+            found.append((reading, series))
+    return found
+
+
 def _fits(reading: Reading, picked: Picked) -> bool:
     models = {name.partition("@")[0] for name in picked.models}
     return (

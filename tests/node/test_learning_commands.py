@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from dicom.errors import Conflict, InvalidPlan, InvalidRequest, InvalidSettings, NotFound
 from node.cli import app
+from pipelines.store import Alarms
+from tests.node.front import migrated_database
 
 SMALL = (
     'network={"kind":"unet","channels":[8,16,16],"strides":[2,2],"residual_units":1}',
@@ -129,3 +131,17 @@ def test_mistakes_have_codes(folder: Path, tmp_path: Path):
     (tmp_path / "splits.json").write_text('{"train": ["a"], "test": ["a"]}')
     twice = radloop(*begin, "pairs", "--splits", "splits.json", cwd=tmp_path)
     assert isinstance(twice.exception, InvalidRequest)
+
+
+def test_an_alarm_is_listed_until_somebody_has_seen_to_it(tmp_path: Path) -> None:
+    database = migrated_database(tmp_path / "radloop.db")
+    raised = Alarms(database).raise_alarm("effort", bundle="liver@1.0.0", message="they draw more")
+    database.close()
+    at = ("--data", str(tmp_path))
+    said = radloop("alarms", "list", *at, cwd=tmp_path).stdout
+    assert "liver@1.0.0" in said and raised.id[:8] in said
+    done = radloop("alarms", "settle", raised.id[:6], *at, cwd=tmp_path)
+    assert done.exit_code == 0, done.exception
+    assert "No alarm is open" in radloop("alarms", "list", *at, cwd=tmp_path).stdout
+    assert raised.id[:8] in radloop("alarms", "list", "--all", *at, cwd=tmp_path).stdout
+    assert isinstance(radloop("alarms", "settle", "zz", *at, cwd=tmp_path).exception, NotFound)

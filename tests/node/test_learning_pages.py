@@ -1,6 +1,7 @@
 """Learning without code: what the pages and their API say, and who decides."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ from models.learning.watching import looks_of
 from node import wiring
 from node.app import create_app
 from node.settings import Settings
-from pipelines.learning import sign
+from pipelines.learning import Picked, sign
 from pipelines.store import EpochView
+from pipelines.store.observed import Observations, ShownGreys
 from tests.bundles import write_threshold_bundle
 from tests.learning import blobs
-from tests.node.front import USERS, Front, make_front
+from tests.node.front import USERS, Front, complete, make_front
 
 SPLITS = ("train",) * 4 + ("validation",) * 2 + ("test",) * 2
 
@@ -254,3 +256,92 @@ def test_so_many_people_decide_as_the_settings_say(
         .post(f"/api/learning/models/{bundle.identity}/promote", json={"why": "better"})
     )
     assert answer.json()["stage"] == stage
+
+
+# --- what readers corrected ---------------------------------------------------------------------
+
+
+def accepted(front: Front, *studies: str) -> None:
+    """Let rita find these studies' results right."""
+    for study in studies:
+        complete(front.parts, study)
+        front.parts.corrections.assess(
+            f"{study}.9.1", verdict="accepted", reason=None, comment=None, author="rita"
+        )
+
+
+def test_cases_are_picked_on_the_page_and_a_dataset_is_asked_for(front: Front) -> None:
+    client = front.client("radiologist")
+    assert "Nothing was corrected or accepted yet" in client.get("/learning/datasets/new").text
+    accepted(front, "2.25.1", "2.25.2", "2.25.3")
+    page = client.get("/learning/datasets/new").text
+    assert "<b>All 3</b> of 3 studies" in page and page.count('name="series"') == 3
+    assert "/api/worklist/cases/2.25.1/preview" in page
+    assert "preview" not in front.client("researcher").get("/learning/datasets/new").text
+    look = {"do": "look", "reader": "sara", "description": "T1"}
+    assert "Nothing fits" in client.post("/learning/datasets/new", data=look).text
+    wrong = client.post("/learning/datasets/new", data={"description": "(", "do": "look"})
+    assert wrong.status_code == 400 and "is no regular expression" in wrong.text
+    form = {
+        "name": "heads",
+        "series": ["2.25.1.1", "2.25.3.1"],
+        "classes": "Whole brain = Brain",
+        "fusion": "majority",
+        "test": "30",
+        "then": "train",
+        "train_name": "brain",
+        "minutes": "5",
+        "do": "freeze",
+    }
+    refused = client.post("/learning/datasets/new", data={**form, "classes": "Brain"})
+    assert refused.status_code == 400 and "Labels are written" in refused.text
+    assert "Whole brain" not in refused.text and 'value="brain"' in refused.text
+    answer = client.post("/learning/datasets/new", data=form)
+    (asked,) = front.parts.school.freezings.all()
+    assert answer.headers["location"] == f"/learning/freezings/{asked.id}"
+    picked = Picked.from_json(asked.picked)
+    assert picked.series == ("2.25.1.1", "2.25.3.1") and picked.fusion == "majority"
+    assert picked.classes == {"Whole brain": "Brain"}
+    assert asked.test == 0.3 and asked.asked_by == "rita"
+    assert asked.then == {"name": "brain", "minutes": 5.0, "start_from": None, "at_once": True}
+    again = client.post("/learning/datasets/new", data=form)
+    assert "is being made already" in again.text
+
+    front.parts.school.freezings.read(asked.id, 1, 2)
+    assert "1 of 2" in client.get(f"/fragments/learning/freezings/{asked.id}").text
+    assert client.post(f"/learning/freezings/{asked.id}/cancel").status_code == 303
+    assert not front.parts.school.freezings.read(asked.id, 2, 2)  # the worker gives up then
+    assert "Canceled" in client.get(f"/learning/freezings/{asked.id}").text
+    deeds = {event.action for event in front.parts.trail.events(limit=10)}
+    assert {"dataset_asked", "dataset_canceled"} <= deeds
+
+
+def test_several_results_of_a_task_are_one_observation(front: Front) -> None:
+    accepted(front, "2.25.1")
+    front.parts.jobs.keep_prediction(
+        "task-2.25.1", forward_s=1.0, device="cpu", greys={"percentiles": [1, 2], "unlike": 0.5}
+    )
+    front.parts.jobs.keep_result(
+        "task-2.25.1",
+        sop_instance_uid="2.25.1.9.2",
+        series_uid="2.25.1.9",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+        summary={"Brain": 1423.4},
+        destinations=("archive",),
+    )
+    database = front.parts.school.alarms._database
+    (one,) = Observations(database).since(datetime(2020, 1, 1, tzinfo=UTC))
+    assert one.greys == ShownGreys((1, 2), unlike=0.5) and one.amounts == {"Brain": 1423.4}
+
+
+def test_an_alarm_is_shown_until_somebody_has_seen_to_it(front: Front, client: TestClient) -> None:
+    alarms = front.parts.school.alarms
+    raised = alarms.raise_alarm("greys", bundle="liver@1.0.0", message="they lie 50% off")
+    page = client.get("/learning").text
+    assert "Other grey values" in page and "I have seen to it" in page
+    assert client.post(f"/learning/alarms/{raised.id}/settle").status_code == 303
+    page = client.get("/learning").text
+    assert "I have seen to it" not in page and USERS["researcher"] in page
+    assert client.get("/api/learning/alarms?open_only=true").json() == []
+    assert client.post("/api/learning/alarms/none/settle").status_code == 404
+    assert front.parts.trail.events(limit=1)[0].reason == "greys liver@1.0.0"

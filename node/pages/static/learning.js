@@ -17,3 +17,16 @@ if (training && ["scheduled", "in_progress"].includes(training.dataset.state)) {
   source.addEventListener("logout", () => { source.close(); location.reload(); });
   source.addEventListener("end", () => { source.close(); sign.textContent = ""; refresh(); });
 }
+
+// A dataset that is being made: looked at once a second until it is there.
+
+const freezing = document.querySelector("[data-freezing]");
+
+async function look() {
+  const answer = await fetch(`/fragments/learning/freezings/${freezing.dataset.freezing}`, { headers: { Accept: "application/json" } });
+  if (answer.status === 401) location.reload();
+  if (answer.ok) freezing.innerHTML = await answer.text();
+  if (freezing.querySelector("[data-open=yes]")) setTimeout(look, 1000);
+}
+
+if (freezing?.querySelector("[data-open=yes]")) setTimeout(look, 1000);

@@ -1,0 +1,12 @@
+"""Learning: datasets, plans, trainings, versions of models, alarms; a file a noun."""
+
+from node.api.learning import alarms, datasets, freezings, models, plans, trainings
+
+ROUTERS = (
+    freezings.router,
+    datasets.router,
+    plans.router,
+    trainings.router,
+    models.router,
+    alarms.router,
+)
