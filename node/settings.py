@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 
 from dicom.errors import InvalidSettings
+from pipelines.launching.cluster import Cluster
 from pipelines.learning.hours import QuietHours
 from pipelines.learning.rules import LearningRule
 from pipelines.projects import NODE, Project
@@ -146,6 +147,53 @@ class ModelSettings(_Section):
     folders: tuple[Path, ...] = Field((), description="a site's bundles, before the shipped ones")
 
 
+class SlurmSettings(_Section):
+    """A Slurm cluster that learns: `[training.slurm]`. It gets de-identified arrays only."""
+
+    host: str = Field(
+        "", description="user@login.node, reached by OpenSSH; empty: this machine is one"
+    )
+    port: Port = Field(22, ge=1, le=65535, description="of its SSH server")
+    key: Path | None = Field(None, description="private key; empty: as `ssh` is set up")
+    known_hosts: Path | None = Field(
+        None, description="file with the login node's host key, which is always checked"
+    )
+    folder: str = Field(description="on the cluster, seen by all its machines")
+    container: str = Field(
+        "", description="the image made from docker/train.def, as a path on the cluster"
+    )
+    runtime: Literal["apptainer", "singularity"] = Field("apptainer", description="what runs it")
+    python: str = Field(
+        "", description="in place of a container: a Python on the cluster that has radloop"
+    )
+    partition: str = Field("", description="as sbatch takes it, like the four below")
+    account: str = Field("", description="whose hours are used")
+    qos: str = Field("", description="quality of service")
+    memory: str = Field("", description="of each machine, such as 64G")
+    time: str = Field(
+        "24:00:00", description="one slice; a longer training goes on in the next by itself"
+    )
+    nodes: int = Field(1, ge=1, description="machines that learn as one")
+    gpus: int = Field(1, ge=0, description="of each machine; 0: its processors learn")
+    processes: int = Field(0, ge=0, description="of each machine; 0: one a GPU, or one")
+    cpus: int = Field(4, ge=1, description="cores of each process")
+    options: tuple[str, ...] = Field(
+        (), description='further options of sbatch, such as "--constraint=a100"'
+    )
+    start_hours: float = Field(24, gt=0, description="a job that waits longer is given up")
+    unreachable_hours: float = Field(24, gt=0, description="how long the cluster may be silent")
+    poll_s: float = Field(15, gt=0, description="how often a job is looked at")
+
+    @model_validator(mode="after")
+    def _fits(self) -> SlurmSettings:
+        self.cluster()
+        return self
+
+    def cluster(self) -> Cluster:
+        """Return it as the launcher knows it."""
+        return Cluster(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
 class TrainingSettings(_Section):
     """What trainings may use of the machine, and who is told of alarms."""
 
@@ -157,6 +205,18 @@ class TrainingSettings(_Section):
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:1")
     threads: int = Field(0, ge=0, description="threads of a CPU; 0: as many as torch chooses")
+    processes: int = Field(
+        1, ge=1, description="that learn side by side on this machine, on a GPU each"
+    )
+    launcher: Literal["local", "slurm"] = Field(
+        "local", description="where trainings learn unless a person says otherwise"
+    )
+    slurm: SlurmSettings | None = Field(
+        None, description="the cluster that trainings can be sent to; see the next table"
+    )
+    mlflow: str = Field(
+        "", description="tracking URI of an MLflow server; needs `pip install radloop[mlflow]`"
+    )
     promote: Literal["one", "two"] = Field(
         "one", description="how many people let a version of a training become current"
     )
@@ -170,6 +230,8 @@ class TrainingSettings(_Section):
         QuietHours(self.quiet_hours)
         if self.mail_server and not (self.mail_from and self.mail_to):
             raise ValueError("mail_server needs mail_from and mail_to")
+        if self.launcher == "slurm" and self.slurm is None:
+            raise ValueError('launcher = "slurm" needs [training.slurm]')
         return self
 
 

@@ -19,7 +19,9 @@ from node.settings import Settings
 from pipelines.corrections import Desk, Elsewhere
 from pipelines.drawer import Drawer
 from pipelines.keyring import KeyRing
+from pipelines.launching import Slurm
 from pipelines.learning import Material, Means, Policy, QuietHours, School
+from pipelines.learning.tracking import Tracker
 from pipelines.reading import ReadingRoom
 from pipelines.store import (
     Corrections,
@@ -27,6 +29,7 @@ from pipelines.store import (
     Drafts,
     ElsewhereObjects,
     Jobs,
+    LauncherName,
     SealedIdentities,
     Studies,
     Withdrawals,
@@ -273,7 +276,22 @@ def school(settings: Settings, secrets: Secrets, database: Database) -> School:
         prepared=prepared_folder(settings),
         bundles=imported_bundles(settings),
         folders=bundle_folders(settings),
+        launchers=launchers(settings),
     )
+
+
+def launchers(settings: Settings) -> tuple[LauncherName, ...]:
+    """Return where trainings can learn; first where they do unless somebody says otherwise."""
+    there: list[LauncherName] = ["local"]
+    if settings.training.slurm is not None:
+        there.append("slurm")
+    return tuple(sorted(there, key=lambda name: name != settings.training.launcher))
+
+
+def slurm(settings: Settings) -> Slurm | None:
+    """Return the cluster that can learn; None where there is none."""
+    wanted = settings.training.slurm
+    return None if wanted is None else Slurm(wanted.cluster(), logs=settings.data / "logs")
 
 
 def policies(settings: Settings) -> dict[str, Policy]:
@@ -284,13 +302,16 @@ def policies(settings: Settings) -> dict[str, Policy]:
 
 def means(settings: Settings) -> Means:
     """Return what trainings may use of this machine."""
-    wanted = settings.training
+    wanted, cluster = settings.training, slurm(settings)
     return Means(
         logs=settings.data / "logs",
         quiet=QuietHours(wanted.quiet_hours),
         minutes_a_day=wanted.minutes_a_day,
         device=wanted.device,
         threads=wanted.threads or None,
+        processes=wanted.processes,
+        elsewhere={} if cluster is None else {"slurm": cluster},
+        tracker=Tracker(wanted.mlflow) if wanted.mlflow else None,
     )
 
 

@@ -135,6 +135,11 @@ def settings_page() -> str:
                 f"## [{name}]\n\n{_first_line(section)}\n",
                 _table(section.model_fields, name),
             ]
+            for key, inner in _inner_sections(section):
+                parts += [
+                    f"## [{name}.{key}]\n\n{_first_line(inner)}\n",
+                    _table(inner.model_fields, f"{name}__{key}"),
+                ]
     parts += [
         f"## [[peer]]\n\n{_first_line(PeerSettings)}\n",
         _table(PeerSettings.model_fields, ""),
@@ -250,6 +255,16 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
+def _inner_sections(section: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
+    """Return the tables within a table, by name; they may be left out as a whole."""
+    return [
+        (name, kind)
+        for name, field in section.model_fields.items()
+        for kind in get_args(field.annotation)
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    ]
+
+
 def _table(fields: Mapping[str, FieldInfo], section: str) -> str:
     prefix = f"RADLOOP_{section.upper()}__" if section else "RADLOOP_"
     rows = []
@@ -298,6 +313,8 @@ def _kind(annotation: Any) -> str:  # noqa: ANN401 - any type
         return _kind(next(kind for kind in arguments if kind is not type(None)))
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return " or ".join(f"`{each.value}`" for each in annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
     names = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
     return names[annotation]
 

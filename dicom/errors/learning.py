@@ -81,3 +81,10 @@ class NotBetter(Conflict):
 
     code = "not_better"
     advice = "Look at its figures; a person may still promote it, and says why."
+
+
+class UnfitForCluster(InputError):
+    """Something else than de-identified arrays was about to leave for a cluster; nothing left."""
+
+    code = "unfit_for_cluster"
+    advice = "Train here, or freeze the dataset again; if neither helps, report it as a bug."

@@ -31,3 +31,38 @@ class ArchiveMismatch(PeerError):
 
     code = "archive_mismatch"
     advice = "The archive's content changed while it was read; the study is read again."
+
+
+class ClusterUnreachable(PeerError):
+    """The cluster's login node does not answer, or is not the one that is known."""
+
+    code = "cluster_unreachable"
+    advice = "Try `ssh` to the login node as the user that radloop runs as; jobs there go on."
+
+
+class ClusterRefused(PeerError):
+    """Slurm took no job, as the settings ask for it; the message is Slurm's."""
+
+    code = "cluster_refused"
+    advice = "Change [training.slurm]: partition, account, time or gpus, as the message says."
+
+
+class JobNeverStarted(PeerError):
+    """A job waited in the cluster's queue for longer than the settings allow."""
+
+    code = "cluster_job_never_started"
+    advice = "Look at the reason that Slurm gives; ask for less, for another partition, or later."
+
+
+class JobCanceled(PeerError):
+    """Somebody at the cluster has canceled the job; the last checkpoint is kept here."""
+
+    code = "cluster_job_canceled"
+    advice = "Ask who looks after the cluster why; the same training goes on from its checkpoint."
+
+
+class TransferFailed(PeerError):
+    """What arrived at the cluster, or came back, is not what was sent."""
+
+    code = "transfer_failed"
+    advice = "Try again: what arrived whole is kept. Look at the disks and the network if it stays."

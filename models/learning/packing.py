@@ -25,7 +25,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.learning.cases import Case, Dataset, DatasetFolder, file_sha256, read_dataset
 from models.learning.graph import Graph, Source, read_graph
 from models.learning.orders import ORDER, PackOrder, TrainOrder, write_whole
-from models.learning.preparing import Prepared
 
 DATASET: Final = "dataset"
 ARRAYS: Final = "arrays"
@@ -104,6 +103,8 @@ def _pack(order: TrainOrder, into: Path) -> None:
 
 def _prepare(folder: DatasetFolder, order: TrainOrder, arrays: Path) -> None:
     """Keep every array that the training will read; what it reads is named by what it is of."""
+    from models.learning.preparing import Prepared  # late: torch, which who sends does not need
+
     prepared = Prepared(folder, order.plan, arrays)
     for case in (*folder.dataset.of("train"), *folder.dataset.of("validation")):
         prepared.image(case)

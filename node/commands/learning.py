@@ -23,10 +23,13 @@ from node.commands.common import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from models.bundle import Bundle
     from models.learning.cases import DatasetFolder, Split
     from models.learning.evaluating import Evaluation
     from models.learning.graph import Graph
+    from models.learning.orders import TrainOrder
     from models.learning.planning import Plan
     from models.learning.trainer import Epoch
     from models.registry import Registry
@@ -58,6 +61,9 @@ def train(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Device = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    launcher: Annotated[
+        str, typer.Option(help="local or slurm; by itself where the settings say.")
+    ] = "",
     config: Config = None,
     data: Data = None,
 ) -> None:
@@ -69,6 +75,7 @@ def train(
     from models.learning.beginning import begin_plan
     from models.learning.bundling import Title, write_bundle
     from models.learning.cases import first_channels
+    from models.learning.orders import TrainOrder
     from models.learning.recipe import get_recipe
     from models.learning.trainer import train as learn
     from node import wiring
@@ -100,6 +107,21 @@ def train(
             progress.update(bar, completed=min(1.0, epoch.step / plan.steps))
             progress.console.print(_line(epoch), highlight=False)
 
+        if (launcher or settings.training.launcher) != "local":
+            order = TrainOrder(
+                dataset=folder.root,
+                cache=wiring.prepared_folder(settings),
+                bundles=None,
+                plan=plan,
+                name=name,
+                version=version,
+                graph=None if graph is None else graph.model_dump(mode="json", by_alias=True),
+                start_from=None if beginning is None else beginning.weights,
+                minutes=minutes,
+                device=device,
+                threads=threads,
+            )
+            _bring_from_cluster(launcher, settings, run, order, told)
         done = learn(
             folder,
             plan,
@@ -122,6 +144,40 @@ def train(
         f"{score:.3f} on the validation split",
         highlight=False,
     )
+
+
+def _bring_from_cluster(
+    launcher: str,
+    settings: Settings,
+    run: Path,
+    order: TrainOrder,
+    told: Callable[[Epoch], None],
+) -> None:
+    """Let a cluster learn, and say what it says; stopped in between, its job goes on."""
+    from dicom.errors import InvalidRequest
+    from models.learning.trainer import read_curve
+    from node import wiring
+    from pipelines.launching import Place, Watch
+
+    cluster = wiring.slurm(settings)
+    if launcher not in ("", "slurm") or cluster is None:
+        raise InvalidRequest(
+            f"nothing learns on {launcher or 'slurm'} here: --launcher is local or slurm, "
+            "and the second needs [training.slurm]"
+        )
+    said, shown = "", len(read_curve(run))
+
+    def looked(stopped: bool, place: Place) -> None:
+        nonlocal said, shown
+        if str(place) != said and str(place):
+            said = str(place)
+            out.print(said, highlight=False)
+        epochs = read_curve(run)
+        for epoch in epochs[shown:]:
+            told(epoch)
+        shown = len(epochs)
+
+    cluster.bring(run, order, Watch(lambda: False, lambda used_s: None, looked))
 
 
 def recipes() -> None:

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from dicom.errors import Canceled, OutsideBudget, RadloopError
+from dicom.errors import Canceled, InvalidSettings, OutsideBudget, RadloopError
 from models.bundle import Bundle, read_bundle
 from models.greys import taught_by, write_taught
 from models.learning.cases import DatasetFolder, first_channels
 from models.learning.comparison import Comparison
 from models.learning.orders import CURVE, MeasureOrder, TrainOrder
 from models.learning.planning import Plan
-from pipelines.learning.attending import Attended, Ending, attend
+from pipelines.launching import Attended, Ending, Launcher, Local, Place, Watch, attend
 from pipelines.learning.hours import QuietHours
 from pipelines.learning.judging import judge
 from pipelines.learning.promoting import (
@@ -36,9 +36,11 @@ from pipelines.learning.promoting import (
 )
 from pipelines.learning.reporting import write_docs
 from pipelines.learning.school import School
+from pipelines.learning.tracking import Tracker
 from pipelines.store import (
     EpochView,
     EvaluationView,
+    LauncherName,
     TrainingStep,
     TrainingView,
     new_evaluation_id,
@@ -73,8 +75,14 @@ class Means:
         Where it learns.
     threads : int or None
         CPU threads of the child; None for as many as torch chooses.
+    processes : int
+        That learn side by side on this machine, on a GPU each.
     logs : Path
         The folder of the child's output.
+    elsewhere : mapping
+        What learns on other machines, by its name.
+    tracker : Tracker or None
+        Gets the curves, too.
     """
 
     logs: Path
@@ -82,6 +90,26 @@ class Means:
     minutes_a_day: float = 0.0
     device: str = "auto"
     threads: int | None = None
+    processes: int = 1
+    elsewhere: Mapping[LauncherName, Launcher] = field(default_factory=dict)
+    tracker: Tracker | None = None
+
+    def launcher(self, name: LauncherName) -> Launcher:
+        """Return what carries trainings out that shall learn there.
+
+        Raises
+        ------
+        InvalidSettings
+            When the settings no longer name such a place.
+        """
+        if name == "local":
+            return Local(self.logs / "trainer.log")
+        try:
+            return self.elsewhere[name]
+        except KeyError:
+            raise InvalidSettings(
+                f"the training shall learn on {name}, and [training.{name}] is not set"
+            ) from None
 
 
 class Lessons:
@@ -151,6 +179,7 @@ class Lessons:
         steps.run("measure", lambda: self._measure(training_id), retries=once)
         steps.run("decide", lambda: self._decide(training_id))
         self._school.trainings.end(training_id)
+        self._track_end(training_id)
 
     def _learn(self, training_id: str) -> bool:
         """Run the child that learns; False where it was put back."""
@@ -171,9 +200,11 @@ class Lessons:
             minutes=training.minutes,
             device=self._device(training),
             threads=self._means.threads,
+            processes=self._means.processes,
         )
         (folder / "bundle").mkdir(parents=True, exist_ok=True)
-        attended = self._attend(training, folder, order, tells=True)
+        launcher = self._means.launcher(training.launcher)
+        attended = launcher.learn(folder, order, self._watch(training, folder, tells=True))
         if attended.ending == "outside_hours":
             school.trainings.put_back(training_id, used_s=attended.used_s)
             return False
@@ -202,7 +233,12 @@ class Lessons:
                 device=self._device(training),
                 threads=self._means.threads,
             )
-            attended = self._attend(training, folder / name, order, tells=False)
+            attended = attend(
+                folder / name,
+                order,
+                self._watch(training, folder, tells=False),
+                log_file=self._means.logs / "trainer.log",
+            )
             school.trainings.used(training_id, attended.used_s)
             _refuse(attended)
 
@@ -239,21 +275,17 @@ class Lessons:
 
     # --- parts ----------------------------------------------------------------------------------
 
-    def _attend(
-        self,
-        training: TrainingView,
-        folder: Path,
-        order: TrainOrder | MeasureOrder,
-        *,
-        tells: bool,
-    ) -> Attended:
-        """Run a child, and let its curve and its pauses be seen."""
+    def _watch(self, training: TrainingView, folder: Path, *, tells: bool) -> Watch:
+        """Return who lets curve, pauses and place be seen, and says when it shall end."""
         told_at = datetime.min.replace(tzinfo=UTC)
-        paused = False
+        paused, seen = False, training.place
 
-        def looked(stopped: bool) -> None:
-            nonlocal told_at, paused
+        def looked(stopped: bool, place: Place) -> None:
+            nonlocal told_at, paused, seen
             now = datetime.now(UTC)
+            if str(place) != seen:
+                seen = str(place)
+                self._school.trainings.stands(training.id, seen)
             if stopped is not paused:
                 paused = stopped
                 does: TrainingStep = "learning" if tells else "measuring"
@@ -264,13 +296,10 @@ class Lessons:
                 told_at = now
                 self._keep_curve(training, folder)
 
-        return attend(
-            folder,
-            order,
+        return Watch(
             is_urgent=self._is_urgent,
             ending=lambda used_s: self._ending(training, used_s),
             looked=looked,
-            log_file=self._means.logs / "trainer.log",
         )
 
     def _ending(self, training: TrainingView, used_s: float) -> Ending | None:
@@ -290,6 +319,8 @@ class Lessons:
         steps = int(training.plan["steps"])
         progress = min(1.0, epochs[-1].step / steps) if epochs else 0.0
         self._school.trainings.keep_epochs(training.id, epochs, progress=progress)
+        if self._means.tracker is not None:
+            self._means.tracker.note(training, epochs)
 
     def _candidate(self, training: TrainingView) -> Bundle:
         """Return the candidate where it lies: in the run's folder, or installed already."""
@@ -343,8 +374,13 @@ class Lessons:
         used_s = self._school.trainings.used_since(now - timedelta(days=1))
         return used_s >= self._means.minutes_a_day * 60
 
+    def _track_end(self, training_id: str) -> None:
+        if self._means.tracker is not None:
+            self._means.tracker.end(self._school.trainings.training(training_id))
+
     def _failed(self, training_id: str, error: RadloopError) -> None:
         self._school.trainings.end(training_id, error)
+        self._track_end(training_id)
         if isinstance(error, Canceled):
             return
         training = self._school.trainings.training(training_id)

@@ -17,7 +17,7 @@ from models.learning.cases import Dataset
 from models.learning.graph import Graph
 from models.learning.planning import Plan
 from pipelines.learning.school import School
-from pipelines.store import DatasetCase, NewTraining, TrainingView, known_dataset
+from pipelines.store import DatasetCase, LauncherName, NewTraining, TrainingView, known_dataset
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _LOOK_BACK: Final = timedelta(seconds=10)
@@ -35,6 +35,7 @@ def order_training(
     start_from: str | None = None,
     minutes: float | None = None,
     device: str = "auto",
+    launcher: LauncherName | None = None,
     seed: int = 0,
     at_once: bool = True,
     rule: str | None = None,
@@ -56,6 +57,8 @@ def order_training(
         A bundle whose weights it begins with; its network and what it is given are taken over.
     minutes : float or None
         About how long it may learn.
+    launcher : str or None
+        Where it learns; None: where the settings say.
     at_once : bool
         Also outside quiet hours.
     rule : str or None
@@ -84,6 +87,9 @@ def order_training(
     check_model_name(name)
     chosen = version or next_version(school, name)
     _check_new(school, name, chosen)
+    where = launcher or school.launchers[0]
+    if where not in school.launchers:
+        raise InvalidRequest(f"nothing learns on {where} here: [training.{where}] is not set")
     beginning = None if start_from is None else school.registry.get(start_from)
     plan = plan_training(
         school, dataset=known.identity, start_from=start_from, minutes=minutes, seed=seed
@@ -102,6 +108,7 @@ def order_training(
             start_from=None if beginning is None else beginning.identity,
             minutes=minutes,
             device=device,
+            launcher=where,
             asked_by=asked_by,
             at_once=at_once,
             rule=rule,

@@ -8,7 +8,7 @@ from pathlib import Path
 from models.registry import Registry
 from pipelines.datasets import Shelf
 from pipelines.learning.signing import Signer, standing_of
-from pipelines.store import Alarms, Database, Datasets, Freezings, Trainings, Versions
+from pipelines.store import Alarms, Database, Datasets, Freezings, LauncherName, Trainings, Versions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +24,8 @@ class School:
         of trainings is installed.
     registry : Registry
         All bundles; it knows which version is current.
+    launchers : tuple of str
+        Where trainings can learn; first where they do unless somebody says otherwise.
     """
 
     datasets: Datasets
@@ -38,6 +40,7 @@ class School:
     folders: tuple[Path, ...]
     signer: Signer
     registry: Registry
+    launchers: tuple[LauncherName, ...] = ("local",)
 
     @classmethod
     def open(
@@ -50,6 +53,7 @@ class School:
         prepared: Path,
         bundles: Path,
         folders: tuple[Path, ...],
+        launchers: tuple[LauncherName, ...] = ("local",),
     ) -> School:
         """Return the school of a node.
 
@@ -78,6 +82,7 @@ class School:
             folders=places,
             signer=signer,
             registry=Registry(places, standing=standing_of(versions, signer)),
+            launchers=launchers,
         )
 
     def run_folder(self, training_id: str) -> Path:

@@ -57,6 +57,8 @@ class TrainingRow(Base):
     start_from: Mapped[str | None]  # a bundle, name@version
     minutes: Mapped[float | None]
     device: Mapped[str]
+    launcher: Mapped[str]  # local | slurm
+    place: Mapped[str]  # how it stands there, in one line; empty: on this machine
     at_once: Mapped[bool]  # also outside quiet hours
     rule: Mapped[str | None]  # the [[learning]] that asked; null: a person
     asked_by: Mapped[str]

@@ -54,7 +54,14 @@ from pipelines.store.sealed import SealedIdentities
 from pipelines.store.standing import SEGMENTATION_CLASSES, CaseState
 from pipelines.store.studies import ArchivedChange, SeriesView, Standing, Studies, StudyView
 from pipelines.store.trail import AuditEvent, Seal, Trail
-from pipelines.store.trainings import EpochView, NewTraining, Trainings, TrainingStep, TrainingView
+from pipelines.store.trainings import (
+    EpochView,
+    LauncherName,
+    NewTraining,
+    Trainings,
+    TrainingStep,
+    TrainingView,
+)
 from pipelines.store.versions import (
     DeedView,
     EvaluationView,
@@ -128,6 +135,7 @@ __all__ = [
     "LabelTag",
     "LabelView",
     "Labelled",
+    "LauncherName",
     "NewCorrection",
     "NewExport",
     "NewFreezing",

@@ -17,6 +17,8 @@ from pipelines.store.job_views import State
 
 TrainingStep = Literal["waiting", "learning", "paused", "bundling", "measuring", "deciding", "done"]
 """What a training does now."""
+LauncherName = Literal["local", "slurm"]
+"""Where a training learns."""
 
 _OPEN = ("scheduled", "in_progress")
 
@@ -36,6 +38,8 @@ class NewTraining:
         As :class:`models.learning.planning.Plan` and the augmentation graph are written.
     start_from : str or None
         A bundle whose weights it begins with.
+    launcher : str
+        Where it learns: on this machine, or on a cluster.
     at_once : bool
         Also outside quiet hours.
     rule : str or None
@@ -53,6 +57,7 @@ class NewTraining:
     start_from: str | None = None
     minutes: float | None = None
     device: str = "auto"
+    launcher: LauncherName = "local"
     at_once: bool = True
     rule: str | None = None
 
@@ -85,6 +90,8 @@ class TrainingView:
     start_from: str | None
     minutes: float | None
     device: str
+    launcher: LauncherName
+    place: str
     at_once: bool
     rule: str | None
     asked_by: str
@@ -145,6 +152,8 @@ class Trainings:
                 start_from=new.start_from,
                 minutes=new.minutes,
                 device=new.device,
+                launcher=new.launcher,
+                place="",
                 at_once=new.at_once,
                 rule=new.rule,
                 asked_by=new.asked_by,
@@ -299,6 +308,12 @@ class Trainings:
                         )
                     )
 
+    def stands(self, training_id: str, place: str) -> None:
+        """Note where it is, and how it stands there, in one line."""
+        with self._database.write() as session:
+            row = _training(session, training_id)
+            row.place, row.changed_at = place, datetime.now(UTC)
+
     def used(self, training_id: str, seconds: float) -> None:
         """Add to the seconds that its child ran."""
         with self._database.write() as session:
@@ -368,6 +383,8 @@ def _view(row: TrainingRow, epochs: tuple[EpochView, ...]) -> TrainingView:
         start_from=row.start_from,
         minutes=row.minutes,
         device=row.device,
+        launcher=row.launcher,  # type: ignore[arg-type]  # only `LauncherName`s are written
+        place=row.place,
         at_once=row.at_once,
         rule=row.rule,
         asked_by=row.asked_by,

@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import structlog
 
@@ -20,16 +20,14 @@ from models.learning.orders import (
     FAILED,
     LAST,
     Failure,
-    MeasureOrder,
+    Order,
     TrainOrder,
     read_order,
     write_order,
 )
+from pipelines.launching.launcher import Attended, Ending, Place, Watch
 
 log = structlog.get_logger()
-
-Ending = Literal["canceled", "outside_hours", "out_of_time"]
-"""Why a child is ended before it is done."""
 
 _LOOK_S: Final = 0.2
 _TRIES: Final = 3
@@ -39,23 +37,23 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
-class Attended:
-    """How a child ended: what it said, or why it was ended; and the seconds that it ran."""
+class Local:
+    """Learning on this machine.
 
-    said: str | None
-    ending: Ending | None
-    used_s: float
+    Attributes
+    ----------
+    log_file : Path
+        Gets what the child prints.
+    """
+
+    log_file: Path
+
+    def learn(self, folder: Path, order: TrainOrder, watch: Watch) -> Attended:
+        """Learn here; see :class:`pipelines.launching.launcher.Launcher`."""
+        return attend(folder, order, watch, log_file=self.log_file)
 
 
-def attend(
-    folder: Path,
-    order: TrainOrder | MeasureOrder,
-    *,
-    is_urgent: Callable[[], bool],
-    ending: Callable[[float], Ending | None],
-    looked: Callable[[bool], None],
-    log_file: Path,
-) -> Attended:
+def attend(folder: Path, order: Order, watch: Watch, *, log_file: Path) -> Attended:
     """Run the child over a folder until it is done.
 
     One that dies is started again and goes on from its checkpoint, thrice without getting further.
@@ -64,12 +62,8 @@ def attend(
     ----------
     folder : Path
         Its own; what lies there is gone on with, where it is of the same order.
-    is_urgent : callable
-        Whether something is waiting that must not: the child is stopped meanwhile, by SIGSTOP.
-    ending : callable
-        Given the seconds that it ran, says whether and why it shall end.
-    looked : callable
-        Called at each look, with whether the child is stopped.
+    watch : Watch
+        While something is urgent the child is stopped, by SIGSTOP.
 
     Raises
     ------
@@ -84,7 +78,7 @@ def attend(
     while not (folder / DONE).exists():
         (folder / FAILED).unlink(missing_ok=True)
         child = _started(folder, log_file)
-        why, used_s = _watched(child, is_urgent, ending, looked, used_s)
+        why, used_s = _watched(child, watch, used_s)
         if why is not None:
             return Attended(None, why, used_s)
         if (folder / FAILED).exists():
@@ -100,11 +94,7 @@ def attend(
 
 
 def _watched(
-    child: subprocess.Popen[bytes],
-    is_urgent: Callable[[], bool],
-    ending: Callable[[float], Ending | None],
-    looked: Callable[[bool], None],
-    used_s: float,
+    child: subprocess.Popen[bytes], watch: Watch, used_s: float
 ) -> tuple[Ending | None, float]:
     """Look at the child until it ends; return why it was ended, and the seconds used by then."""
     stopped, at = False, time.monotonic()
@@ -113,12 +103,12 @@ def _watched(
             now = time.monotonic()
             used_s += 0.0 if stopped else now - at
             at = now
-            if stopped is not is_urgent():
+            if stopped is not watch.is_urgent():
                 stopped = not stopped
-                child.send_signal(signal.SIGSTOP if stopped else signal.SIGCONT)
+                _signal_all(child.pid, signal.SIGSTOP if stopped else signal.SIGCONT)
                 log.info("trainer_stopped" if stopped else "trainer_goes_on")
-            looked(stopped)
-            why = ending(used_s)
+            watch.looked(stopped, Place())
+            why = watch.ending(used_s)
             if why is not None:
                 return why, used_s
             _wait(child, _LOOK_S)
@@ -127,6 +117,16 @@ def _watched(
             child.kill()  # reaches a stopped process, too
             child.wait()
     return None, used_s
+
+
+def _signal_all(pid: int, number: signal.Signals) -> None:
+    """Signal a process and the ranks that it has started."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # it has ended meanwhile
+            for child in task.read_text(encoding="ascii").split():
+                _signal_all(int(child), number)
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _wait(child: subprocess.Popen[bytes], seconds: float) -> None:
@@ -155,7 +155,7 @@ def _started(folder: Path, log_file: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _goes_on(folder: Path, order: TrainOrder | MeasureOrder) -> bool:
+def _goes_on(folder: Path, order: Order) -> bool:
     """Return whether the folder holds that very order."""
     try:
         return read_order(folder) == order
