@@ -40,6 +40,7 @@ class Filter(BaseModel):
     received_until: date | None = None
     within_days: int | None = None
     with_labels: bool = False
+    without: tuple[str, ...] = ()
 
     def as_filter(self) -> SeriesFilter:
         """Return it as the store takes it."""

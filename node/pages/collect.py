@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import groupby
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Form, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import StringConstraints
 
 from dicom.errors import InvalidRequest, RadloopError
 from node.auth import Caller, DatasetCaller
@@ -25,21 +28,34 @@ from pipelines.store import SeriesFilter
 
 router = APIRouter(include_in_schema=False)
 
-_SHOWN = 12
+_SHOWN = 20
+_MORE = 100
 _LISTED = 30
+_LONGEST_ID = 64
 PickedBy = Annotated[SeriesFilter, Depends(series_filter)]
+Shown = Annotated[int, Query(ge=1, le=2000)]
+Ids = Annotated[list[Annotated[str, StringConstraints(max_length=_LONGEST_ID)]], Form()]
 
 
 @router.get("/collect", response_class=HTMLResponse)
-def collect_page(request: Request, caller: DatasetCaller, wanted: PickedBy) -> Response:
+def collect_page(
+    request: Request, caller: DatasetCaller, wanted: PickedBy, shown: Shown = _SHOWN
+) -> Response:
     """Show what a filter picks, and what was collected."""
-    return _page(request, caller, wanted)
+    return _page(request, caller, wanted, shown=shown)
 
 
-@router.get("/fragments/picked", response_class=HTMLResponse)
-def picked_fragment(request: Request, caller: DatasetCaller, wanted: PickedBy) -> Response:
-    """Return what a filter picks as a piece of the page."""
-    return render("_picked.html", caller=caller, **_picked(parts_of(request), wanted))
+@router.post("/fragments/picked", response_class=HTMLResponse)
+def picked_fragment(
+    request: Request,
+    caller: DatasetCaller,
+    wanted: PickedBy,
+    shown: Shown = _SHOWN,
+    without: Ids = [],  # noqa: B006 - FastAPI copies it
+) -> Response:
+    """Return what a filter picks as a piece of the page, less what is unticked there."""
+    picked = replace(wanted, without=tuple(without))
+    return render("_picked.html", caller=caller, **_picked(parts_of(request), picked, shown=shown))
 
 
 @router.post("/collect", response_class=HTMLResponse)
@@ -50,9 +66,17 @@ def collect(
     wanted: PickedBy,
     name: Annotated[str, Form(max_length=80)] = "",
     project: Annotated[str, Form(max_length=32)] = "",
+    listed: Ids = [],  # noqa: B006 - FastAPI copies it
+    picked: Ids = [],  # noqa: B006
+    without: Ids = [],  # noqa: B006
 ) -> Response:
-    """Begin a collection and go to its page; what is wrong is said beside the form."""
+    """Begin a collection and go to its page; what is wrong is said beside the form.
+
+    Left out is what the page listed and nobody ticks, and what the script says was unticked before.
+    """
+    unticked = dict.fromkeys([*without, *(one for one in listed if one not in set(picked))])
     try:
+        wanted = replace(wanted, without=tuple(unticked))
         begun = begin_collection(
             parts_of(request), caller, bell, name=name, project=project, wanted=wanted
         )
@@ -101,6 +125,7 @@ def _page(
     caller: Caller,
     wanted: SeriesFilter,
     *,
+    shown: int = _SHOWN,
     error: RadloopError | None = None,
     name: str = "",
     project: str = "",
@@ -118,18 +143,25 @@ def _page(
         name=name,
         project=project,
         dicom=parts.dicom,
-        **_picked(parts, wanted),
+        **_picked(parts, wanted, shown=shown),
     )
     if error is not None:
         page.status_code = status_of(error)
     return page
 
 
-def _picked(parts: FrontParts, wanted: SeriesFilter) -> dict[str, object]:
+def _picked(parts: FrontParts, wanted: SeriesFilter, *, shown: int) -> dict[str, object]:
+    """Return what a filter finds, by study, and how much of it is picked."""
+    found = replace(wanted, without=())
+    rows = parts.picking.described(found, limit=shown)
     return {
         "wanted": wanted,
         "count": parts.picking.count(wanted),
-        "rows": parts.picking.described(wanted, limit=_SHOWN),
+        "found": parts.picking.count(found).series if wanted.without else None,
+        "studies": [list(series) for _, series in groupby(rows, key=lambda row: row.study_id)],
+        "rows": rows,
+        "shown": shown,
+        "more": min(shown + _MORE, 2000),
     }
 
 

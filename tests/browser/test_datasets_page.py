@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 from pydicom import dcmread
 
 from dicom.seg import decode_seg
@@ -65,11 +66,15 @@ def test_a_new_user_picks_collects_exports_downloads_and_loads(tmp_path: Path) -
             log_in(browser, base, "rob", PASSWORD)
             page.get_by_role("link", name="Datasets").click()
             picked = page.locator("[data-picked]")
-            picked.get_by_text("The first").or_(picked.get_by_text("What this picks")).wait_for()
+            picked.get_by_text("What matches").wait_for()
             page.get_by_label("Body part").select_option("LIVER")
-            page.get_by_label("with corrected or accepted results only").check()
-            picked.get_by_role("row").nth(1).get_by_text("yes").wait_for()
-            picked.get_by_text("1", exact=True).first.wait_for()
+            studies = picked.locator("dd").nth(1)  # patients, studies ...
+            expect(studies).to_have_text("3")
+            for n, left in ((0, "2"), (1, "1")):  # only the study that somebody has drawn on
+                unlabelled = picked.locator("tbody").filter(has_not_text="yes").nth(n)
+                unlabelled.get_by_role("checkbox", name="as a whole").uncheck()
+                expect(studies).to_have_text(left)
+            assert picked.locator("input[name=picked]:checked").count() == 2  # a study, its series
 
             page.get_by_label("Name of the collection").fill("Livers that were read")
             page.get_by_role("button", name="Collect").click()

@@ -105,7 +105,7 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("GET", "/collections/nothing", DATASETS),
     ("POST", "/collections/nothing/cancel", DATASETS),
     ("POST", "/collections/nothing/retry", DATASETS),
-    ("GET", "/fragments/picked", DATASETS),
+    ("POST", "/fragments/picked", DATASETS),
     ("GET", "/fragments/collections/nothing", DATASETS),
     ("GET", "/fragments/exports/nothing", DATASETS),
     ("GET", "/exports", DATASETS),

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from dicom.errors import HeadNotDefaced, IdentityLeft
 from node.app import create_app
+from pipelines.store import SeriesFilter
 from tests.node.front import ORIGIN, PASSWORD, USERS, make_front
 from tests.orthanc.sharing import PROJECTS, House, InTurn, sharing_house
 
@@ -68,6 +69,30 @@ def test_a_count_comes_first_and_a_collection_tells_how_far_it_is(
     assert sum(one["labels"] for one in series) == 4
     assert not any("orthanc" in key for one in series for key in one)
     assert client.post(f"/api/collections/{collection}/cancel").status_code == 409
+
+
+def test_what_is_unticked_is_not_collected(client: TestClient, house: House) -> None:
+    b, c = (house.node_series(name) for name in "bc")
+    listed = house.picking.described(SeriesFilter(), limit=9)
+    (study_c,) = {one.study_id for one in listed if one.id == c}
+    asked = client.post("/fragments/picked?body_part=LIVER", data={"without": [b]})
+    assert asked.text.count('name="picked"') == 6  # what is unticked is still listed
+    assert asked.text.count("checked") == 5
+    assert "<dd>2</dd><dt>studies</dt>" in asked.text
+    form = {"name": "one of them", "project": "liver", "listed": [b, study_c, c], "picked": [c]}
+    answer = client.post("/collect?body_part=LIVER", data=form)  # as a browser without scripts
+    assert answer.status_code == 303, answer.text
+    collection = answer.headers["Location"].rsplit("/", 1)[1]
+    assert [one.series_id for one in house.collections.members(collection)] == [
+        house.node_series("a")
+    ]
+    assert set(house.collections.collection(collection).wanted.without) == {b, study_c}
+    everything = [one.id for one in house.picking.series(SeriesFilter())]
+    refused = client.post(
+        "/api/collections",
+        json={"name": "x", "project": "liver", "filter": {"without": everything}},
+    )
+    assert refused.status_code == 422
 
 
 def test_what_cannot_be_is_refused_with_words(client: TestClient, house: House) -> None:
