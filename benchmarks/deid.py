@@ -5,9 +5,10 @@ time (user and system) of the process that does the work, so that what the machi
 counts for nobody; of an Orthanc, that of the server alone, without the way there and back. All run
 on the same files, from the page cache; the fastest of several rounds of ours counts, and the one
 round of each peer; on the corpus, the fastest of as many rounds of each, every round in a new
-process that has done one file before. "With the second look" reads the original, de-identifies it, and searches the
-result for anything of all the originals. On the corpus, ours and a peer are compared on the files
-that both wrote. Peers live in an environment of their own (`.bench/peers`, made when absent).
+process that has done one file before. "With the second look" reads the original, de-identifies it,
+and searches the result for anything of all the originals. On the corpus, ours and a peer are
+compared on the files that both wrote. Peers live in an environment of their own (`.bench/peers`,
+made when absent).
 """
 
 from __future__ import annotations
