@@ -133,11 +133,11 @@ def _beside(
     sliding = Sliding(window, (0.25, 0.25, 0.25))
     chosen = Chosen(network, image.device, key=what)
     with torch.inference_mode():
-        first, _ = _timed(lambda: slide(image, chosen, sliding))
+        first, _ = _timed(lambda: slide(image, chosen, sliding, at_once=chosen.at_once))
         ours: list[_Took] = []
         theirs: dict[int, list[_Took]] = {batch: [] for batch in peers}
         for _ in range(ROUNDS):
-            took, answer = _timed(lambda: slide(image, chosen, sliding))
+            took, answer = _timed(lambda: slide(image, chosen, sliding, at_once=chosen.at_once))
             ours.append(took)
             for batch, peer in peers.items():
                 took, reference = _timed(lambda peer=peer: peer(image, network))

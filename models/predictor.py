@@ -415,6 +415,7 @@ class Predictor:
                 skip=_skip(self.bundle.task),
                 to=looked_at,
                 tally=tally,
+                at_once=network.at_once,
             )
         except NotOneMap:
             return None

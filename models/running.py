@@ -88,7 +88,7 @@ class Watched(torch.nn.Module):
         self._chosen = chosen
         self._run: Callable[[torch.Tensor], Any] = chosen or network.__call__
         self._watch = watch
-        self._calls = 0
+        self._looked_at = 0
         self._expected: int | None = None
         self.eval()
 
@@ -99,15 +99,19 @@ class Watched(torch.nn.Module):
             return getattr(self.__dict__["_inner"][0], name)
 
     def expect_windows(self, inferer: object, image_cijk: torch.Tensor, images: int = 1) -> None:
-        """Learn how many times the network will be called; other inferers do not say."""
-        self._calls = 0
+        """Learn how many windows there will be; other inferers do not say."""
+        self._looked_at = 0
         self._expected = None
         if isinstance(inferer, SlidingWindowInferer):
             roi = inferer.roi_size
             if isinstance(inferer, SliceInferer) and isinstance(roi, Sequence) and len(roi) == 2:
                 roi = [*roi[: inferer.spatial_dim], 1, *roi[inferer.spatial_dim :]]
-            windows = _windows(tuple(image_cijk.shape[1:]), roi, inferer.overlap) * images
-            self._expected = math.ceil(windows / inferer.sw_batch_size)
+            windows = _windows(tuple(image_cijk.shape[1:]), roi, inferer.overlap)
+            self._expected = windows * images
+
+    def at_once(self, shape: tuple[int, ...]) -> int:
+        """Return how many windows of a shape (channels, ...) the network is best given together."""
+        return self._chosen.at_once(shape) if self._chosen is not None else 1
 
     def forward(self, windows_bcijk: torch.Tensor, *_: object, **__: object) -> Any:  # noqa: ANN401
         """Return what the network says, after a look at whether it is still wanted."""
@@ -118,9 +122,9 @@ class Watched(torch.nn.Module):
         self._watch.wait()
         choosing_s = self._choosing_s() - before
         self._watch.add(time.perf_counter() - begun - choosing_s, choosing_s)
-        self._calls += 1
+        self._looked_at += len(windows_bcijk)
         if self._expected is not None:
-            self._watch.tell(self._calls / self._expected)
+            self._watch.tell(self._looked_at / self._expected)
         # deep supervision: several sizes, the full one first
         return answer[0] if isinstance(answer, list | tuple) else answer
 

@@ -26,6 +26,7 @@ from models.stitching import Finish, Stitch
 
 Network = Callable[[torch.Tensor], Any]
 Skip = Callable[[torch.Tensor], bool]
+AtOnce = Callable[[tuple[int, ...]], int]
 
 
 class NotOneMap(ValueError):
@@ -49,7 +50,7 @@ class Sliding:
     padding, fill : str, float
         How an image that is smaller than a window is made larger, around it; ``torch``'s mode.
     batch : int
-        Windows that the network is given at once.
+        Windows that the network is given at once, at least.
     """
 
     window: tuple[int, ...]
@@ -110,6 +111,7 @@ def slide(
     skip: Skip | None = None,
     to: torch.device | None = None,
     tally: Tally | None = None,
+    at_once: AtOnce | None = None,
 ) -> torch.Tensor:
     """Return a network's answer on the grid of an image.
 
@@ -129,6 +131,9 @@ def slide(
         Where the network wants windows; None: where the image is. Stitching is where the image is.
     tally : Tally or None
         For 'argmax': told each finished block, so that probabilities are summed up on the way.
+    at_once : callable or None
+        From the shape of a window, (channels, ...), to how many of them the network is best given
+        together; asked anew for each call.
 
     Returns
     -------
@@ -145,7 +150,7 @@ def slide(
     if image_bcxyz.dim() != len(sliding.window) + 2:
         raise ValueError("image and windows have not the same axes")
     each = [
-        _one(image_bcxyz[n : n + 1], network, sliding, finish, skip, to, tally)
+        _one(image_bcxyz[n : n + 1], network, sliding, finish, skip, to, tally, at_once)
         for n in range(len(image_bcxyz))
     ]
     return each[0] if len(each) == 1 else torch.cat(each)
@@ -159,6 +164,7 @@ def _one(
     skip: Skip | None,
     to: torch.device | None,
     tally: Tally | None,
+    at_once: AtOnce | None,
 ) -> torch.Tensor:
     size = tuple(image.shape[2:])
     widths = sliding.widths(size)
@@ -174,7 +180,12 @@ def _one(
     if flat:  # a picture is a volume whose slowest axis has one voxel
         image, weights = image[:, :, None], weights[None]
         starts, widths = [[0], *starts], (1, *widths)
-    run = _Windows(image, network, skip, to, flat, sliding.batch)
+    shape = (image.shape[1], *widths[1:]) if flat else (image.shape[1], *widths)
+
+    def batch() -> int:
+        return max(sliding.batch, at_once(shape) if at_once else 1)
+
+    run = _Windows(image, network, skip, to, flat, batch)
     stitch = Stitch(tuple(image.shape[2:]), widths, starts, weights, finish, tally)
     made = stitch.over(run)[None]
     made = made[:, :, 0] if flat else made
@@ -210,7 +221,7 @@ class _Windows:
         skip: Skip | None,
         to: torch.device | None,
         flat: bool,
-        batch: int,
+        batch: Callable[[], int],
     ) -> None:
         self._image, self._network, self._skip = image, network, skip
         self._to, self._flat, self.batch = to or image.device, flat, batch

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -26,9 +26,9 @@ _BLOCK_BYTES = 8 << 20
 
 
 class Windows(Protocol):
-    """What answers for windows, so many at once."""
+    """What answers for windows, so many at once as `batch` says before each call."""
 
-    batch: int
+    batch: Callable[[], int]
 
     def answers(
         self,
@@ -147,8 +147,8 @@ class Stitch:
         turned = itertools.product(*(self._starts[n] for n in self._order))
         places = [tuple(place[n] for n in back) for place in turned]
         unanswered = []  # begun before the number of classes was known
-        for first in range(0, len(places), run.batch):
-            chosen = places[first : first + run.batch]
+        remaining = iter(places)
+        while chosen := list(itertools.islice(remaining, run.batch())):
             answers = run.answers(chosen, self._widths)
             for at, place in enumerate(chosen):
                 answer, answers[at] = answers[at], None  # no answer waits while the next is made

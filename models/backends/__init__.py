@@ -12,7 +12,7 @@ same" means, ``choosing`` compares, ``chosen`` remembers.
 from models.backends.agreement import DICE, disagreement
 from models.backends.choosing import Choice, choose
 from models.backends.chosen import Chosen
-from models.backends.ways import Backend, LeanTorch, OpenVino, PlainTorch, ShortTorch
+from models.backends.ways import Backend, LeanTorch, OpenVino, PlainTorch, ShortTorch, SideBySide
 
 __all__ = [
     "DICE",
@@ -23,6 +23,7 @@ __all__ = [
     "OpenVino",
     "PlainTorch",
     "ShortTorch",
+    "SideBySide",
     "choose",
     "disagreement",
 ]

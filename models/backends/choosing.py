@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,9 @@ from models.backends.ways import (
     OpenVino,
     PlainTorch,
     ShortTorch,
+    SideBySide,
     multiplies_bfloat16,
+    side_by_side,
 )
 from models.memory import free_bytes, held_bytes, is_memory_error
 
@@ -33,7 +36,8 @@ class Choice:
     Attributes
     ----------
     backend : str
-        Its name: 'torch', 'torch bfloat16, lean', 'torch bfloat16', 'torch float16', 'openvino'.
+        Its name: 'torch', 'torch bfloat16, lean', 'torch bfloat16', 'torch float16', 'openvino',
+        'openvino, side by side'.
     reasons : tuple of str
         One for each that was tried, in plain words.
     settled : bool
@@ -61,7 +65,8 @@ def choose(
     Parameters
     ----------
     windows : Tensor, shape (n, channels, ...)
-        Of a real image.
+        Of a real image; several, where it has several: ways that are best given more than one at
+        once are for these alone. Seconds that decide are those of all.
     plain : tuple of Tensor and float
         What plain torch says of them, and the seconds that it took.
     overlapping : bool
@@ -87,14 +92,15 @@ def choose(
             continue
         if name == ShortTorch.cpu_name and best.name == LeanTorch.name:
             continue  # the same bits with more work
-        if name == OpenVino.name and best_s * _SHORT_OF_THREE < seconds:
-            reasons.append("openvino: not tried, float32 in it would be slower")
+        if name.startswith(OpenVino.name) and best_s * _SHORT_OF_THREE < seconds:
+            reasons.append(f"{name}: not tried, float32 in it would be slower")
             continue
         before = held_bytes()
         try:
             backend = make()
-            backend(windows)  # the first run prepares
-            answer, took = timed(backend, windows, device)
+            run = partial(in_its_way, backend)
+            run(windows)  # the first run prepares
+            answer, took = timed(run, windows, device)
         except _CANNOT as error:
             if is_memory_error(error) and device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -128,6 +134,14 @@ def build(
             with suppress(*_CANNOT):
                 return make()
     return None
+
+
+def in_its_way(backend: Backend, windows: torch.Tensor) -> torch.Tensor:
+    """Return what a back-end says of windows, given as many at once as it is best given."""
+    if len(windows) <= backend.at_once:
+        return backend(windows)
+    parts = range(0, len(windows), backend.at_once)
+    return torch.cat([backend(windows[n : n + backend.at_once]) for n in parts])
 
 
 def timed(
@@ -164,6 +178,8 @@ def _candidates(
         any_size = example is not None
         shown = windows if example is None else example
         yield OpenVino.name, lambda: OpenVino(network, shown, any_size=any_size)
+        if len(windows) > 1 and side_by_side() > 1 and not any_size:
+            yield SideBySide.name, lambda: SideBySide(network, shown)
 
 
 def _lack(needed: float) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 import time
@@ -15,8 +16,8 @@ from typing import Any
 
 import torch
 
-from models.backends.choosing import Choice, build, choose, timed
-from models.backends.ways import Backend, PlainTorch
+from models.backends.choosing import Choice, build, choose, in_its_way, timed
+from models.backends.ways import Backend, PlainTorch, side_by_side
 
 _WORTH_S = 0.05  # a window that takes less is not worth the test
 _MOST_VOXELS = 5_000_000  # of a window that is run in every way; of a larger one a piece is
@@ -24,7 +25,10 @@ _PIECE, _STEP = 160, 32  # its longest edge; what networks that halve five times
 
 
 class Chosen:
-    """A network that finds its back-end with the first window that it is given.
+    """A network that finds its back-end with the first windows that it is given.
+
+    Who has several windows asks :meth:`at_once` how many to give: some back-ends are quicker with
+    more than one, and are tried where the first call brings more than one.
 
     Of a window too large to be run several times over, a piece from its middle is; back-ends learn
     the network from a piece of half that size, so that agreement shows that the size is all one to
@@ -68,13 +72,20 @@ class Chosen:
 
     def __call__(self, windows_bcxyz: torch.Tensor) -> Any:  # noqa: ANN401 - what the network says
         """Return what the network says of windows, shape (n, channels, ...)."""
-        shape = tuple(windows_bcxyz.shape[1:])
-        backend = self._backends.get(shape)
+        backend = self._backends.get(tuple(windows_bcxyz.shape[1:]))
         if backend is not None:
             return backend(windows_bcxyz)
         if windows_bcxyz[:, 0].numel() > _MOST_VOXELS:
             return self._by_a_piece(windows_bcxyz)
         return self._by_the_whole(windows_bcxyz)
+
+    def at_once(self, shape: tuple[int, ...]) -> int:
+        """Return how many windows of a shape (channels, ...) it is best given together."""
+        backend = self._backends.get(shape)
+        if backend is not None:
+            return backend.at_once
+        large = math.prod(shape[1:]) * side_by_side() > _MOST_VOXELS
+        return 1 if large or self._device.type != "cpu" else side_by_side()
 
     def _by_the_whole(self, windows: torch.Tensor) -> Any:  # noqa: ANN401 - as above
         shape, name = tuple(windows.shape[1:]), self._name(windows)
@@ -84,7 +95,7 @@ class Chosen:
         if known is not None and found is not None:
             self._keep(shape, name, found, known)
             self.choosing_s += time.perf_counter() - begun
-            return found(windows)
+            return in_its_way(found, windows)
         answer, seconds = timed(self._network, windows, self._device)
         if not _is_map(answer, windows):
             self._backends[shape] = PlainTorch(self._network)
@@ -102,7 +113,7 @@ class Chosen:
                 self._keep(shape, name, chosen, self.choice)
                 self.choosing_s += seconds  # what was said is said anew, as the next time
                 _write(self._folder, name, self.choice)
-                return chosen(windows)
+                return in_its_way(chosen, windows)
         return answer
 
     def _by_a_piece(self, windows: torch.Tensor) -> Any:  # noqa: ANN401 - as above
@@ -155,6 +166,7 @@ class Chosen:
         """Return what a choice holds for: weights, window, device, threads and versions."""
         device = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
         parts = [self._key, str(tuple(windows.shape[1:])), device, str(torch.get_num_threads())]
+        parts += ["several"] * (len(windows) > 1)
         parts += [torch.backends.cpu.get_cpu_capability(), *map(_version, ("torch", "openvino"))]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -105,7 +105,8 @@ def _overwrite_in_activations(network: nn.Module) -> None:
             continue
         for (_, _, first), (_, _, after) in itertools.pairwise(_in_a_row(module)):
             alone = places[id(first)] == places[id(after)] == 1
-            if alone and type(first) in fresh and type(after) in _ACTIVATIONS:
+            of_its_own = type(first) in fresh and type(after) in _ACTIVATIONS
+            if alone and of_its_own and isinstance(after, _ACTIVATIONS):
                 after.inplace = True
 
 

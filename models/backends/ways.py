@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Final, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from models.backends.lean import lean
 from models.vino import silent_openvino
 
+_MOST_AT_ONCE: Final = 4
+
 
 class Backend(Protocol):
     """A network that can be called.
 
-    `name` says how it is run.
+    Attributes
+    ----------
+    name : str
+        How it is run.
+    at_once : int
+        Windows that it is best given together.
     """
 
     name: str
+    at_once: int
 
     def __call__(self, windows_bcxyz: torch.Tensor) -> torch.Tensor:
         """Return logits, float32, for windows of shape (n, channels, ...), on their device."""
@@ -32,6 +42,7 @@ class PlainTorch:
     """The network as it is."""
 
     name = "torch"
+    at_once = 1
 
     def __init__(self, network: torch.nn.Module) -> None:
         self._network = network
@@ -46,6 +57,7 @@ class ShortTorch:
     """The network under autocast: convolutions and products in 16 bits, sums in 32."""
 
     cpu_name = "torch bfloat16"
+    at_once = 1
 
     def __init__(self, network: torch.nn.Module, device: torch.device) -> None:
         self._kind = torch.float16 if device.type == "cuda" else torch.bfloat16
@@ -70,6 +82,7 @@ class LeanTorch:
     """
 
     name = "torch bfloat16, lean"
+    at_once = 1
 
     def __init__(self, network: torch.nn.Module) -> None:
         self._network = lean(network, torch.bfloat16)
@@ -102,6 +115,7 @@ class OpenVino:
     """
 
     name = "openvino"
+    at_once = 1
 
     def __init__(
         self, network: torch.nn.Module, example: torch.Tensor, *, any_size: bool = False
@@ -115,14 +129,17 @@ class OpenVino:
             model = openvino.convert_model(
                 traced, example_input=torch.zeros(example.shape), input=[shape]
             )
+        self._plain = PlainTorch(network)
+        self._request = self._compiled(model).create_infer_request()
+
+    def _compiled(self, model: Any, streams: int = 1) -> Any:  # noqa: ANN401 - OpenVINO's own
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "PERFORMANCE_HINT": "LATENCY",
+            "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+            "NUM_STREAMS": str(streams),
         }
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
-        self._request = compiled.create_infer_request()
-        self._plain = PlainTorch(network)
+        return silent_openvino().Core().compile_model(model, "CPU", settings)
 
     def __call__(self, windows_bcxyz: torch.Tensor) -> torch.Tensor:
         """Return logits; see :class:`Backend`."""
@@ -130,6 +147,48 @@ class OpenVino:
             return self._plain(windows_bcxyz)  # another image, smaller than a window
         found = self._request.infer([windows_bcxyz.contiguous().numpy()], share_inputs=True)[0]
         return torch.from_numpy(found)
+
+
+class SideBySide(OpenVino):
+    """The same for several windows, each by some of the threads.
+
+    What one window's threads wait for each other is not waited for; the answers are the same.
+    """
+
+    name = "openvino, side by side"
+
+    def __init__(self, network: torch.nn.Module, example: torch.Tensor) -> None:
+        self.at_once = side_by_side()
+        self._requests: list[Any] = []
+        super().__init__(network, example)
+
+    def _compiled(self, model: Any, streams: int = 1) -> Any:  # noqa: ANN401 - as above
+        several = super()._compiled(model, self.at_once)
+        self._requests = [several.create_infer_request() for _ in range(self.at_once)]
+        return super()._compiled(model, streams)  # for a last window, alone
+
+    def __call__(self, windows_bcxyz: torch.Tensor) -> torch.Tensor:
+        """Return logits; see :class:`Backend`."""
+        if len(windows_bcxyz) == 1 or tuple(windows_bcxyz.shape[1:]) != self._sizes:
+            return super().__call__(windows_bcxyz)
+        count = len(windows_bcxyz)
+        parts = [windows_bcxyz[n : n + self.at_once] for n in range(0, count, self.at_once)]
+        said = [self._run(part) for part in parts]
+        return torch.from_numpy(said[0] if len(said) == 1 else np.concatenate(said))
+
+    def _run(self, windows_bcxyz: torch.Tensor) -> npt.NDArray[np.float32]:
+        given = [windows_bcxyz[n : n + 1].contiguous() for n in range(len(windows_bcxyz))]
+        requests = self._requests[: len(given)]
+        for request, window in zip(requests, given, strict=True):  # held until all have ended
+            request.start_async([window.numpy()], share_inputs=True)
+        for request in requests:
+            request.wait()
+        return np.concatenate([each.get_output_tensor(0).data for each in requests])
+
+
+def side_by_side() -> int:
+    """Return how many windows are run beside each other: one a thread, and never many."""
+    return min(torch.get_num_threads(), _MOST_AT_ONCE)
 
 
 def multiplies_bfloat16() -> bool:

@@ -20,6 +20,7 @@ from models.backends import (
     OpenVino,
     PlainTorch,
     ShortTorch,
+    SideBySide,
     choose,
     choosing,
     disagreement,
@@ -94,6 +95,36 @@ def test_openvino_says_what_torch_says() -> None:
     ours = OpenVino(network(), windows)
     for given in (windows, windows[:1], torch.randn(1, 1, 8, 8, 8)):  # the last by torch
         torch.testing.assert_close(ours(given), network()(given), atol=1e-4, rtol=1e-4)
+
+
+def test_several_windows_side_by_side_say_what_they_say_alone() -> None:
+    needs_openvino()
+    torch.set_num_threads(2)
+    windows = torch.randn(5, 1, 16, 12, 20, generator=torch.manual_seed(1))
+    ours = SideBySide(network(), windows)
+    assert ours.at_once == 2
+    for given in (windows, windows[:2], windows[:1], torch.randn(2, 1, 8, 8, 8)):  # by torch
+        torch.testing.assert_close(ours(given), network()(given), atol=1e-4, rtol=1e-4)
+
+
+def test_ways_for_several_windows_are_tried_where_there_are_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    needs_openvino()
+    torch.set_num_threads(2)
+    monkeypatch.setattr(remembering, "_WORTH_S", 0.0)
+    monkeypatch.setattr(choosing, "multiplies_bfloat16", lambda: False)
+    several, alone = (Chosen(network(), CPU, key="halves") for _ in range(2))
+    assert several.at_once((1, 24, 24, 24)) == 2
+    assert several.at_once((1, 400, 400, 400)) == 1  # more than one would take the memory
+    given = torch.cat([halves(24)] * 3)
+    for windows, one in ((given[:2], several), (given[:1], alone)):
+        torch.testing.assert_close(one(windows), network()(windows), atol=1e-3, rtol=1e-3)
+    assert several.choice is not None
+    assert alone.choice is not None
+    assert any(SideBySide.name in reason for reason in several.choice.reasons)
+    assert not any(SideBySide.name in reason for reason in alone.choice.reasons)
+    torch.testing.assert_close(several(given), network()(given), atol=1e-3, rtol=1e-3)
 
 
 def test_fewer_bits_say_almost_the_same() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from dicom import errors
 from models.prediction import Canceled
 from models.running import Watch, Watched
 from models.sliding import NotOneMap, Sliding, slide
+from models.stitching import Finish
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +147,27 @@ def test_progress_comes_window_by_window_and_so_does_the_end() -> None:
             with pytest.raises(errors.Canceled):
                 slide(image, network, sliding)
         assert told == [n / 8 for n in range(1, windows + 1)]
+
+
+@pytest.mark.parametrize("finish", ["logits", "argmax"])
+def test_as_many_windows_are_given_together_as_the_network_asks_for(finish: Finish) -> None:
+    image = torch.randn(1, 2, 20, 18, 9, generator=torch.manual_seed(2))
+    sliding = Sliding((8, 8, 8), (0.25, 0.5, 0.0))
+    wanted = iter([1, 3, 2, *[5] * 99])
+    counts: list[int] = []
+
+    def network(windows: torch.Tensor) -> torch.Tensor:
+        counts.append(len(windows))
+        return torch.cat([windows, windows.sum(1, keepdim=True)], 1)
+
+    def at_once(shape: tuple[int, ...]) -> int:
+        assert shape == (2, 8, 8, 8)
+        return next(wanted)
+
+    together = slide(image, network, sliding, finish=finish, at_once=at_once)
+    assert counts[:4] == [1, 3, 2, 5]
+    assert sum(counts) == math.prod(len(each) for each in sliding.starts(image.shape[2:]))
+    torch.testing.assert_close(together, slide(image, network, sliding, finish=finish))
 
 
 def test_another_grid_is_refused() -> None:
