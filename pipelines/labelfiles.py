@@ -10,14 +10,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from dicom.errors import InvalidLabels, InvalidRequest, OtherGrid
 from dicom.seg import Masks
-from dicom.volume import Grid
 from models.nifti import read_nifti
 from models.nifti import write_labels as write_nifti
 from models.nrrd import NrrdSegment, read_nrrd, write_nrrd
@@ -29,6 +28,22 @@ _OFF_GRID: Final = 0.02  # of a voxel: what single precision and text leave open
 _OFF_MM: Final = 0.02
 
 Labels = npt.NDArray[np.uint16]
+
+
+class Lattice(Protocol):
+    """Voxels that labels can lie on: those of a series, or of an uploaded image."""
+
+    @property
+    def affine_lps(self) -> npt.NDArray[np.float64]:
+        """From index (k, j, i, 1) to LPS, mm."""
+
+    @property
+    def shape_kji(self) -> tuple[int, int, int]:
+        """Slices, rows, columns."""
+
+    @property
+    def spacing_kji(self) -> tuple[float, float, float]:
+        """Distances between voxels, mm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +73,8 @@ class LabelFile:
     affine_lps: npt.NDArray[np.float64]
     segments: tuple[FileSegment, ...] = ()
 
-    def on(self, grid: Grid) -> LabelFile:
-        """Return the labels on the voxels of a series.
+    def on(self, grid: Lattice) -> LabelFile:
+        """Return the labels on the voxels of a series, or of an image.
 
         Raises
         ------

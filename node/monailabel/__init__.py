@@ -4,7 +4,16 @@ One file a noun; paths, fields and status codes are those of MONAI Label 0.8. Wh
 not do by this door is refused with a coded message that says where it is done.
 """
 
-from node.monailabel import access, datastore, infer, info, orders, sampling, sessions
+from node.monailabel import (
+    access,
+    datastore,
+    infer,
+    info,
+    orders,
+    sampling,
+    sessions,
+    trainings,
+)
 from node.monailabel.state import ClientState
 
 ROUTERS = (
@@ -14,6 +23,7 @@ ROUTERS = (
     datastore.router,
     sampling.router,
     sessions.router,
+    trainings.router,
     orders.router,
 )
 

@@ -2,7 +2,8 @@
 
 On an image of the archive a model is run by the worker, as a job like any other: the result is a
 DICOM SEG on the study, which the client is given as the file that it understands. On an uploaded
-file, and for clicks, it is run here, and nothing is stored.
+file, and for clicks and scribbles (:mod:`node.monailabel.clicking`), it is run here, and nothing is
+stored.
 """
 
 from __future__ import annotations
@@ -10,31 +11,40 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from dicom.errors import Conflict, InvalidRequest, UnsuitableSeries, error_of
-from models import prompts
-from models.bundle import Bundle
-from models.prediction import Boxes, Classes, Image
-from models.prompts import Box, Mask, Point
+from models.prediction import Boxes, Classes
 from models.segments import as_segments
-from models.sources import best_case
+from models.sources import Source, best_case
 from node.auth import Caller, ClinicalCaller
+from node.monailabel.clicking import (
+    Clickable,
+    InferParams,
+    in_archive,
+    refined,
+    takes_clicks,
+    uploaded,
+)
 from node.monailabel.datastore import file_answer, read_upload
-from node.monailabel.info import CLICKS
 from node.monailabel.labels import decoded, image_of
 from node.monailabel.state import ClientState, state_of
-from node.monailabel.uploads import Uploads
 from node.parts import FrontParts, parts_of
 from node.running import ask_run
-from pipelines.labelfiles import Suffix, suffix_of, write_label_file
+from pipelines.labelfiles import (
+    LabelFile,
+    Suffix,
+    read_label_file,
+    suffix_of,
+    write_label_file,
+)
 from pipelines.store import JobView
 
 router = APIRouter(prefix="/monailabel/infer", tags=["monailabel"])
@@ -42,20 +52,7 @@ router = APIRouter(prefix="/monailabel/infer", tags=["monailabel"])
 _LONGEST_S: Final = 900.0
 _LOOK_EVERY_S: Final = 0.2
 
-Triple = tuple[int, int, int]
 Form_ = Annotated[str, Form()]
-
-
-class InferParams(BaseModel):
-    """What is understood of a client's params; places are column, row, slice, from 0."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    result_extension: str = ".nii.gz"
-    label: str = Field("", max_length=64)
-    foreground: tuple[Triple, ...] = Field((), max_length=2000)
-    background: tuple[Triple, ...] = Field((), max_length=2000)
-    roi: tuple[int, ...] = Field((), max_length=6)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,20 +83,22 @@ def infer(
     `output` asks for one of them alone, or for the DICOM SEG.
     """
     parts, state, wanted = parts_of(request), state_of(request), _params(params)
+    drawn = None
     if label is not None:
-        raise InvalidRequest("no model of this node is given a label map; give points")
+        drawn = read_label_file(read_upload(label), suffix_of(label.filename or ""))
     began = time.monotonic()
     if file is not None and file.filename:
         uploads = state.uploads
         session = uploads.add({file.filename: read_upload(file)}, owner=caller.name, unpack=True)
         try:
-            found = _on_files(parts, uploads, caller, model, session.id, wanted)
+            found = _on_files(parts, session.source(), model, wanted, drawn)
         finally:
             uploads.drop(session.id, owner=caller.name)
     elif session_id:
-        found = _on_files(parts, state.uploads, caller, model, session_id, wanted)
+        source = state.uploads.get(session_id, owner=caller.name).source()
+        found = _on_files(parts, source, model, wanted, drawn)
     elif image:
-        found = _on_image(parts, state, caller, model, image, wanted)
+        found = _on_image(parts, state, caller, model, image, wanted, drawn)
     else:
         raise InvalidRequest("say which image: its id, a session's id, or a file")
     told = {**found.params, "latencies": {"total": round(time.monotonic() - began, 3)}}
@@ -113,12 +112,11 @@ def _on_image(
     model: str,
     image: str,
     wanted: InferParams,
+    strokes: LabelFile | None,
 ) -> Found:
-    if model == CLICKS:
-        return _clicked(parts, None, image, wanted)
-    bundle = parts.registry.get(model)
-    if bundle.prompts is not None:
-        return _clicked(parts, bundle, image, wanted)
+    if takes_clicks(parts, model):
+        return _clicked(parts, model, in_archive(parts, image), wanted, strokes)
+    _refuse_drawn(strokes)
     _, archived = image_of(parts, image)
     job_id = ask_run(
         parts, caller, archived.study_uid, archived.series_uid, bundle=model, region=None
@@ -174,16 +172,13 @@ def _ended(parts: FrontParts, job_id: str) -> JobView:
 
 
 def _on_files(
-    parts: FrontParts,
-    uploads: Uploads,
-    caller: Caller,
-    model: str,
-    session_id: str,
-    wanted: InferParams,
+    parts: FrontParts, source: Source, model: str, wanted: InferParams, drawn: LabelFile | None
 ) -> Found:
     """Run a model on uploaded files, in the front's own child; nothing is stored."""
+    if takes_clicks(parts, model):
+        return _clicked(parts, model, uploaded(source), wanted, drawn)
+    _refuse_drawn(drawn)
     bundle = parts.registry.get(model)
-    source = uploads.get(session_id, owner=caller.name).source()
     case = best_case(bundle, source)
     prediction = parts.predictor.predict_images(bundle.identity, case.images)
     answer = case.on_source(prediction.answer)
@@ -205,62 +200,24 @@ def _on_files(
     )
 
 
-# --- clicks -------------------------------------------------------------------------------------
-
-
-def _clicked(parts: FrontParts, bundle: Bundle | None, image: str, wanted: InferParams) -> Found:
-    """Return the structure that was clicked on; all clicks come with each request."""
-    _, archived = image_of(parts, image)
-    warm = parts.warm.image(archived.study_uid, archived.series_uid)
-    shape, grid = warm.grid.shape_kji, warm.grid
-    positive, negative = _points(wanted.foreground, shape), _points(wanted.background, shape)
-    box = _box(wanted.roi, shape)
-    if not positive and not negative and box is None:
-        raise InvalidRequest("nothing was clicked: params has no foreground, background or roi")
-    mask_kji: Mask
-    if bundle is None:
-        mask_kji = prompts.refine(
-            warm.voxels_kji, grid.spacing_kji, positive=positive, negative=negative, box=box
-        )
-    else:
-        if grid.modality not in bundle.modalities:
-            raise UnsuitableSeries("the model takes no clicks on such images")
-        mask_kji = prompts.refine_by_bundle(
-            parts.predictor,
-            bundle,
-            Image(warm.voxels_kji, grid.affine_lps, grid.frame_of_reference_uid),
-            positive=positive,
-            negative=negative,
-            box=box,
-        )
-    name = wanted.label or (bundle.segments[0].label if bundle else "structure")
+def _clicked(
+    parts: FrontParts,
+    model: str,
+    image: Clickable,
+    wanted: InferParams,
+    drawn: LabelFile | None,
+) -> Found:
+    """Return the structure that was clicked on, or scribbled in."""
+    name, mask_kji = refined(parts, model, image, wanted, drawn)
     content = write_label_file(
-        mask_kji.astype(np.uint8), grid.affine_lps, names=[name], suffix=_suffix(wanted)
+        mask_kji.astype(np.uint8), image.affine_lps, names=[name], suffix=_suffix(wanted)
     )
     return Found(content, _suffix(wanted), {"label_names": {name: 1}})
 
 
-def _points(places: Sequence[Triple], shape_kji: tuple[int, ...]) -> list[Point]:
-    points = [Point(k, j, i) for i, j, k in places]
-    for point in points:
-        if any(not 0 <= at < size for at, size in zip(point, shape_kji, strict=True)):
-            raise InvalidRequest("a place that was clicked lies outside of the image")
-    return points
-
-
-def _box(roi: Sequence[int], shape_kji: tuple[int, ...]) -> Box | None:
-    """Return the box of a client's region: lowest and highest column, row and slice."""
-    if not roi:
-        return None
-    if len(roi) != 6:
-        raise InvalidRequest("roi has six numbers: columns, rows and slices, from and to")
-    low = [min(roi[n], roi[n + 1]) for n in (4, 2, 0)]
-    high = [max(roi[n], roi[n + 1]) for n in (4, 2, 0)]
-    first = [max(0, at) for at in low]
-    last = [min(size - 1, at) for at, size in zip(high, shape_kji, strict=True)]
-    if any(a > b for a, b in zip(first, last, strict=True)):
-        raise InvalidRequest("roi lies outside of the image")
-    return Box(Point(*first), Point(*last))
+def _refuse_drawn(drawn: LabelFile | None) -> None:
+    if drawn is not None:
+        raise InvalidRequest("that model is given no label map; `clicks` and `scribbles` are")
 
 
 # --- what goes back -----------------------------------------------------------------------------

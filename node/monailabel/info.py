@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from fastapi import APIRouter, Request
 
 from models.bundle import Bundle
 from node.auth import ClinicalCaller
+from node.monailabel.clicking import CLICKS, SCRIBBLES
 from node.monailabel.datastore import status_of
 from node.monailabel.sampling import STRATEGIES
+from node.monailabel.trainings import train_stats, trainers
 from node.parts import parts_of
 
 router = APIRouter(prefix="/monailabel", tags=["monailabel"])
-
-CLICKS: Final = "clicks"
-"""The model that needs no training: the watershed from the reader's clicks."""
 
 
 @router.get("/info/")
@@ -23,14 +22,18 @@ def info(request: Request, caller: ClinicalCaller) -> dict[str, Any]:
     """List the models, the strategies for the next image, and how far the images are labelled."""
     parts = parts_of(request)
     models = {bundle.identity: _model(bundle) for bundle in parts.registry.bundles}
-    models[CLICKS] = {
-        "type": "deepgrow",
-        "labels": [],
-        "dimension": 3,
-        "description": "The edges of the image, from clicks inside and outside",
-        "version": parts.version,
-        "config": {},
-    }
+    for name, kind, asked in (
+        (CLICKS, "deepgrow", "clicks inside and outside"),
+        (SCRIBBLES, "scribbles", "strokes inside and outside"),
+    ):
+        models[name] = {
+            "type": kind,
+            "labels": [],
+            "dimension": 3,
+            "description": f"The edges of the image, from {asked}",
+            "version": parts.version,
+            "config": {},
+        }
     labels = dict.fromkeys(label for model in models.values() for label in model["labels"])
     return {
         "name": "radloop",
@@ -38,10 +41,10 @@ def info(request: Request, caller: ClinicalCaller) -> dict[str, Any]:
         "version": parts.version,
         "labels": list(labels),
         "models": models,
-        "trainers": {},
+        "trainers": trainers(parts),
         "strategies": {name: {"description": text} for name, text in STRATEGIES.items()},
         "scoring": {},
-        "train_stats": {},
+        "train_stats": train_stats(parts),
         "datastore": status_of(parts, caller),
     }
 

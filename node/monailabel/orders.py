@@ -1,4 +1,4 @@
-"""What is asked for and done later: batches; trainings and scores, which are not asked for here."""
+"""What is asked for and done later: batches; and what is not asked for here: scores, logs."""
 
 from __future__ import annotations
 
@@ -67,30 +67,6 @@ def stop_batch(request: Request, _caller: AdminCaller) -> dict[str, Any]:
 
 
 # --- what is not done by this door --------------------------------------------------------------
-
-
-@router.get("/train/")
-def train_status(
-    _caller: ClinicalCaller, all: bool = False, check_if_running: bool = False
-) -> None:
-    """Say that no training was begun by this door."""
-    raise NotFound("no training is running that was begun by a MONAI Label client")
-
-
-@router.post("/train/")
-@router.post("/train/{model}")
-def train(_caller: AdminCaller, model: str = "", params: Params = None) -> None:
-    """Refuse: a training begins with a frozen dataset and ends with a comparison."""
-    raise InvalidRequest(
-        "trainings begin from a frozen dataset, on the learning page or with `radloop train`; "
-        "what was saved here is in the next dataset of corrections"
-    )
-
-
-@router.delete("/train/")
-def stop_training(_caller: AdminCaller) -> None:
-    """Say that no training was begun by this door."""
-    raise NotFound("no training is running that was begun by a MONAI Label client")
 
 
 @router.get("/scoring/")

@@ -105,7 +105,8 @@ def site(
     name = "".join(c if c.isalnum() else " " for c in request.node.name)
     with reading_room(tmp_path, orthanc, modality="MR", name=name) as room:
         room.take_in(quiet_s=0)
-        write_threshold_bundle(tmp_path / "bundles")
+        for folder in ("bundles", "imported"):  # what is offered, and what can learn
+            write_threshold_bundle(tmp_path / folder)
         front = make_front(tmp_path, clinical=room.archive, database=room.database)
         with serving(front.app) as address:
             yield Site(room, front, f"{address}/monailabel", kind, tmp_path)
@@ -141,7 +142,8 @@ def test_what_the_node_offers(site: Site):
     assert info["models"]["clicks"]["type"] == "deepgrow"
     assert info["labels"] == ["Brain"]
     assert set(info["strategies"]) == {"first", "random", "uncertainty"}
-    assert info["trainers"] == {}
+    assert info["models"]["scribbles"]["type"] == "scribbles"
+    assert info["trainers"]["threshold@0.1.0"]["config"] == {"minutes": 60.0}
     assert info["datastore"] == {"total": 1, "completed": 0, "label_tags": {}}
     told = json.dumps([info, site.client().datastore()])
     for secret in (site.room.study_uid, site.room.series.series_uid):
@@ -340,8 +342,110 @@ def test_images_come_as_dicom_and_nothing_is_thrown_away(site: Site):
     nifti = site.write(site.labels(blobs(site.room.grid)), "image.nii.gz")
     with pytest.raises(Exception, match="invalid_request"):
         site.client().upload_image(nifti, "image")
-    assert site.client("admin").train_status(check_if_running=True) is False
-    with pytest.raises(Exception, match="frozen dataset"):
-        site.client("admin").train_start("threshold@0.1.0", {})
+
+
+# --- what 3D Slicer's extension asks besides -----------------------------------------------------
+
+
+def two_blocks(site: Site) -> tuple[sitk.Image, tuple[int, int, int], tuple[int, int, int]]:
+    """Return an image of two bright blocks, and the middle of each as column, row, slice."""
+    voxels_kji = np.zeros((8, 30, 40), np.int16)
+    voxels_kji[2:6, 5:15, 4:14] = voxels_kji[2:6, 5:15, 24:34] = 800
+    image = sitk.GetImageFromArray(voxels_kji)
+    image.SetSpacing((0.9, 0.9, 3.0))
+    image.SetOrigin((12, -40, 5))
+    return image, (9, 10, 4), (29, 10, 4)
+
+
+def test_an_image_of_slicers_own_is_clicked_on(site: Site):
+    """What is not in the archive is uploaded to a session, and named along with it."""
+    image, middle, other = two_blocks(site)
+    path = site.write(image, "own.nii.gz")
+    session = site.client().create_session(path)["session_id"]
+    assert site.client().get_session(session)["name"] == session
+    params = {"label": "Block", "foreground": [list(middle)], "background": [list(other)]}
+    params |= {"result_extension": ".nrrd", "result_dtype": "uint8"}
+    found, told = site.client().infer("clicks", "own volume", params, session_id=session)
+    mask = sitk.ReadImage(found)
+    assert told["label_names"] == {"Block": 1}
+    assert (mask[middle], mask[other]) == (1, 0)
+    inside = sitk.GetArrayFromImage(mask) > 0
+    assert inside[2:6, 5:15, 4:14].mean() > 0.7 and not inside[:, :, 20:].any()
+    assert np.allclose(mask.GetOrigin(), image.GetOrigin())
+    box = {"label": "Block", "roi": [22, 36, 3, 17, 1, 7], "result_extension": ".nrrd"}
+    found, _ = site.client().infer("clicks", "own volume", box, session_id=session)
+    assert sitk.ReadImage(found)[other] == 1
+    with pytest.raises(Exception, match="outside"):
+        site.client().infer("clicks", "x", {"foreground": [[99, 0, 0]]}, session_id=session)
+
+
+def test_scribbles_say_what_is_inside_and_what_is_not(site: Site):
+    image, middle, other = two_blocks(site)
+    session = site.client().create_session(site.write(image, "own.nrrd"))["session_id"]
+    names = ["liver", "background_scribbles", "foreground_scribbles"]
+    labels_kji = np.zeros(sitk.GetArrayFromImage(image).shape, np.uint8)
+    labels_kji[4, 10, 27:32] = labels_kji[4, 25, 5:35] = labels_kji[1, 10, 5:12] = 2
+    labels_kji[4, 10, 6:13] = 3
+    drawn = sitk.GetImageFromArray(labels_kji)
+    drawn.CopyInformation(image)
+    params = {
+        "label_info": [{"name": name, "id": n} for n, name in enumerate(names, 1)],
+        "selected_label_name": "liver",
+        "roi": [],
+        "result_extension": ".nrrd",
+    }
+    path = site.write(drawn, "strokes.nii.gz")
+    found, told = site.client().infer(
+        "scribbles", "own volume", params, label_in=path, session_id=session
+    )
+    mask = sitk.ReadImage(found)
+    assert told["label_names"] == {"liver": 1}
+    assert (mask[middle], mask[other]) == (1, 0)
+    assert (sitk.GetArrayFromImage(mask)[2:6, 5:15, 4:14] > 0).mean() > 0.7
+    drawn.SetOrigin((0, 0, 0))
+    path = site.write(drawn, "elsewhere.nii.gz")
+    with pytest.raises(Exception, match="other_grid"):
+        site.client().infer("scribbles", "x", params, label_in=path, session_id=session)
+    with pytest.raises(Exception, match="label map"):
+        site.client().infer("scribbles", "x", params, session_id=session)
+    with pytest.raises(Exception, match="no label map"):
+        site.client().infer("threshold@0.1.0", "x", {}, label_in=path, session_id=session)
+    on_archive = site.labels(blobs(site.room.grid, count=3))
+    path = site.write(on_archive, "archive.nrrd")
+    found, _ = site.client().infer("scribbles", site.image, params, label_in=path)
+    liver = sitk.GetArrayFromImage(on_archive)
+    mask_kji = sitk.GetArrayFromImage(sitk.ReadImage(found))
+    assert (mask_kji[liver == 3] == 1).mean() > 0.9  # what was scribbled in, and what was there
+    assert (mask_kji[liver == 2] == 0).mean() > 0.9
+
+
+def test_a_training_is_asked_for_watched_and_stopped(site: Site):
+    admin = site.client("admin")
+    assert admin.train_status(check_if_running=True) is False
+    with pytest.raises(Exception, match="not_found"):
+        admin.train_status()
     with pytest.raises(Exception, match="not_allowed"):
         site.client().train_start("threshold@0.1.0", {})
+    with pytest.raises(Exception, match="minutes"):
+        admin.train_start("threshold@0.1.0", {"minutes": "soon"})
+    with pytest.raises(Exception, match="unknown_bundle"):
+        admin.train_start("clicks", {})
+    told = admin.train_start("threshold@0.1.0", {"minutes": "2.5"})  # its table holds texts
+    assert (told["status"], told["model"], told["end_ts"]) == ("RUNNING", "threshold", None)
+    school = site.front.parts.school
+    (asked,) = school.freezings.all()
+    assert (asked.asked_by, asked.then["minutes"], asked.picked["models"]) == (
+        "admin",
+        2.5,
+        ["threshold"],
+    )
+    assert admin.train_status(check_if_running=True) is True
+    assert admin.train_status()["id"] == asked.id
+    with pytest.raises(Exception, match="conflict"):
+        admin.train_start("threshold", {})
+    assert admin.train_stop()["status"] == "CANCELED"
+    assert admin.train_status(check_if_running=True) is False
+    assert school.freezings.freezing(asked.id).state == "canceled"
+    assert {"dataset_asked", "dataset_canceled"} <= {
+        event.action for event in site.front.parts.trail.events(limit=50)
+    }
