@@ -50,8 +50,8 @@ format: install-dev ## Put the code in shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install-dev ## Measure (B=name); writes benchmarks/results/<name>.json
-	$(BIN)/python -m benchmarks.$(subst -,_,$(B))
+bench: install-dev ## Measure (B=name, of some also PART=part); writes benchmarks/results/<name>.json
+	$(BIN)/python -m benchmarks.$(subst -,_,$(B)) $(PART)
 
 screenshots: install-dev ## Take the pictures of the docs anew
 	$(BIN)/python -m tests.browser.screens

@@ -30,9 +30,9 @@ from models.learning.recipe import get_recipe
 SHIPPED: Final = Path(__file__).parents[2] / "models/bundles"
 DATA_SAID: Final = (
     "| what | used for | licence |\n|---|---|---|\n"
-    "| COVID-19 image repository (ml-workgroup/covid-19-image-repository), Institute for Diagnostic "
-    "and Interventional Radiology, Hannover Medical School: 64 frontal radiographs of 46 patients "
-    "| learning, and the figures | CC BY 3.0 |\n"
+    "| COVID-19 image repository (ml-workgroup/covid-19-image-repository), Institute for "
+    "Diagnostic and Interventional Radiology, Hannover Medical School: 64 frontal radiographs of "
+    "46 patients | learning, and the figures | CC BY 3.0 |\n"
 )
 
 
