@@ -5,9 +5,10 @@ slices. Here such an answer is kept as gzip, and before it is given again the ar
 milliseconds, whether the study is still what it was. The archive is the only one who knows: studies
 change by C-STORE, by STOW-RS, by the worker, by hand, and the worker is another process.
 
-A study's version is the time of its last instance with the number and the size of all. Orthanc
-tells that time in whole seconds: two instances may come within one, so an answer is kept only where
-the last instance had come at least two seconds before it was asked for.
+A study's version is the time of its last instance with the number and the size of all; a series'
+is the same of the series, so that a stored correction costs nobody the metadata of the images.
+Orthanc tells that time in whole seconds: two instances may come within one, so an answer is kept
+only where the last instance had come at least two seconds before it was asked for.
 
 Answers hold patients' data: they are in this process's memory and nowhere else.
 """
@@ -20,8 +21,9 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 from weakref import WeakValueDictionary
 
 import httpx
@@ -31,7 +33,9 @@ _KEEPABLE = re.compile(
     rf"studies/({_UID})/(series|instances|metadata|series/{_UID}/(instances|metadata)"
     rf"|series/{_UID}/instances/{_UID}/metadata)"
 )
+_OF_SERIES = re.compile(rf"studies/{_UID}/series/({_UID})/")
 _SETTLED = timedelta(seconds=2)
+_ROOMS = {"Study": "studies", "Series": "series"}  # of Orthanc's REST API
 _CLOCK = "%Y%m%dT%H%M%S"  # Orthanc's, in UTC
 _SHARE = 4  # one answer takes at most a quarter of the memory
 _LAYOUT = b"\t\n\r"  # jsoncpp's; within a JSON string they are escaped (RFC 8259, 7)
@@ -42,6 +46,12 @@ def study_of(path: str) -> str | None:
     """Return the StudyInstanceUID whose metadata a DICOMweb path asks for; None of other paths."""
     found = _KEEPABLE.fullmatch(path)
     return found[1] if found else None
+
+
+def series_of(path: str) -> str | None:
+    """Return the SeriesInstanceUID whose metadata a DICOMweb path asks for; None of a study's."""
+    found = _OF_SERIES.match(path)
+    return found[1] if found and _KEEPABLE.fullmatch(path) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,11 @@ class Kept:
     def plain(self) -> bytes:
         """Return the JSON."""
         return gzip.decompress(self.packed)
+
+    def replace(self, old: bytes, new: bytes) -> Kept:
+        """Return the same answer with other text in place of `old`."""
+        plain = self.plain
+        return pack(plain.replace(old, new), self.media_type) if old in plain else self
 
 
 def pack(content: bytes, media_type: str) -> Kept:
@@ -92,6 +107,15 @@ class _Question:
     __weakref__: object = field(init=False, repr=False, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An answer, the study's version when it was last right, and the version of its series."""
+
+    version: str
+    own: str | None
+    kept: Kept
+
+
 class _Fetching:
     """One answer on its way: who wants the same one waits for it."""
 
@@ -114,11 +138,13 @@ class MetadataCache:
         self._archive = archive
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._kept: OrderedDict[Hashable, tuple[str, Kept]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._questions: WeakValueDictionary[str, _Question] = WeakValueDictionary()
         self._fetching: WeakValueDictionary[Hashable, _Fetching] = WeakValueDictionary()
 
-    async def answer(self, key: Hashable, study_uid: str, fetch: Fetch) -> Kept | None:
+    async def answer(
+        self, key: Hashable, study_uid: str, fetch: Fetch, *, series_uid: str | None = None
+    ) -> Kept | None:
         """Return what `fetch` returned, or would return now.
 
         Parameters
@@ -129,6 +155,8 @@ class MetadataCache:
             The study that it is about.
         fetch : callable
             Asks the archive; what it raises is raised.
+        series_uid : str, optional
+            The series, where it is about nothing else of the study.
 
         Returns
         -------
@@ -145,29 +173,34 @@ class MetadataCache:
             fetching = self._fetching[key] = _Fetching()
         async with fetching.lock:
             known = self._kept.get(key)
-            if known is not None and known[0] == version:
+            if known is not None and known.version == version:
                 self._kept.move_to_end(key)
-                return known[1]
-            is_settled = await self._is_settled(version)
+                return known.kept
+            own = None if series_uid is None else await self._ask_version("Series", series_uid)
+            if known is not None and own is not None and known.own == own:
+                if await self._is_settled(version):
+                    self._keep(key, replace(known, version=version))
+                return known.kept
+            is_settled = await self._is_settled(own or version)
             found = await fetch()
             # What came in while it was fetched has changed the version: it will be asked again.
             if found is not None and is_settled:
-                self._keep(key, version, found)
+                self._keep(key, _Entry(version, own, found))
             return found
 
-    def _keep(self, key: Hashable, version: str, answer: Kept) -> None:
+    def _keep(self, key: Hashable, entry: _Entry) -> None:
         self._drop(key)
-        if len(answer.packed) > self._most_bytes // _SHARE:
+        if len(entry.kept.packed) > self._most_bytes // _SHARE:
             return
-        self._kept[key] = (version, answer)
-        self._bytes += len(answer.packed)
+        self._kept[key] = entry
+        self._bytes += len(entry.kept.packed)
         while self._bytes > self._most_bytes:
             self._drop(next(iter(self._kept)))
 
     def _drop(self, key: Hashable) -> None:
         known = self._kept.pop(key, None)
         if known is not None:
-            self._bytes -= len(known[1].packed)
+            self._bytes -= len(known.kept.packed)
 
     async def _version(self, study_uid: str) -> str | None:
         """Return the version of a study by a question that began after the call.
@@ -182,26 +215,26 @@ class MetadataCache:
             if question.begun == before:  # none began since we came
                 question.begun += 1
                 question.version = None
-                question.version = await self._ask_version(study_uid)
+                question.version = await self._ask_version("Study", study_uid)
             return question.version
 
-    async def _ask_version(self, study_uid: str) -> str | None:
-        query = {"Level": "Study", "Query": {"StudyInstanceUID": study_uid}, "Expand": True}
+    async def _ask_version(self, level: Literal["Study", "Series"], uid: str) -> str | None:
+        query = {"Level": level, "Query": {f"{level}InstanceUID": uid}, "Expand": True}
         try:
             found = await self._archive.post("tools/find", json=query)
             if found.status_code != httpx.codes.OK:
                 return None
             # Orthanc tells studies of one UID apart by PatientID, hence more than one.
-            studies = sorted(
+            resources = sorted(
                 (str(one["ID"]), str(one.get("LastUpdate", ""))) for one in found.json()
             )
             parts = []
-            for orthanc_id, last_update in studies:
-                told = await self._archive.get(f"studies/{orthanc_id}/statistics")
+            for orthanc_id, last_update in resources:
+                told = await self._archive.get(f"{_ROOMS[level]}/{orthanc_id}/statistics")
                 if told.status_code != httpx.codes.OK or not last_update:
                     return None
                 held = told.json()
-                counts = (held["CountSeries"], held["CountInstances"], held["DiskSize"])
+                counts = (held.get("CountSeries"), held["CountInstances"], held["DiskSize"])
                 parts.append(" ".join((last_update, orthanc_id, *map(str, counts))))
         except httpx.TransportError:
             return None  # the request itself will say so

@@ -5,6 +5,10 @@ sheets, the public path of its scripts) the text is changed on its way out; the 
 as they were published. All else goes out as it lies there, compressed when it was installed.
 
 Only names that are in `dist/` are served, so no path can lead out of it.
+
+Browsers keep what they got for ever: the build lies below an address with a digest of it, and so
+does our configuration, all files together, since modules name each other beside them. The two
+addresses are named by the page and by `app-config.js`, which are asked for each time.
 """
 
 import gzip
@@ -13,7 +17,7 @@ import json
 import mimetypes
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Annotated
@@ -28,9 +32,15 @@ MOUNT = "/ohif/"
 _NO_FILE = "the viewer has no such file"
 
 # What the stock build writes where it means "the root of this host".
-_SCRIPT_ROOTS: tuple[tuple[bytes, bytes], ...] = (
-    (b'__webpack_require__.p = "/";', f'__webpack_require__.p = "{MOUNT}";'.encode()),
-    (b"('/dicom-microscopy-viewer/", f"('{MOUNT}dicom-microscopy-viewer/".encode()),
+_SCRIPT_ROOTS: tuple[tuple[bytes, str], ...] = (
+    (b'__webpack_require__.p = "/";', '__webpack_require__.p = "{root}";'),
+    (b"('/dicom-microscopy-viewer/", "('{root}dicom-microscopy-viewer/"),
+)
+# What the page itself loads lies with the rest of the build.
+_LOADED = re.compile(
+    rb'(src|href)="'
+    + MOUNT.encode()
+    + rb'(app\.bundle\.[0-9a-f.]*(?:js|css)|init-service-worker\.js)"'
 )
 _MANIFEST = b'<link rel="manifest" href="/manifest.json">'  # browsers ask for it without the cookie
 _MARKUP_ROOT = re.compile(rb"""(?<=[=:(])( ?["']?)/(?=["'a-z0-9])""")
@@ -122,8 +132,18 @@ class Build:
             for path in dist.rglob("*")
             if path.is_file() and path.suffix != ".gz"
         }
+        self.version = self._digest()
         self._assets: dict[str, Asset] = {}
         self._lock = Lock()
+
+    def _digest(self) -> str:
+        """Return a digest of the build: its names, and the content of those that do not tell it."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, path in sorted(self._files.items()):
+            digest.update(name.encode() + b"\n")
+            if not _HASHED_NAME.search(path.name):
+                digest.update(hashlib.blake2b(path.read_bytes()).digest())
+        return digest.hexdigest()
 
     def asset(self, name: str) -> Asset | None:
         """Return the asset of that name below `dist/`, or None; mended at its first use."""
@@ -132,18 +152,86 @@ class Build:
             return None
         with self._lock:  # two browsers that start together do not mend 17 MB twice
             if name not in self._assets:
-                self._assets[name] = _prepare(path)
+                self._assets[name] = _prepare(path, f"{MOUNT}build/{self.version}/")
             return self._assets[name]
 
 
-def mend(name: str, content: bytes) -> bytes:
-    """Return a file of the build with every root path moved below `MOUNT`."""
+class Configuration:
+    """Our files for the viewer, as they are now.
+
+    Parameters
+    ----------
+    folder : Path
+        With `app-config.js`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: tuple[object, str] = (None, "")
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The files that are served, by name."""
+        return {path.name: path for path in self._folder.iterdir() if path.suffix in _TYPES}
+
+    @property
+    def version(self) -> str:
+        """A digest of all of them; read again when one was written."""
+        files = sorted(self.files.items())
+        told = [(path.stat().st_mtime_ns, path.stat().st_size) for _, path in files]
+        state = (tuple(name for name, _ in files), tuple(told))
+        known, version = self._known
+        if known != state:
+            digest = hashlib.blake2b(digest_size=8)
+            for name, path in files:
+                digest.update(name.encode() + hashlib.blake2b(path.read_bytes()).digest())
+            version = digest.hexdigest()
+            self._known = (state, version)
+        return version
+
+    @property
+    def address(self) -> str:
+        """Where browsers find these files, for as long as they stay as they are."""
+        return f"{MOUNT}config/{self.version}/"
+
+    def app_config(self, caller: Caller) -> str:
+        """Return `app-config.js` after the facts that it reads: this caller's, and `address`."""
+        archives = ["clinical", "research"] if caller.is_clinical else ["research"]
+        script = (self._folder / "app-config.js").read_text(encoding="utf-8")
+        facts = json.dumps({"archives": archives, "user": caller.name, "config": self.address})
+        return f"window.radloop = {facts};\n{script}"
+
+    def preloading(self, caller: Caller) -> bytes:
+        """Return markup that has the browser fetch the panel's modules side by side."""
+        if not caller.is_clinical:  # who sees no panel
+            return b""
+        modules = sorted(name for name in self.files if name.endswith(".js"))
+        links = (
+            f'<link rel="modulepreload" href="{self.address}{name}">'
+            for name in modules
+            if name != "app-config.js"
+        )
+        return "".join(links).encode()
+
+
+def mend(name: str, content: bytes, root: str = MOUNT) -> bytes:
+    """Return a file of the build with every root path moved below `MOUNT`.
+
+    Parameters
+    ----------
+    name : str
+        The file's name.
+    content : bytes
+        As it was published.
+    root : str
+        Where scripts find the other files of the build: below `MOUNT`.
+    """
     if name.endswith(".js"):
-        for root, ours in _SCRIPT_ROOTS:
-            content = content.replace(root, ours)
+        for stock, ours in _SCRIPT_ROOTS:
+            content = content.replace(stock, ours.format(root=root).encode())
     elif name.endswith((".html", ".css")):
-        content = content.replace(_MANIFEST, b"")
-        content = _MARKUP_ROOT.sub(rb"\1" + MOUNT.encode(), content)
+        content = _MARKUP_ROOT.sub(rb"\1" + MOUNT.encode(), content.replace(_MANIFEST, b""))
+        content = _LOADED.sub(rb'\1="%s\2"' % root.encode(), content)
     return content
 
 
@@ -155,17 +243,25 @@ def ohif_router(*, dist: Path, config: Path, guard: Callable[..., Caller]) -> AP
     dist : Path
         OHIF's build. Where it is absent, these routes raise MissingProgram and the rest works.
     config : Path
-        The folder with our `app-config.js`; its other files are served at `/ohif/config/`.
+        The folder with our `app-config.js`; its other files are served below `/ohif/config/`.
     guard : callable
         FastAPI dependency: returns the caller, or raises when nobody is logged in.
     """
     router = APIRouter(include_in_schema=False)
+    ours = Configuration(config)
     builds: list[Build] = []
 
     def build() -> Build:
         if not builds:
             builds.append(Build(dist))
         return builds[0]
+
+    def page(request: Request, caller: Caller) -> Response:
+        found = build().asset("index.html")
+        if found is None or found.plain is None:  # a Build has a page, and it is mended
+            raise NotFound(_NO_FILE)
+        content = found.plain.replace(b"</head>", ours.preloading(caller) + b"</head>")
+        return _answer(request, replace(found, plain=content, packed=None, etag=_etag(content)))
 
     @router.get(MOUNT.rstrip("/"), dependencies=[Depends(guard)])
     def root() -> Response:
@@ -174,45 +270,45 @@ def ohif_router(*, dist: Path, config: Path, guard: Callable[..., Caller]) -> AP
     @router.get(f"{MOUNT}app-config.js")
     def app_config(caller: Annotated[Caller, Depends(guard)]) -> Response:
         return Response(
-            _app_config(config, caller),
+            ours.app_config(caller),
             media_type=_TYPES[".js"],
             headers={**_NEVER_KEPT, "X-Content-Type-Options": "nosniff"},
         )
 
-    @router.get(MOUNT + "config/{name}", dependencies=[Depends(guard)])
-    def configured(name: str, request: Request) -> Response:
-        files = {path.name: path for path in config.iterdir() if path.suffix in _TYPES}
-        if name not in files:
+    @router.get(MOUNT + "config/{version}/{name}", dependencies=[Depends(guard)])
+    def configured(version: str, name: str, request: Request) -> Response:
+        path = ours.files.get(name)
+        if path is None:
             raise NotFound(_NO_FILE)
-        path = files[name]
-        return _answer(
-            request, Asset(_type(path), _etag(path.read_bytes()), _ASKED_EACH_TIME, path)
-        )
+        # A page that was opened before an update gets what is there now, but not for ever.
+        caching = _KEPT_FOR_EVER if version == ours.version else _ASKED_EACH_TIME
+        return _answer(request, Asset(_type(path), _etag(path.read_bytes()), caching, path))
 
-    @router.get(MOUNT + "{name:path}", dependencies=[Depends(guard)])
-    def asset(name: str, request: Request) -> Response:
+    @router.get(MOUNT + "build/{version}/{name:path}", dependencies=[Depends(guard)])
+    def built(version: str, name: str, request: Request) -> Response:
         found = build().asset(name)
-        # The viewer's own routes (/ohif/viewer, /ohif/segmentation ...) are the one page.
-        if found is None and "." not in name.rsplit("/", 1)[-1]:
-            found = build().asset("index.html")
         if found is None:
             raise NotFound(_NO_FILE)
+        if version == build().version:
+            found = replace(found, caching=_KEPT_FOR_EVER)
+        return _answer(request, found)
+
+    @router.get(MOUNT + "{name:path}")
+    def asset(name: str, request: Request, caller: Annotated[Caller, Depends(guard)]) -> Response:
+        found = build().asset(name)
+        if found is None and "." in name.rsplit("/", 1)[-1]:
+            raise NotFound(_NO_FILE)
+        # The viewer's own routes (/ohif/viewer, /ohif/segmentation ...) are the one page.
+        if found is None or name == "index.html":
+            return page(request, caller)
         return _answer(request, found)
 
     return router
 
 
-def _app_config(config: Path, caller: Caller) -> str:
-    """Return `app-config.js` after the facts about this caller that it reads."""
-    archives = ["clinical", "research"] if caller.is_clinical else ["research"]
-    script = (config / "app-config.js").read_text(encoding="utf-8")
-    facts = json.dumps({"archives": archives, "user": caller.name})
-    return f"window.radloop = {facts};\n{script}"
-
-
-def _prepare(path: Path) -> Asset:
+def _prepare(path: Path, root: str) -> Asset:
     content = path.read_bytes()
-    mended = mend(path.name, content)
+    mended = mend(path.name, content, root)
     caching = _KEPT_FOR_EVER if _HASHED_NAME.search(path.name) else _ASKED_EACH_TIME
     if mended == content:
         packed_path = path.with_name(path.name + ".gz")

@@ -8,11 +8,12 @@ What Orthanc 1.10's DICOMweb plugin needs mended on the way: keywords in a searc
 private attribute of that name), percent-encoded values (it does not decode them), thumbnails (small
 renderings, here), and `Forwarded`, from which it builds the absolute URLs in its answers. What it
 tells slowly, a study's metadata, is kept while the study stays as it is (node/metadata_cache.py),
-and given to those who may read it.
+asked for before anybody does (node/foreseen.py), and given to those who may read it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -30,11 +31,17 @@ from dicom.errors import (
     NotFound,
     PeerUnreachable,
 )
-from node.metadata_cache import Kept, MetadataCache, pack, study_of
+from node.foreseen import follow
+from node.metadata_cache import Kept, MetadataCache, pack, series_of, study_of
 from node.stow import MAX_STORE_BYTES, StoreBody
 
 _MOST_HELD = 256 << 20
+
+# What Orthanc is told of the host in whose name it is asked, where that is to be filled in.
+_FOR_ANY_HOST = "host=any.invalid;proto=http"
+_ANY_HOST = b"http://any.invalid/"
 _JSON = ("application/dicom+json", "application/json", "*/*")
+_VIEWERS_ACCEPT = "application/dicom+json"  # OHIF 3.13
 
 _UID = r"[0-9.]{1,64}"
 _STUDY = rf"studies/{_UID}"
@@ -137,10 +144,20 @@ def dicomweb_router(
     )
     cache = MetadataCache(archive, most_bytes=metadata_bytes)
 
+    async def remember(study_uid: str, series_uid: str) -> None:
+        path = f"studies/{study_uid}/series/{series_uid}/metadata"
+        await _of_any_host(cache, client, path, "", _VIEWERS_ACCEPT)
+
     @asynccontextmanager
     async def closing(_app: FastAPI) -> AsyncIterator[None]:
         async with client, archive:
-            yield
+            ahead = asyncio.create_task(follow(archive, remember)) if metadata_bytes else None
+            try:
+                yield
+            finally:
+                if ahead is not None:
+                    ahead.cancel()
+                    await asyncio.gather(ahead, return_exceptions=True)
 
     router = APIRouter(prefix=prefix, lifespan=closing, include_in_schema=False)
     public_path = prefix.removesuffix(urlsplit(upstream.url).path.rstrip("/"))
@@ -208,14 +225,18 @@ def _tag_of_one(keyword: str) -> str:
 
 
 def _headers(request: Request, public_path: str) -> dict[str, str]:
+    kept = {name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers}
+    # Orthanc writes proto://host/dicom-web/... into its answers: our prefix goes with the host.
+    kept["forwarded"] = f"host={_host(request)}{public_path};proto={request.url.scheme}"
+    kept["accept-encoding"] = "identity"  # on one machine, packing costs more than it spares
+    return kept
+
+
+def _host(request: Request) -> str:
     host = request.headers.get("host", "")
     if not _HOST.fullmatch(host):
         raise InvalidRequest("the Host header is not a host name")
-    kept = {name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers}
-    # Orthanc writes proto://host/dicom-web/... into its answers: our prefix goes with the host.
-    kept["forwarded"] = f"host={host}{public_path};proto={request.url.scheme}"
-    kept["accept-encoding"] = "identity"  # on one machine, packing costs more than it spares
-    return kept
+    return host
 
 
 async def _send(
@@ -246,7 +267,13 @@ async def _send(
     outgoing = client.build_request(
         request.method, url, headers=headers, content=None if body is None else body.chunks()
     )
-    for last_try in (body is not None, True):
+    return await _reach(client, outgoing, once=body is not None)
+
+
+async def _reach(
+    client: httpx.AsyncClient, outgoing: httpx.Request, *, once: bool = False
+) -> httpx.Response:
+    for last_try in (once, True):
         try:
             return await client.send(outgoing, stream=True)
         except (httpx.RemoteProtocolError, httpx.ReadError) as error:
@@ -266,9 +293,29 @@ async def _metadata(
     accept = request.headers.get("accept", "*/*")
     if study_uid is None or not accept.startswith(_JSON):
         return None
+    query = rewrite_query(request.url.query)
+    # Addresses in the answer begin as the caller's own did.
+    ours = f"{request.url.scheme}://{_host(request)}{public_path}/".encode()
+
+    async def addressed() -> Kept | None:
+        found = await _of_any_host(cache, client, path, query, accept)
+        return None if found is None else await run_in_threadpool(found.replace, _ANY_HOST, ours)
+
+    key = (path, query, accept, ours)
+    return await cache.answer(key, study_uid, addressed, series_uid=series_of(path))
+
+
+async def _of_any_host(
+    cache: MetadataCache, client: httpx.AsyncClient, path: str, query: str, accept: str
+) -> Kept | None:
+    """Return the same with a host in its addresses that stands for any."""
+    study_uid = study_of(path)
+    assert study_uid is not None
 
     async def fetch() -> Kept | None:
-        answer = await _send(client, request, path, public_path, None)
+        headers = {"accept": accept, "forwarded": _FOR_ANY_HOST, "accept-encoding": "identity"}
+        url = httpx.URL(path, query=query.encode("ascii"))
+        answer = await _reach(client, client.build_request("GET", url, headers=headers))
         try:
             media_type = answer.headers.get("content-type", "")
             if answer.status_code != httpx.codes.OK or not media_type.startswith(_JSON):
@@ -284,10 +331,8 @@ async def _metadata(
             await answer.aclose()
         return await run_in_threadpool(pack, bytes(content), media_type)
 
-    # Addresses in the answer begin as the caller's own did.
-    forwarded = _headers(request, public_path)["forwarded"]
-    key = (path, rewrite_query(request.url.query), accept, forwarded)
-    return await cache.answer(key, study_uid, fetch)
+    key = (path, query, accept, None)
+    return await cache.answer(key, study_uid, fetch, series_uid=series_of(path))
 
 
 def _unpacked(request: Request, kept: Kept) -> Response:

@@ -4,7 +4,9 @@
  * The node writes one line before this file when it serves it, so that each person gets the
  * archives that their role reaches:
  *
- *     window.radloop = {"archives": ["clinical", "research"], "user": "rita"};
+ *     window.radloop = {"archives": ["clinical", "research"], "user": "rita", "config": "/ohif/…/"};
+ *
+ * `config` is where the files beside this one are, for as long as they stay as they are.
  *
  * README.md beside this file says what each part is for.
  */
@@ -13,6 +15,7 @@
     clinical: { root: '/dicom-web', title: 'Clinical archive' },
     research: { root: '/research/dicom-web', title: 'Research archive (de-identified)' },
   };
+  const MARK = window.radloop.config + 'mark.svg';
   const SEGMENTATION_TOOLS = {
     // Stock OHIF also has MarkerLabelmap (fetches 197 MB from a model hub), ClickSegment (PET only)
     // and LabelmapSlicePropagation (the same models).
@@ -31,11 +34,11 @@
     name: 'radloop',
     routerBasename: '/ohif',
     extensions: [
-      '/ohif/config/opening.js',
-      '/ohif/config/hanging.js',
-      '/ohif/config/exporting.js',
-      ...(isClinical ? ['/ohif/config/radloop.js', '/ohif/config/ai-column.js'] : []),
-    ],
+      'opening.js',
+      'hanging.js',
+      'exporting.js',
+      ...(isClinical ? ['radloop.js', 'ai-column.js'] : []),
+    ].map(name => window.radloop.config + name),
     modes: [], // the stock ones
     modesConfiguration: {
       '@ohif/mode-longitudinal': {
@@ -150,7 +153,7 @@
     return React.createElement(
       'a',
       { href: '/', style: { display: 'flex', alignItems: 'center', gap: '8px' } },
-      React.createElement('img', { src: '/ohif/config/mark.svg', alt: '', width: 22, height: 22 }),
+      React.createElement('img', { src: MARK, alt: '', width: 22, height: 22 }),
       React.createElement(
         'span',
         { style: { color: '#fff', fontSize: '17px', fontWeight: 600, letterSpacing: '0.01em' } },

@@ -3,7 +3,7 @@
  */
 
 import * as labelmap from './labelmap.js';
-import { dice, difference, ONLY_FIRST, ONLY_SECOND, OTHER_SEGMENT } from './masks.js';
+import { count, dice, difference, ONLY_FIRST, ONLY_SECOND, OTHER_SEGMENT } from './masks.js';
 import * as overlays from './overlays.js';
 import { session } from './session.js';
 import { t } from './text.js';
@@ -20,8 +20,11 @@ const TOGETHER = [
   { type: 'voi', id: 'radloop-voi', source: true, target: true },
 ];
 
-/** Whether a comparison is on the screen. */
-export const canCompare = { isOn: false };
+/**
+ * The comparison that is on the screen: of which result, and what the difference counts. `figures`
+ * is null side by side.
+ */
+export const comparison = { isOn: false, of: null, figures: null };
 
 let hidden = [];
 
@@ -47,7 +50,7 @@ export async function compareBeside(first, second) {
   await drawOnly(left, firstId);
   await drawOnly(right, secondId);
   viewer.viewportOf(left).setImageIdIndex(slice);
-  canCompare.isOn = true;
+  Object.assign(comparison, { isOn: true, of: first.id, figures: null });
   session.select(first.id);
 }
 
@@ -71,18 +74,29 @@ export async function compareDifference(first, second) {
   const counts = subtract(firstId, secondId, id);
   hideAllBut(viewportId, id);
   labelmap.showFullest(id);
-  canCompare.isOn = true;
+  Object.assign(comparison, { isOn: true, of: first.id, figures: toldOf(counts) });
   session.select(first.id);
+}
+
+/** What a difference counts, in words: a line for each colour that there is, and Dice's first. */
+function toldOf(counts) {
   const overlap = dice(counts);
-  viewer.say(
-    t(overlap === null ? 'compare.both-empty' : 'compare.figures', {
-      dice: overlap?.toFixed(3),
-      first: counts.onlyFirst,
-      second: counts.onlySecond,
-    }),
-    'info',
-    { duration: 15000 }
-  );
+  const parts = [ONLY_FIRST, ONLY_SECOND, OTHER_SEGMENT].map(number => ({
+    colour: COLOURS[number],
+    text: t(`compare.count-${number}`, { count: counts[number] }),
+  }));
+  return {
+    dice: overlap === null ? t('compare.both-empty') : t('compare.dice', { dice: share(overlap) }),
+    parts: overlap === null ? [] : parts,
+  };
+}
+
+/** A share with three places that never says 1 of what differs, nor 0 of what meets. */
+export function share(value) {
+  if (value > 0.9995 && value < 1) {
+    return '> 0.999';
+  }
+  return value > 0 && value < 0.0005 ? '< 0.001' : value.toFixed(3);
 }
 
 /**
@@ -107,20 +121,14 @@ function subtract(firstId, secondId, id) {
     return found;
   };
   const [first, second] = [planesOf(firstId), planesOf(secondId)];
-  const counts = { both: 0, onlyFirst: 0, onlySecond: 0 };
+  const counts = { both: 0, [ONLY_FIRST]: 0, [ONLY_SECOND]: 0, [OTHER_SEGMENT]: 0 };
   const layers = [[]];
   const planes = [];
   for (const [imageId, values] of first) {
     const size = values[0].length;
     const other = second.get(imageId) ?? [new Uint8Array(size)];
     const found = difference(values, other, size);
-    for (let at = 0; at < size; at += 1) {
-      const inFirst = values.some(plane => plane[at] !== 0);
-      const inSecond = other.some(plane => plane[at] !== 0);
-      counts.both += inFirst && inSecond ? 1 : 0;
-      counts.onlyFirst += inFirst && !inSecond ? 1 : 0;
-      counts.onlySecond += !inFirst && inSecond ? 1 : 0;
-    }
+    count(counts, values, found);
     layers[0].push(viewer.instanceOf(imageId));
     planes.push(found);
   }
@@ -145,10 +153,10 @@ function hideAllBut(viewportId, id) {
 
 /** Back to one image, with what was shown before. */
 export async function stopComparing() {
-  if (!canCompare.isOn) {
+  if (!comparison.isOn) {
     return;
   }
-  canCompare.isOn = false;
+  Object.assign(comparison, { isOn: false, of: null, figures: null });
   labelmap.removeDifferences();
   const segmentations = viewer.service('segmentationService');
   for (const [viewportId, segmentationId] of hidden) {

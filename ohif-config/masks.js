@@ -66,8 +66,24 @@ function numbersAt(planes, at) {
   return [...numbers].sort((a, b) => a - b).join('+');
 }
 
-/** Dice's coefficient of a difference, from counts; null where both are empty. */
-export function dice({ both, onlyFirst, onlySecond }) {
-  const sum = 2 * both + onlyFirst + onlySecond;
-  return sum === 0 ? null : (2 * both) / sum;
+/** Add to `counts` what a plane of differences holds; `both`: voxels that both say are something. */
+export function count(counts, first, differences) {
+  for (let at = 0; at < differences.length; at += 1) {
+    const kind = differences[at];
+    if (kind !== 0) {
+      counts[kind] += 1;
+    }
+    if (kind === OTHER_SEGMENT || (kind === 0 && first.some(plane => plane[at] !== 0))) {
+      counts.both += 1;
+    }
+  }
+}
+
+/**
+ * Dice's coefficient of a difference, from counts, whatever the segments are called; null where both
+ * are empty.
+ */
+export function dice(counts) {
+  const sum = 2 * counts.both + counts[ONLY_FIRST] + counts[ONLY_SECOND];
+  return sum === 0 ? null : (2 * counts.both) / sum;
 }

@@ -11,6 +11,7 @@ import { toggleHelp } from './help.js';
 import { bindings } from './keys.js';
 import * as labelmap from './labelmap.js';
 import { logIn } from './login.js';
+import { imageShown } from './opening.js';
 import * as overlays from './overlays.js';
 import { stopPicking } from './picking.js';
 import { follower, run } from './run.js';
@@ -19,7 +20,7 @@ import { session } from './session.js';
 import { accept, nextUnsigned, reject } from './sign.js';
 import { takeOver } from './stored.js';
 import { t } from './text.js';
-import { attempt, tell } from './trouble.js';
+import { attempt } from './trouble.js';
 import * as viewer from './viewer.js';
 
 const ID = '@radloop/extension-radloop';
@@ -76,7 +77,8 @@ function listen() {
   const opened = () => {
     if (viewer.openStudy() !== session.studyUid) {
       session.studyUid = viewer.openStudy();
-      session.refresh().then(() => follower.start(), tell);
+      // It asks what there is; after the image, which is awaited more.
+      imageShown().then(() => session.studyUid && follower.start());
     }
   };
   unsubscribe = [

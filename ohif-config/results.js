@@ -2,7 +2,7 @@
  * The results of the study: what they are, what they measure, where they stand.
  */
 
-import { canCompare, compareBeside, compareDifference, stopComparing } from './compare.js';
+import { compareBeside, compareDifference, comparison, stopComparing } from './compare.js';
 import { dot, h, icon } from './elements.js';
 import * as overlays from './overlays.js';
 import { Section } from './section.js';
@@ -121,8 +121,8 @@ function measured({ label, colour, volume_ml: volume, longest_mm: longest }) {
 }
 
 function compare(result) {
-  if (canCompare.isOn) {
-    return h('button', { class: 'plain', onclick: attempt(stopComparing) }, t('compare.stop'));
+  if (comparison.isOn) {
+    return compared();
   }
   const others = session
     .resultsHere()
@@ -164,6 +164,18 @@ function compare(result) {
       },
       t('compare.difference')
     )
+  );
+}
+
+/** The comparison that is on the screen: its figures, and how to end it. */
+function compared() {
+  const { dice, parts } = comparison.figures ?? { dice: null, parts: [] };
+  return h(
+    'div',
+    { class: 'compared', 'data-cy': 'radloop-compared' },
+    dice && h('p', {}, dice),
+    ...parts.map(({ colour, text }) => h('p', {}, dot(colour), text)),
+    h('button', { class: 'plain', onclick: attempt(stopComparing) }, t('compare.stop'))
   );
 }
 

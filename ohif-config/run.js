@@ -24,7 +24,9 @@ class Follower {
   start() {
     this.stop();
     this.stream = new EventSource('/api/events');
-    this.stream.addEventListener('open', () => session.refresh());
+    // Asked when the stream is open, so that nothing falls between; also when it was away.
+    this.stream.addEventListener('open', () => session.refresh().catch(tell));
+    this.stream.addEventListener('error', () => session.isKnown || session.refresh().catch(tell));
     this.stream.addEventListener('job', event => this.hear(JSON.parse(event.data)));
     this.stream.addEventListener('logout', () => this.comeBack());
   }

@@ -85,6 +85,8 @@ td { padding: 1px 0 1px 6px; }
 td:first-child { padding-left: 0; }
 .dot { border-radius: 50%; display: inline-block; height: 9px; margin-right: 7px; vertical-align: baseline; width: 9px; }
 .compare { align-items: center; display: flex; flex-wrap: wrap; font-size: 12px; gap: 5px; margin-top: 7px; }
+.compared { font-size: 12px; font-variant-numeric: tabular-nums; margin-top: 7px; }
+.compared .plain { margin-top: 5px; }
 .compare select { flex: 1 1 100px; font-size: 12px; }
 
 .run { align-items: center; display: flex; gap: 8px; margin-top: 7px; }

@@ -6,7 +6,12 @@ import english from './texts-en.js';
 import german from './texts-de.js';
 
 const LANGUAGES = { en: english, de: german };
-const words = LANGUAGES[chosen(navigator.languages ?? [])];
+const language = chosen(navigator.languages ?? []);
+const words = LANGUAGES[language];
+const PLURALS = new Intl.PluralRules(language);
+const CATEGORIES = ['zero', 'one', 'two', 'few', 'many', 'other'];
+const isOfLanguage = category => PLURALS.resolvedOptions().pluralCategories.includes(category);
+const NUMBERS = new Intl.NumberFormat(language);
 
 /** The first language of the browser that there is a file for. */
 export function chosen(wanted) {
@@ -16,8 +21,22 @@ export function chosen(wanted) {
   return found ?? 'en';
 }
 
-/** The text of a key, `{name}` in it replaced; a key that is missing shows as itself. */
+/**
+ * The text of a key, what is in braces replaced; a key that is missing shows as itself.
+ *
+ * `{name}` is a value. `{name: one voxel | # voxels}` is a number with the word that belongs to it:
+ * one form for each of the language's plural categories (CLDR), the last one for all others, `#` the
+ * number.
+ */
 export function t(key, values = {}) {
   const text = words[key] ?? english[key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  return text.replace(/\{(\w+)(?:: ([^}]*))?\}/g, (whole, name, forms) => {
+    const value = values[name] ?? whole;
+    return forms === undefined ? value : plural(value, forms.split(' | '));
+  });
+}
+
+function plural(value, forms) {
+  const at = CATEGORIES.filter(isOfLanguage).indexOf(PLURALS.select(value));
+  return (forms[at] ?? forms.at(-1)).replace('#', NUMBERS.format(value));
 }

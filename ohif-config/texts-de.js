@@ -8,7 +8,7 @@ export default {
   'results.none':
     'Zu dieser Serie gibt es noch kein Ergebnis. Unten ein Modell starten oder zeichnen.',
   'results.asking': 'Der Knoten wird gefragt …',
-  'results.elsewhere': '{count} weitere zu anderen Serien der Studie.',
+  'results.elsewhere': '{count: # weiteres | # weitere} zu anderen Serien der Studie.',
   'results.show': 'Auf dem Bild zeigen',
   'results.alone': 'Allein zeigen',
   'results.hide': 'Ausblenden',
@@ -36,8 +36,10 @@ export default {
   'compare.segment-1': 'Nur in {first}',
   'compare.segment-2': 'Nur in {second}',
   'compare.segment-3': 'Anderes Segment',
-  'compare.figures':
-    'Dice {dice}. Voxel nur im ersten (rot): {first}; nur im zweiten (blau): {second}.',
+  'compare.dice': 'Dice {dice}',
+  'compare.count-1': '{count: # Voxel | # Voxel} nur im ersten',
+  'compare.count-2': '{count: # Voxel | # Voxel} nur im zweiten',
+  'compare.count-3': '{count: # Voxel | # Voxel} eines anderen Segments',
   'compare.both-empty': 'Beide sind leer.',
 
   'run.title': 'Modell starten',
@@ -49,7 +51,7 @@ export default {
   'run.region': 'Bereich',
   'run.region-hint': 'Auf einem Bereich starten: einen Kasten ins Bild zeichnen',
   'run.draw-region': 'Bereich',
-  'run.others': '{count} Modelle passen nicht',
+  'run.others': '{count: # Modell passt | # Modelle passen} nicht',
   'run.job': 'Auftrag',
   'run.failed': 'gescheitert',
   'run.cancel': 'Abbrechen',
@@ -108,8 +110,8 @@ export default {
   'foot.reject': 'Ablehnen',
   'foot.reject-key': 'Das gewählte Ergebnis ablehnen (X)',
   'foot.saving': 'Wird gespeichert …',
-  'foot.unsaved': 'Nicht gespeichert · {time} bearbeitet · {strokes} Striche',
-  'foot.kept': 'Nicht gespeichert, als Entwurf gesichert · {time} bearbeitet · {strokes} Striche',
+  'foot.unsaved': 'Nicht gespeichert · {time} bearbeitet · {strokes: # Strich | # Striche}',
+  'foot.kept': 'Nicht gespeichert, als Entwurf gesichert · {time} bearbeitet · {strokes: # Strich | # Striche}',
   'foot.selected': '{title}: {state}',
 
   'save.nothing': 'Es gibt keine Segmentierung zu speichern.',

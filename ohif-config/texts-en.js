@@ -35,8 +35,10 @@ export default {
   'compare.segment-1': 'Only in {first}',
   'compare.segment-2': 'Only in {second}',
   'compare.segment-3': 'Another segment',
-  'compare.figures':
-    'Dice {dice}. Voxels only in the first (red): {first}; only in the second (blue): {second}.',
+  'compare.dice': 'Dice {dice}',
+  'compare.count-1': '{count: # voxel | # voxels} only in the first',
+  'compare.count-2': '{count: # voxel | # voxels} only in the second',
+  'compare.count-3': '{count: # voxel | # voxels} of another segment',
   'compare.both-empty': 'Both are empty.',
 
   'run.title': 'Run a model',
@@ -48,7 +50,7 @@ export default {
   'run.region': 'Region',
   'run.region-hint': 'Run on a region: draw a box on the image',
   'run.draw-region': 'region',
-  'run.others': '{count} models do not fit',
+  'run.others': '{count: # model does | # models do} not fit',
   'run.job': 'Job',
   'run.failed': 'failed',
   'run.cancel': 'Cancel',
@@ -107,8 +109,8 @@ export default {
   'foot.reject': 'Reject',
   'foot.reject-key': 'Reject the selected result (X)',
   'foot.saving': 'Saving …',
-  'foot.unsaved': 'Not saved · {time} of editing · {strokes} strokes',
-  'foot.kept': 'Not saved, kept as a draft · {time} of editing · {strokes} strokes',
+  'foot.unsaved': 'Not saved · {time} of editing · {strokes: # stroke | # strokes}',
+  'foot.kept': 'Not saved, kept as a draft · {time} of editing · {strokes: # stroke | # strokes}',
   'foot.selected': '{title}: {state}',
 
   'save.nothing': 'There is no segmentation to save.',

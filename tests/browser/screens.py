@@ -75,7 +75,7 @@ def take_panel(browser: Browser, address: str) -> None:
     panel.save()
     panel.part("compare").select_option(index=0)
     panel.part("difference").click()
-    panel.wait_for("Dice")
+    panel.part("compared").filter(has_text="Dice").wait_for()
     save(browser, "panel-difference")
     page.get_by_role("button", name="End the comparison").click()
 

@@ -164,7 +164,7 @@ def test_what_the_viewer_really_writes_is_held_back_and_becomes_a_correction_onc
         route.fulfill(content_type="text/javascript", body=stock[name])
 
     for name in stock:
-        browser.page.route(f"**/config/{name}.js", answer)
+        browser.page.route(f"**/config/*/{name}.js", answer)
     link = site.link(site.head.study.study_uid, mode="segmentation")
     log_in(browser, site.base, "rita", PASSWORD, to=link.removeprefix(site.base))
     page = browser.page

@@ -70,8 +70,12 @@ def test_what_is_painted_is_stored_voxel_for_voxel_each_time(
 
     panel.part("compare").select_option(index=0)  # the first correction
     panel.part("difference").click()
-    panel.wait_for(f"(red): {second.sum()}; only in the second (blue): 0.")
+    told = panel.part("compared")
+    told.filter(has_text=f"{second.sum()} voxels only in the first").wait_for()
+    assert "0 voxels only in the second" in told.inner_text()
+    assert "Dice 1" not in told.inner_text()
     panel.page.get_by_role("button", name="End the comparison").click()
+    told.wait_for(state="detached")
     np.testing.assert_array_equal(reading.labels_of(reading.segs()[-1]), seen[-1])
     assert panel.part("save").is_disabled()  # looking changes nothing
 

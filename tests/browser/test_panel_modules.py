@@ -134,8 +134,16 @@ def test_a_difference_says_whose_each_voxel_is(page: Page) -> None:
             [plane([0, 1, 1, 2, 4, 0])], 6)];""",
     )
     assert found == [0, 0, 3, 3, 2, 1]
-    assert run(page, "masks", "return m.dice({both: 3, onlyFirst: 2, onlySecond: 0});") == 0.75
-    assert run(page, "masks", "return m.dice({both: 0, onlyFirst: 0, onlySecond: 0});") is None
+    assert run(page, "masks", "return m.dice({both: 3, 1: 2, 2: 0, 3: 1});") == 0.75
+    assert run(page, "masks", "return m.dice({both: 0, 1: 0, 2: 0, 3: 0});") is None
+    counted = run(
+        page,
+        "masks",
+        """const counts = {both: 0, 1: 0, 2: 0, 3: 0};
+        m.count(counts, [Uint8Array.of(0, 5, 1, 1, 0)], Uint8Array.of(0, 3, 1, 0, 2));
+        return counts;""",
+    )
+    assert counted == {"both": 2, "1": 1, "2": 1, "3": 1}
 
 
 def test_a_place_is_found_in_its_voxel_where_pixels_are_not_square(page: Page) -> None:
@@ -183,7 +191,7 @@ def test_every_language_has_every_text_with_the_same_places(page: Page) -> None:
     english = texts["texts-en"]
 
     def places(text: str) -> set[str]:
-        return {part.split("}")[0] for part in text.split("{")[1:]}
+        return {part.split("}")[0].split(":")[0] for part in text.split("{")[1:]}
 
     for name, words in texts.items():
         assert words.keys() == english.keys(), name
@@ -191,6 +199,19 @@ def test_every_language_has_every_text_with_the_same_places(page: Page) -> None:
             assert places(text) == places(english[key]), (name, key)
     assert run(page, "text", "return m.chosen(['fr-FR', 'de-CH', 'en']);") == "de"
     assert run(page, "text", "return m.chosen(['fr']);") == "en"
+
+
+def test_a_number_has_the_word_that_belongs_to_it(page: Page) -> None:
+    def told(strokes: int) -> str:
+        return run(
+            page, "text", "return m.t('foot.unsaved', {time: '0:01', strokes: given});", strokes
+        )
+
+    assert told(1).endswith("1 stroke")
+    assert [told(number).rsplit(" ", 2)[1:] for number in (0, 2)] == [
+        ["0", "strokes"],
+        ["2", "strokes"],
+    ]
 
 
 def test_every_text_that_the_panel_asks_for_exists(page: Page) -> None:

@@ -18,7 +18,8 @@ from dicom.errors import LoginNeeded, RadloopError
 from dicom.phantom import write_head_study
 from dicom.study import Series
 from dicom.uids import derived_uid
-from node.metadata_cache import Kept, MetadataCache, pack, study_of
+from node.foreseen import follow
+from node.metadata_cache import Kept, MetadataCache, pack, series_of, study_of
 from node.proxy import Upstream, dicomweb_router
 from tests.node.serving import coded, serving
 from tests.orthanc import servers
@@ -194,6 +195,66 @@ def test_one_answer_is_fetched_once_for_all_who_wait_and_as_much_is_kept_as_fits
     asyncio.run(ask())
 
 
+@pytest.mark.orthanc
+def test_what_comes_into_another_series_of_the_study_costs_nothing(site: Site) -> None:
+    config = site.orthanc.config
+    fetched: list[str] = []
+
+    async def fetch() -> Kept:
+        fetched.append("once more")
+        return Kept(b"", "application/json", "")
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(
+            base_url=config.url, auth=(config.user, config.password)
+        ) as client:
+            cache = MetadataCache(client, most_bytes=4000)
+
+            async def answer() -> int:
+                uid = site.series.series_uid
+                await cache.answer("key", site.study_uid, fetch, series_uid=uid)
+                return len(fetched)
+
+            assert [await answer(), await answer()] == [1, 1]
+            site.archive.store(site.copy("a correction", series="2.25.4712"))
+            assert [await answer(), await answer()] == [1, 1]
+            stored = site.archive.store(site.copy("a late slice"))
+            assert await answer() == 2
+            site.archive.delete("instances", stored)
+            assert await answer() == 3
+
+    time.sleep(SETTLED_S)
+    asyncio.run(ask())
+
+
+@pytest.mark.orthanc
+def test_a_series_that_has_become_complete_is_asked_for_once(site: Site) -> None:
+    config = site.orthanc.config
+    new = (site.study_uid, "2.25.4713")
+    told: list[tuple[str, str]] = []
+
+    async def remember(study_uid: str, series_uid: str) -> None:
+        told.append((study_uid, series_uid))
+
+    async def watch() -> None:
+        async with httpx.AsyncClient(
+            base_url=config.url, auth=(config.user, config.password)
+        ) as client:
+            following = asyncio.create_task(follow(client, remember))
+            await asyncio.sleep(0.5)  # it begins with what comes from now on
+            for number in range(2):
+                content = site.copy(f"new {number}", series="2.25.4713")
+                await asyncio.to_thread(site.archive.store, content)
+            async with asyncio.timeout(60):
+                while new not in told:  # the site's own may have become complete just now
+                    await asyncio.sleep(0.1)
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    asyncio.run(watch())
+    assert told.count(new) == 1
+
+
 def test_layout_goes_and_content_stays() -> None:
     text = b'[{\n\t"00100010" : \r\n{"Value" : ["a\\tb\\nc  d\\u0009"]}}]'
     kept = pack(text, "application/dicom+json")
@@ -214,3 +275,10 @@ def test_layout_goes_and_content_stays() -> None:
 )
 def test_only_metadata_of_one_study_is_kept(path: str, study: str | None) -> None:
     assert study_of(path) == study
+
+
+def test_which_series_an_answer_is_about() -> None:
+    assert series_of("studies/1.2/series/3/metadata") == "3"
+    assert series_of("studies/1.2/series/3/instances") == "3"
+    assert series_of("studies/1.2/series") is None
+    assert series_of("studies/1.2/series/3/instances/4/frames/1") is None

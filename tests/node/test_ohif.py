@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -36,10 +37,10 @@ def guard(x_name: str = Header("")) -> Caller:
     return known[x_name]
 
 
-def front(dist: Path = DIST, *, name: str = "rita") -> TestClient:
+def front(dist: Path = DIST, *, name: str = "rita", config: Path = CONFIG) -> TestClient:
     app = FastAPI()
     app.add_exception_handler(RadloopError, coded)
-    app.include_router(ohif_router(dist=dist, config=CONFIG, guard=guard))
+    app.include_router(ohif_router(dist=dist, config=config, guard=guard))
     headers = {"X-Name": name, "Accept-Encoding": "gzip"}
     return TestClient(app, headers=headers, follow_redirects=False)
 
@@ -65,8 +66,9 @@ def test_the_page_asks_below_its_own_place_only(client: TestClient) -> None:
     for address in addresses:
         if not address.endswith("app-config.js"):
             answer = client.get(address)
-            missing_in_the_build = not (DIST / address.removeprefix("/ohif/")).is_file()
-            assert answer.status_code == (404 if missing_in_the_build else 200), address
+            name = re.sub("^/ohif/(build/[0-9a-f]+/|config/[0-9a-f]+/)?", "", address)
+            is_there = any((folder / name).is_file() for folder in (DIST, CONFIG))
+            assert answer.status_code == (200 if is_there else 404), address
 
 
 @installed
@@ -110,11 +112,9 @@ def test_hashed_files_are_kept_for_ever_and_travel_packed(client: TestClient, pa
     plain = client.get(address, headers={"Accept-Encoding": "identity"})
     assert answer.headers["content-encoding"] == "gzip"
     assert "content-encoding" not in plain.headers
-    assert (
-        answer.content
-        == plain.content
-        == mend(named(pattern), (DIST / named(pattern)).read_bytes())
-    )
+    published = (DIST / named(pattern)).read_bytes()
+    root = f"/ohif/build/{Build(DIST).version}/"
+    assert answer.content == plain.content == mend(named(pattern), published, root)
     assert "immutable" in answer.headers["cache-control"]
     again = client.get(address, headers={"If-None-Match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
@@ -129,6 +129,65 @@ def test_what_has_no_hash_in_its_name_is_asked_for_each_time(client: TestClient)
     assert changed.status_code == 200
 
 
+@installed
+def test_all_that_scripts_load_is_kept_for_ever_below_a_digest_of_the_build(
+    client: TestClient,
+) -> None:
+    page = client.get("/ohif/").text
+    style = re.search(r'href="(/ohif/build/[0-9a-f]{16}/)app\.bundle\.css"', page)
+    assert style is not None
+    script = client.get(f"/ohif/{named('app.bundle.*.js')}").text
+    assert f'__webpack_require__.p = "{style[1]}";' in script
+    for name in ("app.bundle.css", "2623.css", named("8097.bundle.*.js")):
+        assert "immutable" in client.get(style[1] + name).headers["cache-control"]
+    other = client.get("/ohif/build/0000000000000000/2623.css")
+    assert (other.status_code, other.headers["cache-control"]) == (200, "no-cache")
+
+
+def test_another_build_has_another_address(tmp_path: Path) -> None:
+    for name, text in (("index.html", "<p>"), ("a.css", "a {}"), ("a.css.gz", "packed")):
+        (tmp_path / name).write_text(text)
+    first = Build(tmp_path).version
+    (tmp_path / "a.css.gz").write_text("packed in another way")
+    assert Build(tmp_path).version == first
+    (tmp_path / "a.css").write_text("b {}")
+    assert Build(tmp_path).version != first
+
+
+def test_our_own_files_are_kept_until_one_of_them_changes(tmp_path: Path) -> None:
+    folder = tmp_path / "config"
+    shutil.copytree(CONFIG, folder)
+    with front(config=folder) as client:
+        before = config_address(client)
+        kept = client.get(before + "panel.js").headers["cache-control"]
+        assert "immutable" in kept and "private" in kept
+        assert client.get(before + "text.js").text == (folder / "text.js").read_text()
+        (folder / "texts-en.js").write_text("export default { title: 'another' };\n")
+        after = config_address(client)
+        assert after != before
+        late = client.get(before + "texts-en.js")  # of a page that was opened before
+        assert "another" in late.text and late.headers["cache-control"] == "no-cache"
+
+
+@installed
+def test_modules_of_the_panel_are_fetched_ahead_for_those_who_see_it() -> None:
+    with front() as rita, front(name="rolf") as rolf:
+        first, second = rita.get("/ohif/viewer"), rolf.get("/ohif/viewer")
+        address = config_address(rita)
+        assert f'<link rel="modulepreload" href="{address}panel.js">' in first.text
+        assert f"{address}app-config.js" not in first.text
+        assert "modulepreload" not in second.text
+        assert first.headers["etag"] != second.headers["etag"]
+
+
+def config_address(client: TestClient) -> str:
+    found = re.search(
+        '"config": "(/ohif/config/[0-9a-f]{16}/)"', client.get("/ohif/app-config.js").text
+    )
+    assert found is not None
+    return found[1]
+
+
 def test_each_role_gets_its_archives() -> None:
     with front() as rita, front(name="rolf") as rolf:
         first, second = rita.get("/ohif/app-config.js"), rolf.get("/ohif/app-config.js")
@@ -139,15 +198,16 @@ def test_each_role_gets_its_archives() -> None:
 
 def test_our_own_files_are_served_beside() -> None:
     with front() as client:
-        script = client.get("/ohif/config/hanging.js")
+        address = config_address(client)
+        script = client.get(f"{address}hanging.js")
         assert script.headers["content-type"].startswith("text/javascript")
-        assert client.get("/ohif/config/mark.svg").headers["content-type"] == "image/svg+xml"
-        assert client.get("/ohif/config/README.md").status_code == 404
+        assert client.get(f"{address}mark.svg").headers["content-type"] == "image/svg+xml"
+        assert client.get(f"{address}README.md").status_code == 404
 
 
 @pytest.mark.parametrize(
     "address",
-    ["/ohif/", "/ohif/app-config.js", "/ohif/config/hanging.js", "/ohif/app.bundle.css", "/ohif"],
+    ["/ohif/", "/ohif/app-config.js", "/ohif/config/0/hanging.js", "/ohif/build/0/a.css", "/ohif"],
 )
 def test_nothing_is_served_to_a_stranger(address: str) -> None:
     with front(name="nobody") as client:
@@ -162,8 +222,8 @@ def test_nothing_is_served_to_a_stranger(address: str) -> None:
         "/ohif/%2e%2e/%2e%2e/pyproject.toml",
         "/ohif/..%2f..%2fpyproject.toml",
         "/ohif//etc/passwd.txt",
-        "/ohif/config/..%2fapp.py",
-        "/ohif/config/%2e%2e/pyproject.toml",
+        "/ohif/config/0/..%2fapp.py",
+        "/ohif/config/0/%2e%2e/pyproject.toml",
         "/ohif/index.html.gz",
         "/ohif/nothing.js",
     ],
