@@ -8,18 +8,19 @@ may run twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from dataclasses import replace
+from typing import Final, Literal
 
 import structlog
 
 from dicom.deid import Identity
 from dicom.errors import NotFound, RadloopError
-from pipelines.custody.stores import Stores
+from pipelines.custody.stores import REMOVED, Stores
 from pipelines.custody.withdrawal import Patient, Withdrawing
 from pipelines.engine import Engine, Steps, WorkflowSpec
 from pipelines.identity import Vault
 from pipelines.keyring import NODE_PROJECT
-from pipelines.store import FoundIn, Withdrawals, WithdrawalView
+from pipelines.store import Withdrawals
 
 log = structlog.get_logger()
 
@@ -75,10 +76,11 @@ class WithdrawalRuns:
         if self._rows.one(withdrawal_id).state == "asked":
             steps.run("find", lambda: self.find(withdrawal_id))
             return
-        steps.run("collections", lambda: self._note(withdrawal_id, self._from_collections))
-        steps.run("studies", lambda: self._note(withdrawal_id, self._studies))
-        steps.run("exports", lambda: self._note(withdrawal_id, self._exports))
-        steps.run("stays", lambda: self._note(withdrawal_id, self._what_stays))
+        steps.run("look again", lambda: self._look_again(withdrawal_id))
+        steps.run("collections", lambda: self._remove(withdrawal_id, "collection"))
+        steps.run("studies", lambda: self._remove(withdrawal_id, "study"))
+        steps.run("exports", lambda: self._remove(withdrawal_id, "export"))
+        steps.run("stays", lambda: self._say_what_stays(withdrawal_id))
         steps.run("end", lambda: self._rows.end(withdrawal_id))
         log.info("patient_withdrawn", count=len(self._rows.one(withdrawal_id).found))
 
@@ -116,22 +118,29 @@ class WithdrawalRuns:
             return Patient(_value(identity, _PATIENT_ID), _value(identity, _ISSUER))
         raise NotFound("the vault holds no identity of this study")
 
-    def _note(self, withdrawal_id: str, deed: Callable[[WithdrawalView], list[FoundIn]]) -> None:
+    def _look_again(self, withdrawal_id: str) -> None:
+        """Write down what there is before any of it goes: a removal may be cut off at any point."""
         row = self._rows.one(withdrawal_id)
-        self._rows.keep_found(withdrawal_id, deed(row))
+        self._rows.keep_found(withdrawal_id, self._stores.find(row.pseudonyms))
 
-    def _studies(self, row: WithdrawalView) -> list[FoundIn]:
-        return self._stores.remove_studies(row.pseudonyms)
+    def _remove(self, withdrawal_id: str, kind: Literal["collection", "study", "export"]) -> None:
+        row = self._rows.one(withdrawal_id)
+        if kind == "collection":
+            self._stores.remove_from_collections(row.pseudonyms)
+        elif kind == "study":
+            self._stores.remove_studies(row.pseudonyms)
+        else:
+            by = row.confirmed_by or row.asked_by
+            self._stores.remove_exports(row.pseudonyms, by=by)
+        gone = [one for one in row.found if one.kind == kind and one.became == "found"]
+        self._rows.keep_found(
+            withdrawal_id,
+            [replace(one, became="removed", why=REMOVED[kind]) for one in gone],
+        )
 
-    def _from_collections(self, row: WithdrawalView) -> list[FoundIn]:
-        return self._stores.remove_from_collections(row.pseudonyms)
-
-    def _exports(self, row: WithdrawalView) -> list[FoundIn]:
-        by = row.confirmed_by or row.asked_by
-        return self._stores.remove_exports(row.pseudonyms, by=by)
-
-    def _what_stays(self, row: WithdrawalView) -> list[FoundIn]:
-        return self._stores.what_stays(row.pseudonyms)
+    def _say_what_stays(self, withdrawal_id: str) -> None:
+        row = self._rows.one(withdrawal_id)
+        self._rows.keep_found(withdrawal_id, self._stores.what_stays(row.pseudonyms))
 
     def _failed(self, withdrawal_id: str, error: RadloopError) -> None:
         self._rows.fail(withdrawal_id, error)

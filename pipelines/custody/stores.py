@@ -21,6 +21,12 @@ from pipelines.store import (
 _LEFT: Final = (
     "Its files are removed here. Whoever has copied them has to be asked to delete theirs."
 )
+REMOVED: Final[Mapping[str, str]] = {
+    "study": "Deleted.",
+    "collection": "The patient's series are no part of it any more.",
+    "export": _LEFT,
+}
+"""What was done with what could be removed, by its kind."""
 _FROZEN: Final = (
     "A frozen version is not changed, so that what was learnt from it can be checked. The next "
     "version lacks the patient."
@@ -73,47 +79,30 @@ class Stores:
                 for study in self.research.studies_of(orthanc_id):
                     yield FoundIn("study", study, project)
 
-    def remove_studies(self, pseudonyms: Mapping[str, str]) -> list[FoundIn]:
-        """Remove the patient from the research archive; return what was removed.
+    def remove_studies(self, pseudonyms: Mapping[str, str]) -> None:
+        """Remove the patient from the research archive.
 
         Raises
         ------
         PeerError
         """
-        gone = list(self._studies(pseudonyms))
         for patient in pseudonyms.values():
             for orthanc_id in self.research.lookup("patients", patient):
                 self.research.delete("patients", orthanc_id)
-        return [replace(one, became="removed", why="Deleted.") for one in gone]
 
-    def remove_from_collections(self, pseudonyms: Mapping[str, str]) -> list[FoundIn]:
+    def remove_from_collections(self, pseudonyms: Mapping[str, str]) -> None:
         """Drop the patient's series from every collection, and those that wait to be collected."""
-        became = []
-        for project, patient in pseudonyms.items():
-            for collection in self.collections.holding(patient):
-                became.append(
-                    FoundIn(
-                        "collection",
-                        collection.name,
-                        project,
-                        "removed",
-                        "The patient's series are no part of it any more.",
-                    )
-                )
+        for patient in pseudonyms.values():
             self.collections.forget_patient(patient)
         self.collections.forget_waiting(self.sealed.studies_of(pseudonyms[NODE_PROJECT]))
-        return became
 
-    def remove_exports(self, pseudonyms: Mapping[str, str], *, by: str) -> list[FoundIn]:
+    def remove_exports(self, pseudonyms: Mapping[str, str], *, by: str) -> None:
         """Remove the files of every export that holds the patient."""
-        became = []
-        for project, patient in pseudonyms.items():
+        for patient in pseudonyms.values():
             for export in self.exports.holding(patient):
                 self.exports.ask_cancel(export.id)
                 self.exports.delete(export.id, deleted_by=by)
                 self.files.remove(export.id)
-                became.append(FoundIn("export", export.id, project, "removed", _LEFT))
-        return became
 
     def what_stays(self, pseudonyms: Mapping[str, str]) -> list[FoundIn]:
         """Return what cannot be removed, and why."""

@@ -22,6 +22,10 @@ from dicom.uids import derived_uid
 from dicom.volume import describe_series
 from node.engines import open_engine
 from pipelines.collecting import Collector
+from pipelines.custody import Custody
+from pipelines.custody.runs import WithdrawalRuns
+from pipelines.custody.stores import Stores
+from pipelines.drawer import Drawer
 from pipelines.identity import Vault
 from pipelines.keyring import KeyRing
 from pipelines.projects import NODE, Project, project_called
@@ -31,6 +35,7 @@ from pipelines.sharing.files import ExportFiles
 from pipelines.store import (
     Collections,
     Database,
+    Datasets,
     Exports,
     Held,
     Jobs,
@@ -40,6 +45,8 @@ from pipelines.store import (
     SeriesFilter,
     Studies,
     Trail,
+    Versions,
+    Withdrawals,
 )
 from tests.orthanc import drawing, servers
 from tests.segmentations import ALGORITHM, NOON, bytes_of, segments_of
@@ -101,7 +108,8 @@ class House:
         return ExportFiles(self.folder / "exports")
 
     def vault(self, project: Project, ring: KeyRing = RING) -> Vault:
-        return Vault(ring, self.sealed, self.trail, project=project.name)
+        is_withdrawn = Withdrawals(self.database).is_withdrawn
+        return Vault(ring, self.sealed, self.trail, project=project.name, is_withdrawn=is_withdrawn)
 
     @property
     def node_vault(self) -> Vault:
@@ -134,6 +142,27 @@ class House:
             vaults={one.name: self.vault(one, ring) for one in self.projects},
             files=self.files,
             version="0.0.test",
+        )
+
+    @property
+    def custody(self) -> Custody:
+        return Custody.of(self.database, Drawer(b"audit key"))
+
+    def withdrawing(self) -> WithdrawalRuns:
+        return WithdrawalRuns(
+            self.custody.withdrawals,
+            self.custody.withdrawing,
+            Stores(
+                research=self.research,
+                sealed=self.sealed,
+                collections=self.collections,
+                exports=self.exports,
+                files=self.files,
+                datasets=Datasets(self.database),
+                versions=Versions(self.database),
+            ),
+            vault_of=lambda name: Vault(RING, self.sealed, self.trail, project=name),
+            projects=lambda: [one.name for one in self.projects],
         )
 
     def _collector(

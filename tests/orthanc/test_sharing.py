@@ -18,8 +18,6 @@ from dicom.deid import Deidentifier
 from dicom.errors import DiskFull, InputError, InvalidRequest, RadloopError, VaultLocked
 from dicom.seg import decode_seg
 from dicom.volume import read_grid, read_volume
-from pipelines.custody import Custody
-from pipelines.drawer import Drawer
 from pipelines.exporting import check_manifest
 from pipelines.keyring import KeyRing
 from pipelines.projects import Project
@@ -147,7 +145,7 @@ def test_what_a_project_refuses_is_listed_by_code_and_the_rest_goes_on(house: Ho
 
 
 def test_what_a_project_refuses_is_held_and_a_release_collects_it_at_once(house: House) -> None:
-    custody = Custody.of(house.database, Drawer(b"audit key"))
+    custody = house.custody
     head = house.node_series("d")
     collection = house.pick("heads, looked at", STRICT)
     house.collecting().run(collection, InTurn())
@@ -165,7 +163,7 @@ def test_what_a_project_refuses_is_held_and_a_release_collects_it_at_once(house:
 
 
 def test_what_a_custodian_deleted_is_not_collected_for_that_project_again(house: House) -> None:
-    custody = Custody.of(house.database, Drawer(b"audit key"))
+    custody = house.custody
     other = replace(STRICT, name="stricter")
     house.projects = (*PROJECTS, other)
     for name in ("first", "second"):
