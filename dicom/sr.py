@@ -19,13 +19,17 @@ from highdicom.sr import (
     AlgorithmIdentification,
     Comprehensive3DSR,
     FindingSite,
+    ImageRegion,
     Measurement,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
     ReferencedSegment,
     SourceImageForMeasurementGroup,
+    SourceImageForRegion,
     SourceSeriesForSegmentation,
     TrackingIdentifier,
     VolumeSurface,
@@ -45,6 +49,7 @@ from dicom.volume import Grid, Volume
 _ML: Final = PydicomCode("mL", "UCUM", "milliliter")
 _RATIO: Final = PydicomCode("{ratio}", "UCUM", "ratio")
 _PROBABILITY: Final = PydicomCode("probability", "99RADLOOP", "Probability given by the model")
+_COUNT: Final = PydicomCode("count", "99RADLOOP", "Number of them that were found")
 _SCORE: Final = PydicomCode("score", "99RADLOOP", "Score given by the model")
 _BY_MODALITY: Final = {
     "CT": codes.DCM.ComputedTomography,
@@ -66,6 +71,16 @@ _QUANTITY: Final = {
 _SIGNAL: Final = (codes.DCM.MRSignalIntensity, codes.UCUM.NoUnits)
 _PIXEL: Final = (PydicomCode("pixel_value", "99RADLOOP", "Value of the pixels"), codes.UCUM.NoUnits)
 _SIGNIFICANT: Final = 7  # digits; what a DS of 16 characters holds in any case
+_OF_THE_TEMPLATE: Final = frozenset(
+    {
+        ("121071", "DCM"),  # finding
+        ("276214006", "SCT"),  # its category
+        ("363698007", "SCT"),  # its site
+        ("370129005", "SCT"),  # measurement method
+        ("111000", "DCM"),  # algorithm family
+    }
+)
+"""Codes of a group that are no evaluation."""
 _BOX: Final = ((0, 1, 3, 2), (4, 5, 7, 6), (0, 1, 5, 4), (2, 3, 7, 6), (0, 2, 6, 4), (1, 3, 7, 5))
 
 
@@ -88,6 +103,24 @@ class SegmentFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class PixelBox:
+    """A box on an image that has no place in the patient: a radiograph, a colour picture.
+
+    Attributes
+    ----------
+    source : int
+        Which of the grid's sources it is on.
+    low, high : tuple of float
+        Opposite corners (column, row). As PS3.3 C.18.6.1.2 has them: the upper left corner of the
+        image is 0, 0; the middle of its first pixel is 0.5, 0.5.
+    """
+
+    source: int
+    low: tuple[float, float]
+    high: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class FindingFigures:
     """One finding without voxels: of a series, or in a box.
 
@@ -103,6 +136,12 @@ class FindingFigures:
         New, derived by the caller.
     box_lps : tuple or None
         Opposite corners of an upright box in LPS, mm: (low, high); None for a whole series.
+    box_pixels : PixelBox or None
+        ... or a box on an image that has no place.
+    is_absent : bool
+        It was looked for and nowhere found; `probability` is 0 then.
+    question : Code or None
+        What the finding answers, where it is the answer: an evaluation says so in codes.
     """
 
     label: str
@@ -111,6 +150,14 @@ class FindingFigures:
     probability: float
     tracking_uid: str
     box_lps: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    box_pixels: PixelBox | None = None
+    is_absent: bool = False
+    question: Code | None = None
+
+    @property
+    def is_boxed(self) -> bool:
+        """Whether it lies somewhere, rather than being of a whole series."""
+        return self.box_lps is not None or self.box_pixels is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +187,8 @@ class ReadGroup:
     ----------
     segment_number : int or None
         Of the Segmentation `segmentation_uid`; None for a finding without voxels.
+    evaluations : tuple of (Code, Code)
+        What was asked, and the answer: the view of an image, say.
     """
 
     tracking_id: str
@@ -148,6 +197,7 @@ class ReadGroup:
     segmentation_uid: str
     segment_number: int | None
     figures: tuple[Figure, ...]
+    evaluations: tuple[tuple[Code, Code], ...] = ()
 
 
 def encode_report(
@@ -183,7 +233,7 @@ def encode_report(
     if not groups:
         raise InvalidReport("there is nothing to report")
     first = dcmread(source.instances[0].path, stop_before_pixels=True)
-    evidence = [segmentation] if segmentation is not None else [first]
+    evidence = [segmentation] if segmentation is not None else _evidence(groups, source, first)
     content = MeasurementReport(
         observation_context=_observer(algorithm, uids),
         procedure_reported=_BY_MODALITY.get(source.modality, codes.SCT.ImagingProcedure),
@@ -248,6 +298,9 @@ def check_report(report: Dataset, groups: Sequence[SegmentFigures | FindingFigur
             raise InvalidReport("a group of the report has another tracking identifier")
         if isinstance(meant, SegmentFigures) and there.segment_number != meant.segment.number:
             raise InvalidReport("a group of the report refers to another segment")
+        asked = meant.question if isinstance(meant, FindingFigures) else None
+        if there.evaluations != (((asked, there.finding),) if asked is not None else ()):
+            raise InvalidReport("a group of the report gives another answer")
         code = meant.segment.type if isinstance(meant, SegmentFigures) else meant.code
         if (there.finding.value, there.finding.scheme) != (code.value, code.scheme):
             raise InvalidReport("a group of the report names another finding")
@@ -258,6 +311,22 @@ def check_report(report: Dataset, groups: Sequence[SegmentFigures | FindingFigur
 
 
 # --- writing --------------------------------------------------------------------------------------
+
+
+def _evidence(
+    groups: Sequence[SegmentFigures | FindingFigures], source: Grid | Volume, first: Dataset
+) -> list[Dataset]:
+    """Return the headers of the images that a report speaks of; the first one always."""
+    found = {str(first.SOPInstanceUID): first}
+    for each in groups:
+        if isinstance(each, FindingFigures) and each.box_pixels is not None:
+            header = _header(source, each.box_pixels)
+            found.setdefault(str(header.SOPInstanceUID), header)
+    return list(found.values())
+
+
+def _header(source: Grid | Volume, box: PixelBox) -> Dataset:
+    return dcmread(source.sources[box.source].instance.path, stop_before_pixels=True)
 
 
 def _observer(algorithm: Algorithm, uids: ReportUids) -> ObservationContext:
@@ -299,9 +368,22 @@ def _of_segment(
 
 def _of_finding(
     each: FindingFigures, first: Dataset, source: Grid | Volume, algorithm: Algorithm
-) -> VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations:
+) -> (
+    VolumetricROIMeasurementsAndQualitativeEvaluations
+    | PlanarROIMeasurementsAndQualitativeEvaluations
+    | MeasurementsAndQualitativeEvaluations
+):
     sites = _sites(each.region, None) if each.region is not None else None
     tracking = TrackingIdentifier(each.tracking_uid, each.label)
+    if each.box_pixels is not None:
+        return PlanarROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=tracking,
+            referenced_region=_region(each.box_pixels, source),
+            finding_type=_pydicom(each.code),
+            finding_sites=sites,
+            algorithm_id=_identified(algorithm),
+            measurements=_measurements(each),
+        )
     if each.box_lps is None:
         return MeasurementsAndQualitativeEvaluations(
             tracking_identifier=tracking,
@@ -309,6 +391,7 @@ def _of_finding(
             finding_sites=sites,
             algorithm_id=_identified(algorithm),
             measurements=_measurements(each),
+            qualitative_evaluations=_evaluations(each),
             source_images=[SourceImageForMeasurementGroup(first.SOPClassUID, first.SOPInstanceUID)],
         )
     corners = np.array(
@@ -332,12 +415,33 @@ def _of_finding(
     )
 
 
+def _region(box: PixelBox, source: Grid | Volume) -> ImageRegion:
+    header, frame = _header(source, box), source.sources[box.source].frame_number
+    (left, top), (right, bottom) = box.low, box.high
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    return ImageRegion(
+        graphic_type="POLYLINE",
+        graphic_data=np.array(corners),
+        source_image=SourceImageForRegion(
+            header.SOPClassUID, header.SOPInstanceUID, None if frame is None else [frame]
+        ),
+    )
+
+
+def _evaluations(each: FindingFigures) -> list[QualitativeEvaluation] | None:
+    if each.question is None:
+        return None
+    return [QualitativeEvaluation(_pydicom(each.question), _pydicom(each.code))]
+
+
 def _figures_of(
     each: SegmentFigures | FindingFigures,
 ) -> list[tuple[PydicomCode, PydicomCode | None, float, PydicomCode]]:
     """Return (concept, derivation, value, unit) of what is known."""
     if isinstance(each, FindingFigures):
-        concept = _PROBABILITY if each.box_lps is None else _SCORE
+        if each.is_absent:
+            return [(_COUNT, None, 0.0, codes.UCUM.NoUnits)]
+        concept = _SCORE if each.is_boxed else _PROBABILITY
         return [(concept, None, _rounded(each.probability), _RATIO)]
     measured = each.measured
     quantity, unit = _QUANTITY.get(measured.unit, _SIGNAL if not measured.unit else _PIXEL)
@@ -426,6 +530,14 @@ def _read_group(group: Dataset) -> ReadGroup:
         segmentation_uid="" if segment is None else str(segment.ReferencedSOPInstanceUID),
         segment_number=None if number is None else int(number),
         figures=tuple(_read_figure(i) for i in group.ContentSequence if i.ValueType == "NUM"),
+        evaluations=tuple(
+            (
+                Code.from_dataset(item.ConceptNameCodeSequence[0]),
+                Code.from_dataset(item.ConceptCodeSequence[0]),
+            )
+            for item in group.ContentSequence
+            if item.ValueType == "CODE" and _concept(item) not in _OF_THE_TEMPLATE
+        ),
     )
 
 

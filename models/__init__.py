@@ -12,14 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models.model import load
+    from models.model import learn, load
 
-__all__ = ["load"]
+__all__ = ["learn", "load"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - importing the package alone stays light
-    if name == "load":
-        from models.model import load
+    if name in __all__:
+        from models import model
 
-        return load
+        return getattr(model, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

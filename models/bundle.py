@@ -41,6 +41,7 @@ from models.tasks import (
     Prompted,
     Segmentation,
     Task,
+    Without,
 )
 
 METADATA = "configs/metadata.json"
@@ -93,6 +94,8 @@ class Bundle:
         of reference, 'always' and 'never' all or none; the rest is resampled where it lies.
     after : After or None
         Another bundle that looks first.
+    without : Without or None
+        Another bundle whose boxes are painted over in the images before.
     prompts : Prompted or None
         Inputs that are made of a reader's clicks; such a bundle is not run by itself.
     mending : frozenset of Mending
@@ -126,6 +129,7 @@ class Bundle:
     neighbours: int
     registration: Literal["auto", "always", "never"]
     after: After | None
+    without: Without | None
     prompts: Prompted | None
     mending: frozenset[Mending]
     modalities: tuple[str, ...]
@@ -269,6 +273,7 @@ def _read(root: Path, allowed_code: Collection[str]) -> Bundle:
         neighbours=table.neighbours if table.dimensions == "2.5d" else 0,
         registration=table.registration,
         after=table.after.after() if table.after else None,
+        without=table.without.without() if table.without else None,
         prompts=_prompts(table, metadata.network_data_format.inputs),
         mending=frozenset(table.mending),
         modalities=table.suits.modalities,
@@ -447,7 +452,7 @@ def _finding_task(table: Table, output: Channels, place: str) -> Classification 
             f"{place}.findings: not one for each of the network's {output.num_channels} classes"
         )
     ordered = tuple(sorted(findings, key=lambda finding: finding.number))
-    return Classification(ordered, table.activation, table.over_slices)
+    return Classification(ordered, table.activation, table.over_slices, table.question)
 
 
 def _segments(table: Table, place: str) -> tuple[Segment, ...]:

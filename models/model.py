@@ -2,9 +2,10 @@
 
 ::
 
-    from models import load
+    from models import learn, load
 
     result = load("mr_brain").predict("path/to/study", save_path="out/")
+    model = learn("chest_lungs", "datasets/lungs@1", minutes=30)
 
 torch is loaded by the first prediction, not by `load`.
 """
@@ -295,6 +296,62 @@ class Model:
         if device.type == "cuda":
             return str(device), torch.cuda.get_device_name(device), []
         return str(device), f"{self._threads or torch.get_num_threads()} threads", []
+
+
+def learn(
+    recipe: str,
+    dataset: str | Path,
+    *,
+    minutes: float = 30,
+    folder: str | Path = "trained",
+    name: str | None = None,
+    version: str = "0.1.0",
+    changes: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Model:
+    """Learn from a dataset by a recipe, from the beginning; return the model.
+
+    Parameters
+    ----------
+    recipe : str
+        Its name; `radloop recipes` lists them. Of a cascade both models learn, half the time each.
+    dataset : path
+        A frozen dataset's folder: `radloop datasets import` makes one.
+    minutes : float
+        About how long.
+    folder : path
+        Where bundles and checkpoints are kept; a training that was interrupted goes on from there.
+    name, version : str
+        Of the bundle; None: the recipe's name.
+    changes : mapping or None
+        Fields of the plan, in place of the recipe's: ``{"batch": 4}``.
+    seed : int
+        The same one gives the same weights.
+
+    Raises
+    ------
+    NotFound, InvalidRecipe
+        When there is no such recipe, or the dataset is not one that it is for.
+    InvalidPlan, InvalidDataset, CannotTrain, TrainingDiverged, OutOfMemory
+    """
+    from models.learning.lessons import learn_by_recipe
+    from models.learning.recipe import get_recipe
+
+    bundle = learn_by_recipe(
+        get_recipe(recipe),
+        Path(dataset),
+        folder=Path(folder),
+        name=name or recipe,
+        version=version,
+        minutes=minutes,
+        changes=changes or {},
+        seed=seed,
+        device=device,
+        threads=threads,
+    )
+    return load(bundle.root, folders=(SHIPPED, folder), device=device, threads=threads)
 
 
 def load(

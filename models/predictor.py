@@ -25,6 +25,7 @@ from models import answers
 from models.backends import Chosen
 from models.building import Data, build, device_of, innermost
 from models.bundle import Bundle
+from models.clearing import without_boxes
 from models.confidence import Tally
 from models.grids import Region, cropped, is_same_grid, laid_back, region_about
 from models.memory import memory_errors
@@ -74,6 +75,8 @@ class Predictor:
         CPU threads of torch, for the whole process; None leaves them as they are.
     first : Predictor or None
         That of the bundle that looks first, for a bundle that names one (`bundle.after`).
+    clearer : Predictor or None
+        That of the bundle whose boxes are painted over before (`bundle.without`).
     choices : Path or None
         Folder where it is kept how networks are run best; None: found out by each process.
 
@@ -95,6 +98,7 @@ class Predictor:
         device: str = "auto",
         threads: int | None = None,
         first: Predictor | None = None,
+        clearer: Predictor | None = None,
         choices: Path | None = None,
     ) -> None:
         if threads is not None:
@@ -103,6 +107,7 @@ class Predictor:
         self.device = device_of(device)
         self._first = first
         self._first_number = _number_of_region(bundle, first)
+        self._clearer = _checked_clearer(bundle, clearer)
         with memory_errors():
             self._parts = build(bundle, self.device)
         self._network = self._chosen(choices)
@@ -176,7 +181,7 @@ class Predictor:
         watch = Watch(self.device, progress, canceled)
         with torch.inference_mode(), memory_errors(), self._parts.at_hand(), quick_resampling():
             try:
-                answer = self._answer(self._placed(images), watch)
+                answer = self._answer(self._cleared(self._placed(images), watch), watch)
             except OptionalImportError as error:  # of MONAI, as late as the network is run
                 raise MissingPackage(f"the model needs a package: {innermost(error)}") from error
         watch.part(0.0, 1.0)
@@ -217,6 +222,20 @@ class Predictor:
         from models.registration import on_common_grid  # SimpleITK is loaded where it is needed
 
         return on_common_grid(chosen, registration=self.bundle.registration)
+
+    def _cleared(self, images: dict[str, Image], watch: Watch) -> dict[str, Image]:
+        """Return the images with what another bundle finds on the first of them painted over."""
+        clearer, without = self._clearer, self.bundle.without
+        if clearer is None or without is None:
+            return images
+        watch.part(0.0, 0.0)
+        found = clearer._answer({clearer.bundle.inputs[0].name: next(iter(images.values()))}, watch)
+        watch.part(0.0, 1.0)
+        assert isinstance(found, Boxes)  # a detection's answer
+        return {
+            name: without_boxes(image, found, margin=without.margin)
+            for name, image in images.items()
+        }
 
     def _answer(self, images: dict[str, Image], watch: Watch) -> Answer:
         """Return the answer for images of one grid; in a cascade, for the region of the first."""
@@ -569,9 +588,54 @@ def open_predictor(
     for each in reversed(chain[1:]):
         warm = (at_hand or {}).get(each.identity)
         first = warm or Predictor(
-            each, device=device, threads=threads, first=first, choices=choices
+            each,
+            device=device,
+            threads=threads,
+            first=first,
+            clearer=_clearer_of(each, registry, device=device, at_hand=at_hand),
+            choices=choices,
         )
-    return Predictor(bundle, device=device, threads=threads, first=first, choices=choices)
+    return Predictor(
+        bundle,
+        device=device,
+        threads=threads,
+        first=first,
+        clearer=_clearer_of(bundle, registry, device=device, at_hand=at_hand),
+        choices=choices,
+    )
+
+
+def _clearer_of(
+    bundle: Bundle,
+    registry: Callable[[], Registry],
+    *,
+    device: str,
+    at_hand: Mapping[str, Predictor] | None,
+) -> Predictor | None:
+    """Return the predictor of the bundle whose boxes are painted over; None where there is none."""
+    if bundle.without is None:
+        return None
+    warm = (at_hand or {}).get(bundle.without.bundle)
+    return warm or Predictor(registry().get(bundle.without.bundle), device=device)
+
+
+def _checked_clearer(bundle: Bundle, clearer: Predictor | None) -> Predictor | None:
+    """Return what paints over for a bundle, where it names one.
+
+    Raises
+    ------
+    InvalidBundle
+        When it is not what the bundle names, finds no boxes, or needs more than one image.
+    """
+    if bundle.without is None:
+        return None
+    wanted = bundle.without.bundle
+    if clearer is None or clearer.bundle.identity != wanted:
+        raise InvalidBundle(f"bundle {bundle.identity} works with {wanted} only")
+    theirs = clearer.bundle
+    if not isinstance(theirs.task, Detection) or len(theirs.inputs) != 1 or theirs.without:
+        raise InvalidBundle(f"bundle {bundle.identity}: radloop.without: {wanted} finds no boxes")
+    return clearer
 
 
 def _number_of_region(bundle: Bundle, first: Predictor | None) -> int:

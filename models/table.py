@@ -27,7 +27,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from dicom.codes import Code
 from dicom.volume import Mending, Orientation
-from models.tasks import Activation, After, Aggregate, Finding, Input, Prompted, Wanted
+from models.tasks import Activation, After, Aggregate, Finding, Input, Prompted, Wanted, Without
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 # PS3.5 Table 6.2-1: LO, the representation of labels and names that a SEG carries.
@@ -149,6 +149,17 @@ class AfterRow(Strict):
         return After(self.bundle, self.segment, self.margin_mm)
 
 
+class WithoutRow(Strict):
+    """The model whose boxes are painted over before anything else looks."""
+
+    bundle: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*@\d[^/\s]*$")]
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.15
+
+    def without(self) -> Without:
+        """Return it as what the rest of the house knows."""
+        return Without(self.bundle, self.margin)
+
+
 class PromptsRow(Strict):
     """Which inputs are made of a reader's clicks."""
 
@@ -186,12 +197,14 @@ class Table(Strict):
     instances: InstanceMaps = InstanceMaps()
     activation: Activation = "none"
     over_slices: Aggregate = "max"
+    question: Code | None = None
     min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
     dimensions: Literal["2d", "2.5d", "3d"] = "3d"
     neighbours: Annotated[int, Field(ge=1, le=16)] = 1
     inputs: tuple[InputRow, ...] = ()
     registration: Literal["auto", "always", "never"] = "auto"
     after: AfterRow | None = None
+    without: WithoutRow | None = None
     prompts: PromptsRow | None = None
     mending: tuple[Mending, ...] = ()
     suits: Suits

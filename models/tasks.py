@@ -102,11 +102,14 @@ class Classification:
         to that.
     over_slices : str
         How the slices' probabilities become the series', where the model looks at slices.
+    question : Code or None
+        What is asked, whose answer the most probable finding is: the view of an image.
     """
 
     findings: tuple[Finding, ...]
     activation: Activation = "none"
     over_slices: Aggregate = "max"
+    question: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +208,22 @@ class Prompted:
     sigma_mm: float
     reach_mm: float | None
     any_structure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """Another bundle, a detection: what it finds is painted over before this one looks.
+
+    Attributes
+    ----------
+    bundle : str
+        NAME@VERSION.
+    margin : float
+        How much larger than its box the painted part is on each side, as a share of the box.
+    """
+
+    bundle: str
+    margin: float
 
 
 @dataclass(frozen=True, slots=True)

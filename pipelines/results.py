@@ -89,16 +89,13 @@ def source_of(series: Series, bundle: Bundle, answer: Answer) -> Grid:
 
     Raises
     ------
-    NoGeometry
-        When boxes in the patient were found on images that have no place in one.
     InvalidSegmentation
-        When segments were found on a film: nothing tells its frames apart.
+        When segments or boxes were found on a film: nothing tells its frames apart.
     """
     try:
         return read_grid(series, mend=bundle.mending)
     except NoGeometry:
-        if isinstance(answer, Boxes):
-            raise
+        pass  # a radiograph, a colour picture: they have pixels, and no place in the patient
     sources = tuple(SliceSource(instance) for instance in series.instances)
     if isinstance(answer, Classes):
         shape_kji = (len(sources), 1, 1)

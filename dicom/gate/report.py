@@ -16,7 +16,7 @@ from dicom.gate.places import read_sources
 from dicom.gate.reading import Item, opened, tag_of
 from dicom.measure import Measured
 from dicom.part10 import PARSER_ERRORS, quiet_pydicom
-from dicom.sr import FindingFigures
+from dicom.sr import FindingFigures, PixelBox
 from dicom.volume import Grid
 
 _CONTENT = tag_of("ContentSequence")
@@ -48,6 +48,12 @@ _AREA: Final = ("42798000", "")
 _LONG_AXIS: Final = ("103339001", "")
 _DIAMETER: Final = ("81827009", _HIGHEST)
 
+_CATEGORY: Final = "276214006"  # SCT
+_FAMILY: Final = "111000"  # DCM
+_METHOD: Final = "370129005"  # SCT
+_OF_THE_TEMPLATE: Final = frozenset({_FINDING, _SITE, _CATEGORY, _FAMILY, _METHOD})
+"""Codes of a group that answer no question of ours."""
+
 _WRITTEN: Final = 1e-5  # relative: what seven digits leave
 _COUNTED: Final = 2e-3  # relative: positions are rounded, and with them the step between slices
 _BOX_MM: Final = 0.01
@@ -70,6 +76,8 @@ class _Group:
     figures: Mapping[Key, float]
     points: tuple[tuple[float, ...], ...]
     frames_of_reference: frozenset[str]
+    pixels: tuple[tuple[float, ...], ...]
+    answers: frozenset[tuple[str, str]]
 
 
 def check_figures(
@@ -169,12 +177,29 @@ def check_findings(
             raise InvalidReport("a figure of the report is not what was found")
         if not (group.series <= series and group.images <= images):
             raise InvalidReport("a group of the report refers to other images")
+        asked = {(meant.question.value, meant.code.value)} if meant.question else set()
+        if group.answers != asked:
+            raise InvalidReport("a group of the report gives another answer")
+        if meant.box_pixels is not None:
+            image = sources[meant.box_pixels.source].image[0]
+            _check_pixels(group, meant.box_pixels, named.get(image, image))
+            continue
         _check_box(group, meant, frames)
+
+
+def _check_pixels(group: _Group, meant: PixelBox, image: str) -> None:
+    if not group.pixels or group.points or image not in group.images:
+        raise InvalidReport("a box of the report is on another image")
+    points = np.array(group.pixels)
+    if not np.allclose(
+        [points.min(axis=0), points.max(axis=0)], [meant.low, meant.high], rtol=0, atol=_BOX_MM
+    ):
+        raise InvalidReport("a box of the report lies elsewhere than it was found")
 
 
 def _check_box(group: _Group, meant: FindingFigures, frames: set[str]) -> None:
     if meant.box_lps is None:
-        if group.points or not group.images:
+        if group.points or group.pixels or not group.images:
             raise InvalidReport("a finding of a series does not refer to its images alone")
         return
     points = np.array(group.points)
@@ -289,6 +314,18 @@ def _group(group: Item) -> _Group:
         figures=_figures(item for items in by_concept.values() for item in items),
         points=tuple(point for item in surfaces for point in _points(item)),
         frames_of_reference=frozenset(item.text(_FRAME_OF_REFERENCE) for item in surfaces),
+        pixels=tuple(
+            point
+            for item in deeper
+            if item.text(_VALUE_TYPE) == "SCOORD"
+            for point in _points(item, axes=2)
+        ),
+        answers=frozenset(
+            (concept, _meant(item))
+            for concept, items in by_concept.items()
+            for item in items
+            if item.text(_VALUE_TYPE) == "CODE" and concept not in _OF_THE_TEMPLATE
+        ),
     )
 
 
@@ -312,8 +349,8 @@ def _figures(items: Iterable[Item]) -> dict[Key, float]:
     return figures
 
 
-def _points(item: Item) -> list[tuple[float, ...]]:
-    points = np.frombuffer(item.raw(_GRAPHIC), "<f4").reshape(-1, 3)
+def _points(item: Item, *, axes: int = 3) -> list[tuple[float, ...]]:
+    points = np.frombuffer(item.raw(_GRAPHIC), "<f4").reshape(-1, axes)
     return [tuple(point) for point in points.astype(float).tolist()]
 
 

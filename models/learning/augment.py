@@ -21,7 +21,7 @@ from monai.transforms.spatial.array import Affine, Resize
 
 from dicom.errors import InvalidGraph
 from models.learning.cases import Case, DatasetFolder
-from models.learning.detecting import Rows, cut_rows
+from models.learning.detecting import Rows, cut_rows, mirrored_rows, scaled_rows, turned_rows
 from models.learning.graph import (
     AXES,
     Blur,
@@ -308,16 +308,8 @@ def _flip(node: Flip, sample: Sample, draw: np.random.Generator) -> Sample:
         sample,
         image=np.flip(sample.image, axes),
         label=None if sample.label is None else np.flip(sample.label, axes),
-        boxes=_mirrored(sample.boxes, [axis + 3 for axis in axes], sample.shape_kji),
+        boxes=mirrored_rows(sample.boxes, [axis + 3 for axis in axes], sample.shape_kji),
     )
-
-
-def _mirrored(rows: Rows, axes: Iterable[int], shape: tuple[int, int, int]) -> Rows:
-    turned = rows.copy()
-    for axis in axes:
-        turned[:, 1 + axis] = shape[axis] - rows[:, 4 + axis]
-        turned[:, 4 + axis] = shape[axis] - rows[:, 1 + axis]
-    return turned
 
 
 def _rotate(node: Rotate, sample: Sample, draw: np.random.Generator) -> Sample:
@@ -349,24 +341,8 @@ def _warped(sample: Sample, matrix: npt.NDArray[np.float64]) -> Sample:
         sample,
         image=image,
         label=_as_label(sample.label, lambda label: moved(label, "nearest", "zeros")),
-        boxes=_turned(sample.boxes, matrix[:3, :3], sample.shape_kji),
+        boxes=turned_rows(sample.boxes, matrix[:3, :3], sample.shape_kji),
     )
-
-
-def _turned(rows: Rows, matrix: npt.NDArray[np.float64], shape: tuple[int, int, int]) -> Rows:
-    """Return boxes where a turned image has them: as high and wide as what fills them, turned.
-
-    A thing that fills its box is an ellipsoid rather than a brick: with the brick's corners boxes
-    would grow by each turn.
-    """
-    if not len(rows):
-        return rows
-    back = np.linalg.inv(matrix)  # the matrix says where a voxel's value comes from
-    middle = np.array(shape) / 2
-    centres = ((rows[:, 1:4] + rows[:, 4:7]) / 2 - middle) @ back.T + middle
-    halves = np.sqrt(((rows[:, 4:7] - rows[:, 1:4]) / 2) ** 2 @ (back**2).T)
-    turned = np.concatenate([rows[:, :1], centres - halves, centres + halves], axis=1)
-    return cut_rows(turned, (0, 0, 0), shape)
 
 
 def _crop(node: Crop, sample: Sample, draw: np.random.Generator) -> Sample:
@@ -454,6 +430,14 @@ def _markers(node: Markers, sample: Sample, draw: np.random.Generator) -> Sample
     return replace(sample, image=image, boxes=np.concatenate([sample.boxes, rows]))
 
 
+def resized(sample: Sample, size: tuple[int, int, int]) -> Sample:
+    """Return a sample of another size in voxels, of the same place."""
+    if sample.shape_kji == size:
+        return sample
+    draw = np.random.default_rng(0)  # nothing is drawn
+    return _resample(Resample(name="size", kind="resample", from_=("it",), size=size), sample, draw)
+
+
 def _resample(node: Resample, sample: Sample, draw: np.random.Generator) -> Sample:
     shape = sample.shape_kji
     if node.size is not None:
@@ -477,12 +461,8 @@ def _resample(node: Resample, sample: Sample, draw: np.random.Generator) -> Samp
         image=np.asarray(to_linear(_tensor(sample.image)), np.float32),
         label=_as_label(sample.label, lambda label: np.asarray(to_nearest(_tensor(label)))),
         spacing_kji=(k_mm, j_mm, i_mm),
-        boxes=_scaled(sample.boxes, np.array(size) / np.array(shape)),
+        boxes=scaled_rows(sample.boxes, np.array(size) / np.array(shape)),
     )
-
-
-def _scaled(rows: Rows, by: npt.NDArray[np.float64]) -> Rows:
-    return np.concatenate([rows[:, :1], rows[:, 1:4] * by, rows[:, 4:7] * by], axis=1)
 
 
 def _tensor(array: npt.NDArray[Any]) -> torch.Tensor:

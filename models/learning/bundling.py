@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from pydantic import BaseModel
 
 from dicom.errors import CannotTrain
 from models.bundle import Bundle, read_bundle
@@ -161,6 +162,12 @@ def _table(plan: Plan, dataset: Dataset, title: Title, trained: Trained) -> dict
         first = 0 if plan.task == "multilabel" else 1
         channels = {str(first + at): names[number] for at, number in enumerate(sorted(names))}
         table["channels"] = {**({} if first == 0 else {"0": "background"}), **channels}
+    for name in ("question", "after", "without"):
+        said = getattr(dataset, name)
+        if said is not None:
+            table[name] = (
+                said.model_dump(mode="json") if isinstance(said, BaseModel) else asdict(said)
+            )
     if dataset.channels == COLOUR:
         table["inputs"] = [{"name": "image", "key": "image", "colour": True}]
     return table

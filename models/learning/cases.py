@@ -25,12 +25,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dicom.codes import Code
 from dicom.errors import InvalidDataset, PatientInTwoSplits, WrongHash
-from models.table import FindingRow, SegmentRow
+from models.table import AfterRow, FindingRow, SegmentRow, WithoutRow
 
 MANIFEST: Final = "dataset.json"
 IMAGE: Final = "image.npy"
 LABEL: Final = "label.npy"
+_SELDOM: Final = ("question", "after", "without")
 COLOUR: Final = ("red", "green", "blue")
 """The channels of a colour image."""
 
@@ -119,6 +121,14 @@ class Dataset(_Part):
     segments, findings : tuple
         The codes of the classes, as a bundle's table writes them: a model that learns from the
         dataset writes its results in them. Empty where nobody has said them yet.
+    question : Code or None
+        Of a classification: what its classes answer.
+    after : AfterRow or None
+        Its cases are cut out about a segment that another bundle finds: so will be what a model
+        that learns from them is given.
+    without : WithoutRow or None
+        What another bundle finds was painted over in its images, and will be before a model that
+        learns from them predicts.
     licence, source : str
         Of the data; a model that learns from them inherits the terms.
     """
@@ -132,6 +142,9 @@ class Dataset(_Part):
     modalities: tuple[str, ...] = ()
     segments: tuple[SegmentRow, ...] = ()
     findings: tuple[FindingRow, ...] = ()
+    question: Code | None = None
+    after: AfterRow | None = None
+    without: WithoutRow | None = None
     licence: str = ""
     source: str = ""
     cases: tuple[Case, ...]
@@ -345,11 +358,7 @@ def difference(old: Dataset, new: Dataset) -> Difference:
         image_changed=changed("image_sha256"),
         label_changed=tuple(one for one in both if _known(before[one]) != _known(after[one])),
         split_changed=changed("split"),
-        fields=tuple(
-            name
-            for name in ("task", "classes", "channels", "segments", "findings", "licence", "source")
-            if getattr(old, name) != getattr(new, name)
-        ),
+        fields=tuple(name for name in _SAID if getattr(old, name) != getattr(new, name)),
     )
 
 
@@ -358,6 +367,20 @@ def first_channels(folder: DatasetFolder) -> Iterator[Image]:
     for case in folder.dataset.of("train"):
         image = folder.image(case)
         yield image if folder.dataset.channels == COLOUR else image[0]
+
+
+_SAID: Final = (
+    "task",
+    "classes",
+    "channels",
+    "segments",
+    "findings",
+    "question",
+    "after",
+    "without",
+    "licence",
+    "source",
+)
 
 
 def class_counts(folder: DatasetFolder, cases: Iterable[Case]) -> dict[int, int]:
@@ -389,6 +412,9 @@ def _known(case: Case) -> tuple[object, ...]:
 
 def _canonical(dataset: Dataset) -> bytes:
     content = dataset.model_dump(mode="json")
+    for name in _SELDOM:  # a dataset without them has the hash that it always had
+        if content[name] is None:
+            del content[name]
     return (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
 
 

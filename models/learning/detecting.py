@@ -42,6 +42,36 @@ def cut_rows(rows: Rows, first: Sequence[int], size: Sequence[int]) -> Rows:
     return kept
 
 
+def mirrored_rows(rows: Rows, axes: Iterable[int], shape: Sequence[int]) -> Rows:
+    """Return boxes where an image that is mirrored along axes, of (k, j, i), has them."""
+    turned = rows.copy()
+    for axis in axes:
+        turned[:, 1 + axis] = shape[axis] - rows[:, 4 + axis]
+        turned[:, 4 + axis] = shape[axis] - rows[:, 1 + axis]
+    return turned
+
+
+def turned_rows(rows: Rows, matrix: npt.NDArray[np.float64], shape: Sequence[int]) -> Rows:
+    """Return boxes where a turned image has them: as high and wide as what fills them, turned.
+
+    A thing that fills its box is an ellipsoid rather than a brick: with the brick's corners boxes
+    would grow by each turn.
+    """
+    if not len(rows):
+        return rows
+    back = np.linalg.inv(matrix)  # the matrix says where a voxel's value comes from
+    middle = np.array(shape) / 2
+    centres = ((rows[:, 1:4] + rows[:, 4:7]) / 2 - middle) @ back.T + middle
+    halves = np.sqrt(((rows[:, 4:7] - rows[:, 1:4]) / 2) ** 2 @ (back**2).T)
+    turned = np.concatenate([rows[:, :1], centres - halves, centres + halves], axis=1)
+    return cut_rows(turned, (0, 0, 0), shape)
+
+
+def scaled_rows(rows: Rows, by: npt.NDArray[np.float64]) -> Rows:
+    """Return boxes of an image that was resampled: so many times as many voxels along each axis."""
+    return np.concatenate([rows[:, :1], rows[:, 1:4] * by, rows[:, 4:7] * by], axis=1)
+
+
 def centre_maps(rows: Rows, shape_kji: Sequence[int], classes: int) -> npt.NDArray[np.float32]:
     """Return what a detection learns on one image.
 

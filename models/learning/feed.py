@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from dicom.errors import CannotTrain
-from models.learning.augment import Part, Recipe, Sample, Spacing, follow, reach_of
+from models.learning.augment import Part, Recipe, Sample, Spacing, follow, reach_of, resized
 from models.learning.cases import Case
 from models.learning.detecting import Rows, centre_maps, cut_rows
 from models.learning.planning import Plan
@@ -164,7 +164,8 @@ class Feed:
         """Return a recipe's sample, of the plan's size; only the part of the case that it needs."""
         seed = self._plan.seed
         if self._plan.task == "classification":  # prepared to the patch's size
-            return follow(recipe, self._arrays, seed=seed, epoch=epoch)
+            sample = follow(recipe, self._arrays, seed=seed, epoch=epoch)
+            return None if sample is None else resized(sample, self._size)  # it may be a part
         draw = np.random.default_rng([seed, epoch, 1])
         need = reach_of(recipe, self._size)
         if need is None:

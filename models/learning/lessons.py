@@ -1,7 +1,11 @@
-"""A training from its dataset to its bundle, without any server: what `Model.train` does."""
+"""A training from its dataset to its bundle, without any server.
+
+What `Model.train` and `models.learn` do.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +16,101 @@ from models.building import device_of
 from models.bundle import Bundle, version_key
 from models.learning.beginning import begin_plan
 from models.learning.bundling import Title, write_bundle
-from models.learning.cases import read_dataset
+from models.learning.cases import DatasetFolder, read_dataset
+from models.learning.deriving import Derivation, derive
 from models.learning.graph import Graph, read_graph
 from models.learning.graphing import shipped_graphs
+from models.learning.recipe import TrainingRecipe, get_recipe
 from models.learning.trainer import train
+from models.table import AfterRow
+
+
+def learn_by_recipe(
+    recipe: TrainingRecipe,
+    dataset: Path,
+    *,
+    folder: Path,
+    name: str,
+    version: str,
+    minutes: float,
+    changes: Mapping[str, Any],
+    seed: int,
+    device: str,
+    threads: int | None,
+) -> Bundle:
+    """Return a bundle that learnt from nothing but a dataset; see :func:`models.model.learn`."""
+    data = read_dataset(dataset)
+    if recipe.first is not None and data.dataset.after is None:
+        first = get_recipe(recipe.first.recipe)
+        organ = derived_once(data, folder / "datasets", recipe.first.recipe, for_first(recipe))
+        bundle = learn_by_recipe(
+            first,
+            organ.root,
+            folder=folder,
+            name=f"{name}_first",
+            version=version,
+            minutes=minutes / 2,
+            changes=changes,
+            seed=seed,
+            device=device,
+            threads=threads,
+        )
+        minutes /= 2
+        how = for_second(recipe, bundle.identity)
+        data = derived_once(data, folder / "datasets", f"about_{recipe.first.recipe}", how)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    plan = begin_plan(data, recipe=recipe, minutes=minutes, seed=seed, changes=changes)
+    done = train(
+        data,
+        plan,
+        folder / "runs" / f"{name}@{version}",
+        cache=folder / "prepared",
+        graph=recipe.graph,
+        device=device_of(device),
+        minutes=None if "steps" in changes else minutes,
+    )
+    title = Title(name, version, recipe.title, intended_use=recipe.intended_use)
+    return write_bundle(folder, done, data.dataset, title)
+
+
+def for_first(recipe: TrainingRecipe) -> Derivation:
+    """Return how a cascade's dataset becomes that of the model that looks first."""
+    assert recipe.first is not None  # of a cascade
+    first = get_recipe(recipe.first.recipe)
+    return Derivation(mapping=recipe.first.mapping, classes=first.classes, segments=first.segment)
+
+
+def for_second(recipe: TrainingRecipe, bundle: str) -> Derivation:
+    """Return how a cascade's dataset becomes that of the second model: parts about what is true.
+
+    Parameters
+    ----------
+    bundle : str
+        NAME@VERSION of the model that looks first.
+    """
+    assert recipe.first is not None  # of a cascade
+    look = recipe.first
+    row = next(one for one in get_recipe(look.recipe).segment if one.label == look.segment)
+    about = {n for n in recipe.classes if look.mapping.get(n, n) == row.number}
+    return Derivation(
+        about=frozenset(about),
+        margin_mm=look.margin_mm,
+        after=AfterRow(bundle=bundle, segment=look.segment, margin_mm=look.margin_mm),
+    )
+
+
+def derived_once(data: DatasetFolder, root: Path, what: str, how: Derivation) -> DatasetFolder:
+    """Return a dataset made of another, made now or by a try that was interrupted."""
+    name = f"{data.dataset.name}_{what}"[:64]
+    target = root / f"{name}@{data.dataset.version}"
+    if target.is_dir():
+        there = read_dataset(target)
+        if there.dataset.after == how.after:
+            return there
+        shutil.rmtree(target)
+    root.mkdir(parents=True, exist_ok=True)
+    return derive(data, target, name, data.dataset.version, how)
 
 
 def train_further(

@@ -65,6 +65,40 @@ def build_network(plan: Plan) -> torch.nn.Module:
     return cast(torch.nn.Module, kind(**arguments))
 
 
+def set_learning(network: torch.nn.Module, plan: Plan) -> None:
+    """Let a network learn, but for its frozen blocks: their weights stay, and their norms' figures.
+
+    A batch norm that went on counting would change what a frozen block says.
+    """
+    network.train()
+    for block in plan.frozen:
+        for module in modules_of(network, plan, block):
+            module.eval()
+            module.requires_grad_(requires_grad=False)
+
+
+def modules_of(network: torch.nn.Module, plan: Plan, block: str) -> list[torch.nn.Module]:
+    """Return what a block that is drawn consists of; a join consists of nothing."""
+    found: dict[str, list[Any]] = {}
+    if isinstance(plan.network, Design):
+        found = {name: [module] for name, module in cast(Any, network).blocks.items()}
+    elif isinstance(plan.network, UNetPlan):
+        level, deeper = 0, cast(Any, network).model
+        for level in range(len(plan.network.strides)):
+            found[f"in{level}"], found[f"up{level}"] = [deeper[0]], [deeper[2]]
+            deeper = deeper[1].submodule
+        found["bottom"] = [deeper]
+    else:
+        features = cast(Any, network).features
+        found = {"stem": [features.conv0, features.norm0]}
+        for at in range(1, len(plan.network.layers) + 1):
+            found[f"dense{at}"] = [getattr(features, f"denseblock{at}")]
+            if hasattr(features, f"transition{at}"):
+                found[f"down{at}"] = [getattr(features, f"transition{at}")]
+        found["answer"] = [features.norm5, cast(Any, network).class_layers]
+    return found.get(block, [])
+
+
 def build_loss(plan: Plan) -> Loss:
     """Return the loss of logits, shape (batch, channels, ...), against a feed's targets.
 

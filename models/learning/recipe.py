@@ -138,6 +138,11 @@ class TrainingRecipe(_Part):
         ):
             if ours != theirs:
                 raise InvalidRecipe(f"{dataset.identity}: {what}: {theirs}, the recipe has {ours}")
+        if self.first is not None and dataset.after is None:
+            raise InvalidRecipe(
+                f"{dataset.identity} has whole images; the second model of a cascade learns from "
+                "parts of them: radloop datasets derive"
+            )
         unknown = set(dataset.classes.values()) - set(self.classes.values())
         if unknown:
             raise InvalidRecipe(

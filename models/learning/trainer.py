@@ -36,7 +36,7 @@ from models.learning.augment import Recipe, unroll
 from models.learning.cases import DatasetFolder
 from models.learning.feed import Feed
 from models.learning.graph import Graph, Sink, Source
-from models.learning.networks import build_loss, build_network
+from models.learning.networks import build_loss, build_network, set_learning
 from models.learning.orders import CURVE, LAST
 from models.learning.pictures import Look
 from models.learning.planning import Plan
@@ -286,7 +286,7 @@ class _Training:
     def _step(self, batches: Iterator[Any]) -> tuple[float, float]:
         """Learn from one batch, or from several that count as one; return loss and waiting."""
         state, plan = self.state, self.plan
-        self.network.train()
+        set_learning(self.network, plan)
         for group in self.optimiser.param_groups:
             group["lr"] = _rate(plan, state.step, state.steps)
         draws = np.random.SeedSequence([plan.seed, state.step, self.rank])

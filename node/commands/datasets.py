@@ -14,9 +14,11 @@ from node.commands.common import Config, Data, out, progress_bar, settings_for
 from node.commands.freezing import freeze, sheet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from models.learning.cases import Split
-    from models.table import SegmentRow
-    from pipelines.datasets import Shelf
+    from models.table import SegmentRow, WithoutRow
+    from pipelines.datasets import Found, Shelf
 
 datasets_app = typer.Typer(help="Datasets to learn from.", no_args_is_help=True)
 datasets_app.command()(freeze)
@@ -28,7 +30,9 @@ def import_(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
     layout: Annotated[
         str,
-        typer.Option(help="pairs, nnunet, decathlon, dicom, folders, table, boxes or coco."),
+        typer.Option(
+            help="pairs, nnunet, decathlon, dicom, rtstruct, folders, table, boxes or coco."
+        ),
     ],
     name: Annotated[str, typer.Option(help="The dataset's name.")],
     classes: Annotated[
@@ -42,6 +46,10 @@ def import_(
         list[str] | None,
         typer.Option("--map", help='"3=0": label 3 becomes background; repeatable.'),
     ] = None,
+    without: Annotated[
+        str,
+        typer.Option(help="A bundle that finds markers: they are painted over in every image."),
+    ] = "",
     patient: Annotated[
         str, typer.Option(help=r"Whose a file is: a pattern with a group, such as 'Image_(\d+)'.")
     ] = "",
@@ -65,6 +73,8 @@ def import_(
     from pipelines.datasets import Wanted, get_layout
     from pipelines.exports.cases import Shares
 
+    shelf = _shelf(config, data)
+    change, row = _clearing(without, config, data) if without else (None, None)
     named = dict(_class_of(one) for one in classes or [])
     chosen = get_recipe(recipe) if recipe else None
     wanted = Wanted(
@@ -74,15 +84,19 @@ def import_(
         classes=named or (chosen.classes if chosen else {}),
         segments=chosen.segment if chosen else _coded(named),
         findings=chosen.finding if chosen else (),
+        question=chosen.question if chosen else None,
+        change=change,
+        without=row,
         mapping=dict(_mapped(one) for one in other_values or []),
         patient=patient,
-        modality=modality or (chosen.modalities[0] if chosen else ""),
+        modality=modality,
+        modalities=chosen.modalities if chosen else (),
         licence=licence,
         source=source,
     )
     with progress_bar("{task.completed}/{task.total}") as progress:
         bar = progress.add_task("reading", total=None)
-        frozen = _shelf(config, data).freeze(
+        frozen = shelf.freeze(
             get_layout(layout),
             folder,
             wanted,
@@ -96,6 +110,57 @@ def import_(
             "Its classes have no codes yet: name them as the vocabulary does to make a bundle.",
             highlight=False,
         )
+
+
+@datasets_app.command("derive")
+def derive(
+    dataset: Annotated[str, typer.Argument(help="NAME or NAME@VERSION; it stays as it is.")],
+    name: Annotated[str, typer.Option(help="What the new one is called.")],
+    recipe: Annotated[
+        str,
+        typer.Option(help="A cascade's: the cases of its first model, or with --after its second."),
+    ] = "",
+    after: Annotated[
+        str, typer.Option(help="NAME@VERSION of the model that looks first in the cascade.")
+    ] = "",
+    about: Annotated[
+        list[str] | None, typer.Option(help="Cut parts about this class; repeatable.")
+    ] = None,
+    margin: Annotated[float, typer.Option(min=0, help="mm about it.")] = 20.0,
+    other_values: Annotated[
+        list[str] | None, typer.Option("--map", help='"2=1": label 2 counts as 1; repeatable.')
+    ] = None,
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Make a dataset of another: other labels, or parts cut out about a structure."""
+    from models.learning.deriving import Derivation
+    from models.learning.lessons import for_first, for_second
+    from models.learning.recipe import get_recipe
+
+    shelf = _shelf(config, data)
+    folder = shelf.get(dataset)
+    if recipe:
+        cascade = get_recipe(recipe)
+        if cascade.first is None:
+            raise InvalidRequest(f"the recipe {recipe} is no cascade")
+        how = for_second(cascade, after) if after else for_first(cascade)
+    else:
+        numbers = {label: number for number, label in folder.dataset.classes.items()}
+        unknown = [each for each in about or () if each not in numbers]
+        if unknown:
+            raise InvalidRequest(f"{folder.dataset.identity} has no class {unknown[0]}")
+        how = Derivation(
+            mapping=dict(_mapped(one) for one in other_values or []),
+            about=frozenset(numbers[each] for each in about or ()),
+            margin_mm=margin,
+        )
+    made = shelf.derive(folder, name, how).dataset
+    out.print(
+        f"{made.identity}  {len(made.cases)} of {len(folder.dataset.cases)} cases, "
+        f"{', '.join(made.classes.values())}",
+        highlight=False,
+    )
 
 
 @datasets_app.command("list")
@@ -186,6 +251,22 @@ def _class_of(text: str) -> tuple[int, str]:
     if not equals or not number.strip().isdigit() or not name.strip():
         raise InvalidRequest(f"--class is NUMBER=NAME, not {text!r}")
     return int(number), name.strip()
+
+
+def _clearing(
+    name: str, config: Path | None, data: Path | None
+) -> tuple[Callable[[Found], Found], WithoutRow]:
+    """Return what paints markers over, and what the dataset says of it."""
+    from models.predictor import open_predictor
+    from models.registry import Registry
+    from models.table import WithoutRow
+    from node import wiring
+    from pipelines.datasets.clearing import clearing
+
+    registry = Registry(wiring.bundle_folders(settings_for("datasets", config, data)))
+    bundle = registry.get(name)
+    row = WithoutRow(bundle=bundle.identity)
+    return clearing(open_predictor(bundle, lambda: registry), row.margin), row
 
 
 def _mapped(text: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from dicom.codes import Code
 from dicom.errors import Conflict, InvalidDataset, InvalidSettings, LabelsDoNotMatch, NotFound
 from models.learning.cases import (
     IMAGE,
@@ -30,7 +31,9 @@ from models.learning.cases import (
     write_array,
     write_dataset,
 )
-from models.table import FindingRow, SegmentRow
+from models.learning.deriving import Derivation, derive
+from models.learning.recipe import TrainingRecipe
+from models.table import FindingRow, SegmentRow, WithoutRow
 from pipelines.exports.cases import Shares, split_patients
 
 LAYOUTS: Final = (
@@ -38,6 +41,7 @@ LAYOUTS: Final = (
     "nnunet",
     "decathlon",
     "dicom",
+    "rtstruct",
     "folders",
     "table",
     "boxes",
@@ -110,6 +114,8 @@ class Outline:
     cases : int
     named : bool
         Its cases say their classes by name; their numbers are as good as others.
+    selects : bool
+        Its label maps may hold more than is wanted: what nobody asks for is background.
     """
 
     task: TaskKind
@@ -118,6 +124,7 @@ class Outline:
     patients: tuple[str, ...]
     cases: int
     named: bool = False
+    selects: bool = False
     modalities: tuple[str, ...] = ()
     segments: tuple[SegmentRow, ...] = ()
     licence: str = ""
@@ -154,6 +161,10 @@ class Wanted:
         Names, where the layout has none or does not number them.
     segments, findings : tuple
         The codes of the classes.
+    question : Code or None
+        What the classes of a classification answer.
+    without : WithoutRow or None
+        The bundle whose boxes `change` paints over.
     mapping : mapping of int to int
         Other values for labels: ``{3: 0}`` leaves the third out.
     change : callable or None
@@ -161,6 +172,8 @@ class Wanted:
     patient : str
         A regular expression; its first group in a case's name is its patient. Empty: each case is
         a patient of its own.
+    modality, modalities : str, tuple of str
+        DICOM's, where the layout does not say them: the one there is, or all that a recipe is for.
     """
 
     name: str
@@ -169,12 +182,27 @@ class Wanted:
     classes: Mapping[int, str] = field(default_factory=dict)
     segments: tuple[SegmentRow, ...] = ()
     findings: tuple[FindingRow, ...] = ()
+    question: Code | None = None
+    without: WithoutRow | None = None
     mapping: Mapping[int, int] = field(default_factory=dict)
     change: Callable[[Found], Found] | None = None
     patient: str = ""
     modality: str = ""
+    modalities: tuple[str, ...] = ()
     licence: str = ""
     source: str = ""
+
+    @classmethod
+    def by_recipe(cls, recipe: TrainingRecipe, name: str, **other: Any) -> Wanted:  # noqa: ANN401
+        """Return what a recipe wants: its classes, codes and modalities; `other` goes before."""
+        fields = {
+            "classes": recipe.classes,
+            "segments": recipe.segment,
+            "findings": recipe.finding,
+            "question": recipe.question,
+            "modalities": recipe.modalities,
+        }
+        return cls(name, **{**fields, **other})
 
 
 def get_layout(name: str) -> Layout:
@@ -242,6 +270,7 @@ class Shelf:
         """
         outline = layout.outline(source, patient=wanted.patient)
         classes = _classes(outline, wanted)
+        wanted = replace(wanted, mapping=_selection(outline, wanted))
         splits = _splits(outline, wanted)
         versions = [_version(each) for each in self.names() if each.split("@")[0] == wanted.name]
         number = max(versions, default=0) + 1
@@ -259,9 +288,12 @@ class Shelf:
                 task=outline.task,
                 classes=classes,
                 channels=outline.channels,
-                modalities=outline.modalities or ((wanted.modality,) if wanted.modality else ()),
+                modalities=outline.modalities
+                or ((wanted.modality,) if wanted.modality else wanted.modalities),
                 segments=_coded(wanted.segments or outline.segments, classes),
                 findings=_coded(wanted.findings, classes),
+                question=wanted.question,
+                without=wanted.without,
                 licence=wanted.licence or outline.licence,
                 source=wanted.source or outline.source,
                 cases=tuple(sorted(cases, key=lambda case: case.id)),
@@ -272,6 +304,18 @@ class Shelf:
         finally:
             shutil.rmtree(half, ignore_errors=True)
         return DatasetFolder(self._root / dataset.identity, dataset)
+
+    def derive(self, of: DatasetFolder, name: str, how: Derivation) -> DatasetFolder:
+        """Make the next version of a dataset of another one: parts of it, or other labels.
+
+        Raises
+        ------
+        InvalidDataset
+            When nothing can be made of it so.
+        """
+        versions = [_version(each) for each in self.names() if each.split("@")[0] == name]
+        number = str(max(versions, default=0) + 1)
+        return derive(of, self._root / f"{name}@{number}", name, number, how)
 
     def _refuse_twice(self, dataset: Dataset) -> None:
         older = [each for each in self.names() if each.split("@")[0] == dataset.name]
@@ -292,6 +336,8 @@ def _classes(outline: Outline, wanted: Wanted) -> dict[int, str]:
     LabelsDoNotMatch
         When the layout names one that is not among those that were asked for.
     """
+    if outline.selects and wanted.classes:
+        return dict(wanted.classes)
     if outline.named and wanted.classes:
         classes = _renumbered(outline, wanted)
     elif wanted.segments and not outline.segments:  # a recipe's names, whatever the layout calls it
@@ -304,6 +350,26 @@ def _classes(outline: Outline, wanted: Wanted) -> dict[int, str]:
         raise InvalidDataset(f"all images are {classes[0]}: one class alone tells nothing apart")
     gone = wanted.mapping.keys() - set(wanted.mapping.values())
     return {number: name for number, name in classes.items() if number not in gone}
+
+
+def _selection(outline: Outline, wanted: Wanted) -> Mapping[int, int]:
+    """Return what becomes of a layout's label values: the numbers of those that are wanted.
+
+    Raises
+    ------
+    InvalidDataset
+        When none of them is.
+    """
+    if not outline.selects or not wanted.classes:
+        return wanted.mapping
+    numbers = {name.casefold(): number for number, name in wanted.classes.items()}
+    selection = {n: numbers.get(name.casefold(), 0) for n, name in outline.classes.items()}
+    if not any(selection.values()):
+        raise InvalidDataset(
+            f"none of the structures is {' or '.join(wanted.classes.values())}; there are: "
+            f"{', '.join(list(outline.classes.values())[:20])}"
+        )
+    return {n: wanted.mapping.get(becomes, becomes) for n, becomes in selection.items()}
 
 
 def _renumbered(outline: Outline, wanted: Wanted) -> dict[int, str]:

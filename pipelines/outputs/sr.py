@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
+
+import numpy as np
 
 from dicom.errors import InvalidReport
 from dicom.seg import Segment
 from dicom.sr import (
     FindingFigures,
+    PixelBox,
     ReportUids,
     SegmentFigures,
     check_report,
     encode_report,
 )
 from dicom.uids import derived_uid
-from models.prediction import Boxes, Classes
+from dicom.volume import Grid, Volume
+from models.prediction import Box, Boxes, Classes
 from models.segments import as_segments
 from models.tasks import Classification, Detection, Finding
 from pipelines.outputs import Encoded, Made
@@ -83,24 +88,42 @@ def _findings(made: Made) -> Iterator[FindingFigures]:
     known: dict[int, Finding] = {finding.number: finding for finding in task.findings}
     match made.answer:
         case Classes(numbers=numbers, probabilities=probabilities):
+            assert isinstance(task, Classification)
+            best = numbers[int(probabilities.argmax())]
             for number, probability in zip(numbers, probabilities.tolist(), strict=True):
-                yield _finding(made, known[number], probability, str(number))
+                said = _finding(made, known[number], probability, str(number))
+                yield replace(said, question=task.question) if number == best else said
+        case Boxes(boxes=()):  # that nothing was found is a result, too
+            for number, finding in known.items():
+                nothing = _finding(made, finding, 0.0, f"{number} none")
+                yield replace(nothing, is_absent=True)
         case Boxes(boxes=boxes):
             for place, box in enumerate(boxes, 1):
                 found = _finding(made, known[box.number], box.score, f"{box.number} {place}")
-                yield FindingFigures(
-                    f"{found.label} {place}"[:64],
-                    found.code,
-                    found.region,
-                    found.probability,
-                    found.tracking_uid,
-                    (box.low_lps, box.high_lps),
-                )
+                label = f"{found.label} {place}"[:64]
+                if made.source.frame_of_reference_uid:
+                    ends = (box.low_lps, box.high_lps)
+                    yield replace(found, label=label, box_lps=ends)
+                else:
+                    yield replace(found, label=label, box_pixels=_pixels(box, made.source))
 
 
 def _finding(made: Made, finding: Finding, probability: float, name: str) -> FindingFigures:
     uid = derived_uid(made.key, "tracking", name)
     return FindingFigures(finding.label, finding.code, finding.region, probability, uid)
+
+
+def _pixels(box: Box, source: Grid | Volume) -> PixelBox:
+    """Return a box on the picture on which it was found, whose space is the picture's own."""
+    ends = np.array([(*box.low_lps, 1.0), (*box.high_lps, 1.0)])
+    index = ends @ np.linalg.inv(source.affine_lps).T
+    k, *_ = index.mean(axis=0).round().astype(int).tolist()
+    (low, high) = np.sort(index[:, [2, 1]], axis=0) + 0.5  # of edges, not of middles
+    return PixelBox(
+        min(max(k, 0), len(source.sources) - 1),
+        (float(low[0]), float(low[1])),
+        (float(high[0]), float(high[1])),
+    )
 
 
 def _summary(groups: tuple[SegmentFigures | FindingFigures, ...]) -> dict[str, float]:

@@ -1,0 +1,141 @@
+"""A dataset made of another: other label values, or parts cut out about one structure.
+
+The second of a cascade's models learns from such parts. They are cut about what is true with the
+margin with which they will be cut, when predicting, about what the first model finds.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dicom.errors import InvalidDataset
+from models.grids import Region, region_about
+from models.learning.cases import (
+    IMAGE,
+    LABEL,
+    Case,
+    Dataset,
+    DatasetFolder,
+    write_array,
+    write_dataset,
+)
+from models.table import AfterRow, SegmentRow
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """What is made of each case.
+
+    Attributes
+    ----------
+    mapping : mapping of int to int
+        Other values for labels; 0 leaves one out.
+    classes : mapping of int to str
+        Names of what is left; empty: as they are.
+    segments : tuple of SegmentRow
+        Their codes; empty: as they are.
+    about : frozenset of int
+        Labels, by their old values, about which the parts are cut; empty: whole cases.
+    margin_mm : float
+        How far a part reaches beyond them, along each axis of the grid.
+    after : AfterRow or None
+        The bundle that will say where to look.
+    """
+
+    mapping: Mapping[int, int] = field(default_factory=dict)
+    classes: Mapping[int, str] = field(default_factory=dict)
+    segments: tuple[SegmentRow, ...] = ()
+    about: frozenset[int] = frozenset()
+    margin_mm: float = 0.0
+    after: AfterRow | None = None
+
+
+def derive(
+    folder: DatasetFolder, target: Path, name: str, version: str, how: Derivation
+) -> DatasetFolder:
+    """Write a dataset made of another; splits, patients and tags stay.
+
+    Parameters
+    ----------
+    target : Path
+        Its folder, which is not there yet; written whole or not at all.
+
+    Raises
+    ------
+    InvalidDataset
+        When its cases have no label maps, or none shows what is to be cut about.
+    """
+    dataset = folder.dataset
+    if dataset.task != "segmentation":
+        raise InvalidDataset(f"{dataset.identity} has no label maps of which parts could be made")
+    half = target.with_name(f".{target.name}.part")
+    shutil.rmtree(half, ignore_errors=True)
+    try:
+        cases = tuple(_written(folder, half, how))
+        if not cases:
+            raise InvalidDataset(f"no case of {dataset.identity} shows what is to be cut about")
+        gone = how.mapping.keys() - set(how.mapping.values())
+        classes = how.classes or {n: c for n, c in dataset.classes.items() if n not in gone}
+        segments = how.segments or tuple(r for r in dataset.segments if r.number in classes)
+        made = dataset.model_copy(
+            update={
+                "name": name,
+                "version": version,
+                "classes": classes,
+                "segments": segments,
+                "after": how.after,
+                "cases": cases,
+            }
+        )
+        write_dataset(half, Dataset.model_validate(made.model_dump()))
+        half.replace(target)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    return DatasetFolder(target, made)
+
+
+def _written(folder: DatasetFolder, target: Path, how: Derivation) -> Iterator[Case]:
+    for case in folder.dataset.cases:
+        old = np.asarray(folder.label(case))
+        region: Region = (slice(None), slice(None), slice(None))
+        affine = case.affine_lps
+        if how.about:
+            inside = np.isin(old, list(how.about))
+            if not inside.any():
+                continue
+            region = region_about(inside, folder.spacing(case), how.margin_mm)
+            affine = None if affine is None else _moved(np.array(affine), region)
+        label = _mapped(old[region], how.mapping)
+        slices, rows, columns = label.shape
+        yield case.model_copy(
+            update={
+                "shape": (slices, rows, columns),
+                "affine_lps": affine,
+                "image_sha256": write_array(
+                    target, case.id, IMAGE, np.asarray(folder.image(case)[:, *region])
+                ),
+                "label_sha256": write_array(target, case.id, LABEL, label),
+            }
+        )
+
+
+def _mapped(label: npt.NDArray[Any], mapping: Mapping[int, int]) -> npt.NDArray[np.uint8]:
+    table = np.arange(256, dtype=np.uint8)
+    for number, becomes in mapping.items():
+        table[number] = becomes
+    made: npt.NDArray[np.uint8] = table[label]
+    return made
+
+
+def _moved(
+    affine: npt.NDArray[np.float64], region: Region
+) -> tuple[tuple[float, float, float, float], ...]:
+    affine[:3, 3] += affine[:3, :3] @ [block.start for block in region]
+    return tuple((a, b, c, d) for a, b, c, d in affine.tolist())
