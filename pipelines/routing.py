@@ -32,6 +32,8 @@ class When:
         BodyPartExamined (0018,0015) is one of these; upper and lower case are the same.
     description : str
         A regular expression found in the cleaned SeriesDescription (0008,103E).
+    study_description : str
+        A regular expression found in the cleaned StudyDescription (0008,1030).
     protocol : str
         A regular expression found in the cleaned ProtocolName (0018,1030).
     min_slices : int
@@ -54,6 +56,7 @@ class When:
     modality: tuple[str, ...] = ()
     body_part: tuple[str, ...] = ()
     description: str = ""
+    study_description: str = ""
     protocol: str = ""
     min_slices: int | None = None
     max_slices: int | None = None
@@ -64,7 +67,7 @@ class When:
     kind: tuple[Kind, ...] = ()
 
     def __post_init__(self) -> None:
-        for pattern in (self.description, self.protocol):
+        for pattern in (self.description, self.study_description, self.protocol):
             try:
                 re.compile(pattern)
             except re.error as error:
@@ -156,6 +159,10 @@ def explain(facts: SeriesFacts, route: Route) -> Explanation:
         checks.append(_one_of("body_part", facts.body_part, when.body_part))
     if when.description:
         checks.append(_pattern("description", facts.description, when.description))
+    if when.study_description:
+        checks.append(
+            _pattern("study description", facts.study_description, when.study_description)
+        )
     if when.protocol:
         checks.append(_pattern("protocol", facts.protocol, when.protocol))
     if when.min_slices is not None:

@@ -36,6 +36,8 @@ class SeriesFacts:
         The plane; None where slices lie in several planes.
     contrast_agent : bool
         A contrast agent is named.
+    study_description : str or None
+        What the whole study is called.
     kind : str or None
         A word of :class:`dicom.volume.Kind`: slices, localiser, projection, dose report ...
     """
@@ -53,6 +55,7 @@ class SeriesFacts:
     pixel_spacing_mm: tuple[float, float] | None
     orientation: Orientation | None
     kind: str | None = None
+    study_description: str | None = None
 
 
 def describe_series(series: Series) -> SeriesFacts:
@@ -96,6 +99,7 @@ def facts_of(series: Series, headers: Sequence[Header]) -> SeriesFacts:
         else (float(pixel_spacing[0]), float(pixel_spacing[1])),
         orientation=plane_of(normals),
         kind=kind_of_series(headers),
+        study_description=first.text("StudyDescription"),
     )
 
 

@@ -67,6 +67,7 @@ _KEYWORDS = (
     "ImageType",
     "SeriesDescription",
     "ProtocolName",
+    "StudyDescription",
     "BodyPartExamined",
     "Manufacturer",
     "ContrastBolusAgent",

@@ -133,6 +133,8 @@ class Inference:
             for series in self._house.workspace(job_id).study().series:
                 facts = describe_series(series)
                 self._house.studies.keep_facts(series.series_uid, asdict(facts))
+                if facts.study_description:
+                    self._house.studies.describe(job.study_id, facts.study_description)
                 routes = self._routes_of(job_id, series, facts)
                 collect = collect or any(route.collect or route.project for route in routes)
                 tasks += self._tasks(job_id, series, routes)

@@ -13,6 +13,7 @@ HEAD = SeriesFacts(
     sop_class_uid="1.2.840.10008.5.1.4.1.1.4",
     body_part="HEAD",
     description="T1 MPRAGE sag",
+    study_description="MR head",
     protocol="Brain routine",
     manufacturer="ACME",
     image_type=("ORIGINAL", "PRIMARY", "M"),
@@ -28,6 +29,7 @@ UNSAID = replace(
     modality="",
     body_part=None,
     description=None,
+    study_description=None,
     protocol=None,
     image_type=(),
     spacing_mm=None,
@@ -43,6 +45,8 @@ CASES = [
     (When(body_part=("head",)), True, "body_part is head: HEAD"),
     (When(body_part=("CHEST",)), False, "body_part is CHEST: HEAD"),
     (When(description="mprage|spgr"), True, "description matches mprage|spgr: T1 MPRAGE sag"),
+    (When(study_description="^mr"), True, "study description matches ^mr: MR head"),
+    (When(study_description="knee"), False, "study description matches knee: MR head"),
     (When(description="^flair"), False, "description matches ^flair: T1 MPRAGE sag"),
     (When(protocol=r"brain\b"), True, r"protocol matches brain\b: Brain routine"),
     (When(protocol="knee"), False, "protocol matches knee: Brain routine"),
@@ -89,6 +93,7 @@ def test_every_condition_is_tried_above_both_ways():
         When(modality=("MR",)),
         When(body_part=("HEAD",)),
         When(description="."),
+        When(study_description="."),
         When(protocol="."),
         When(max_spacing_mm=100.0),
         When(orientation=("axial", "sagittal", "coronal", "oblique")),
@@ -104,7 +109,11 @@ def test_a_value_that_is_absent_never_matches(when):
 
 @pytest.mark.parametrize("pattern", ["^$", ".*", "(?!flair)", "^(?!.*flair)"])
 def test_a_pattern_that_fits_an_empty_text_needs_a_text_all_the_same(pattern):
-    for when in (When(description=pattern), When(protocol=pattern)):
+    for when in (
+        When(description=pattern),
+        When(study_description=pattern),
+        When(protocol=pattern),
+    ):
         assert not explain(UNSAID, route(when)).matched
 
 

@@ -88,6 +88,13 @@ def test_a_study_comes_back_as_a_segmentation(node: Node, receiver: Receiver, tm
     assert group.figures[0].value == pytest.approx(truth.sum() * voxel_ml, rel=1e-5)
     assert f"{written.series.series_uid}" in str(report)
 
+    # Who looks for it finds it by what it is called.
+    with closing(node.client()) as client:
+        shown = client.get(f"/api/studies/{node.pseudonym(written.study.study_uid)}").json()
+        assert shown["description"] == original.StudyDescription == "MR head"
+        found = client.get("/api/worklist", params={"search": "mr HEAD"}).json()
+        assert job.study_id in str(found)
+
     # The same objects reached the other destination.
     delivered = until(lambda: len(receiver.files()) == 2 and receiver.files(), timeout_s=60)
     assert {dcmread(path).SOPInstanceUID for path in delivered} == {sop_instance_uid, report_id}
