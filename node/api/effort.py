@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -13,19 +12,10 @@ from fastapi import APIRouter, Query, Request
 from node.auth import ClinicalCaller
 from node.blind import seen_corrections, unseen_by
 from node.parts import parts_of
+from node.savings import Saved, Spread, savings, spread
 from pipelines.store import CorrectionView
 
 router = APIRouter(prefix="/api/effort", tags=["effort"])
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Some figures: how many, their middle, the smallest and the largest."""
-
-    count: int
-    median: float
-    least: float
-    most: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +50,13 @@ def effort(
     return efforts(seen_corrections(rows, unseen_by(request, caller.name)))
 
 
+@router.get("/saved")
+def saved(request: Request, caller: ClinicalCaller) -> list[Saved]:
+    """Show what each model's results save: mending them beside drawing the same from scratch."""
+    rows = parts_of(request).corrections.measured()
+    return savings(seen_corrections(rows, unseen_by(request, caller.name)))
+
+
 def efforts(rows: Iterable[CorrectionView]) -> list[Effort]:
     """Return what corrections cost, for each model and reader."""
     groups: dict[tuple[str, str], list[CorrectionView]] = defaultdict(list)
@@ -76,18 +73,13 @@ def _effort(bundle: str, reader: str, rows: Sequence[CorrectionView]) -> Effort:
         reader=reader or None,
         corrections=len(rows),
         unchanged=sum(difference.changed_voxels == 0 for difference in differences),
-        active_s=_spread(row.effort.active_s for row in rows if row.effort is not None),
-        added_path_mm=_spread(difference.added_path_mm for difference in differences),
-        changed_voxels=_spread(float(difference.changed_voxels) for difference in differences),
-        surface_dice=_spread(
+        active_s=spread(row.effort.active_s for row in rows if row.effort is not None),
+        added_path_mm=spread(difference.added_path_mm for difference in differences),
+        changed_voxels=spread(float(difference.changed_voxels) for difference in differences),
+        surface_dice=spread(
             difference.surface_dice
             for difference in differences
             if difference.surface_dice is not None
         ),
         tolerance_mm=tolerances.pop() if len(tolerances) == 1 else None,
     )
-
-
-def _spread(values: Iterable[float]) -> Spread | None:
-    known = sorted(values)
-    return Spread(len(known), median(known), known[0], known[-1]) if known else None

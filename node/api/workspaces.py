@@ -10,14 +10,16 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from node.api.worklist import check_reader
+from dicom.errors import InvalidRequest
+from node.api.worklist import Filters, check_reader
 from node.auth import ClinicalCaller
 from node.parts import parts_of
-from pipelines.store import WorkspaceView
+from pipelines.store import WantedCases, WorkspaceView
 
 router = APIRouter(prefix="/api/workspaces", tags=["worklist"])
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
+_MOST = 10_000
 
 
 def _named(name: str) -> str:
@@ -112,6 +114,24 @@ def put_cases(
     spaces.workspace(workspace, member=caller.name)
     spaces.put(workspace, wanted.cases)
     count = f"{len(wanted.cases)} cases in"
+    parts.audit.note("workspace_changed", actor=caller.name, object=workspace, reason=count)
+    return _view(spaces.workspace(workspace, member=caller.name))
+
+
+@router.post("/{workspace}/fill")
+def fill(workspace: str, wanted: Filters, request: Request, caller: ClinicalCaller) -> Workspace:
+    """Put every case in that is like that now; those that come later are not put in."""
+    parts = parts_of(request)
+    spaces = parts.reading.workspaces
+    spaces.workspace(workspace, member=caller.name)
+    parts.reading.worklist.look()
+    found = parts.reading.worklist.cases(
+        WantedCases(wanted.state, wanted.modality, None, wanted.priority), limit=_MOST
+    )
+    if not found:
+        raise InvalidRequest("no case is like that now")
+    spaces.put(workspace, [case.id for case in found])
+    count = f"{len(found)} cases in"
     parts.audit.note("workspace_changed", actor=caller.name, object=workspace, reason=count)
     return _view(spaces.workspace(workspace, member=caller.name))
 

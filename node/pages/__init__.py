@@ -16,12 +16,14 @@ from node.pages import (
     studies,
     teaching,
     worklist,
+    workspaces,
 )
 
 ROUTERS = (
     login.router,
     studies.router,
     worklist.router,
+    workspaces.router,
     jobs.router,
     drawn.router,
     collect.router,

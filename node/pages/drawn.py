@@ -15,6 +15,7 @@ from node.faults import Fault, fault_of
 from node.pages.render import render
 from node.pages.studies import identities
 from node.parts import FrontParts, parts_of
+from node.savings import FEW, savings
 from pipelines.store import ElsewhereView, SeriesView
 
 router = APIRouter(include_in_schema=False)
@@ -36,14 +37,15 @@ def corrections_page(request: Request, caller: ClinicalCaller) -> Response:
     """Show what corrections cost, and what waits for a person."""
     parts = parts_of(request)
     rows = parts.elsewhere.objects.objects(state="waiting", limit=_SHOWN)
+    drawn = seen_corrections(parts.corrections.measured(), unseen_by(request, caller.name))
     studies = [parts.studies.study(study) for study in {row.study_id: None for row in rows}]
     return render(
         "corrections.html",
         caller=caller,
         version=parts.version,
-        efforts=efforts(
-            seen_corrections(parts.corrections.measured(), unseen_by(request, caller.name))
-        ),
+        efforts=efforts(drawn),
+        savings=savings(drawn),
+        few=FEW,
         waiting=[_waiting(parts, row) for row in rows],
         patients=identities(request, caller, studies),
     )

@@ -91,6 +91,15 @@ def seconds(value: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def minutes(value: float) -> str:
+    """Return seconds as people say them: `42 s`, `3 min 5 s`, `21 min`."""
+    whole = round(abs(value))
+    if whole < 60:
+        return f"{whole} s"
+    rest = f" {whole % 60} s" if whole < 600 and whole % 60 else ""
+    return f"{whole // 60 if rest else round(whole / 60)} min{rest}"
+
+
 def took(job: Job) -> float | None:
     """Return a job's seconds from being made to its end; None while it is open."""
     return (job.ended_at - job.created_at).total_seconds() if job.ended_at else None
@@ -198,6 +207,7 @@ def _environment() -> Environment:
         "millilitres": millilitres,
         "percent": percent,
         "seconds": seconds,
+        "minutes": minutes,
         "short_uid": short_uid,
         "sentence": sentence,
         "size": size,
