@@ -116,12 +116,17 @@ def write_boxes(folder: Path) -> Path:
 # --- DICOM ----------------------------------------------------------------------------------------
 
 
-def write_volume(folder: Path, voxels: np.ndarray, modality: str) -> Series:
+def write_volume(folder: Path, voxels: np.ndarray, modality: str, name: str = "a") -> Series:
     def edit(k: int, ds: Dataset) -> None:
         ds.stored = voxels[k].astype(np.int32)
 
     return write_series(
-        folder, modality=modality, shape_kji=voxels.shape, spacing_kji=SPACING, edit=edit
+        folder,
+        modality=modality,
+        shape_kji=voxels.shape,
+        spacing_kji=SPACING,
+        name=name,
+        edit=edit,
     )
 
 
