@@ -28,7 +28,7 @@ from node.commands.common import (
     settings_for,
 )
 from node.commands.deface import deface
-from node.commands.export import export
+from node.commands.export import check_export, export
 from node.commands.learning import evaluate, recipes, train
 from node.commands.predict import predict
 from node.commands.profile import profile
@@ -327,6 +327,7 @@ app.command()(profile)
 app.command()(verify)
 app.command()(deface)
 app.command()(export)
+app.command()(check_export)
 app.command()(withdraw)
 app.command()(train)
 app.command()(evaluate)

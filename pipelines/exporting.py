@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from pydicom import Dataset as PydicomDataset
 from pydicom import dcmread
@@ -171,19 +171,45 @@ def export(
     return Exported(target, sha256, files, done.refused())
 
 
-def check_manifest(folder: Path) -> list[str]:
-    """Return the files of an exported folder that are missing, changed or not in its manifest."""
-    listed = json.loads((folder / MANIFEST).read_text())["files"]
-    there = {
-        path.relative_to(folder).as_posix(): path
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != MANIFEST
-    }
-    wrong = set(listed.keys() ^ there.keys())
-    wrong |= {
-        name for name, path in there.items() if name in listed and _sha256(path) != listed[name]
-    }
+def check_manifest(home: Path) -> list[str]:
+    """Return the files of an export that are missing, changed or not in its manifest.
+
+    Parameters
+    ----------
+    home : Path
+        The folder, or the zip file.
+
+    Raises
+    ------
+    InvalidRequest
+        When it is neither, or has no manifest.
+    """
+    try:
+        listed, found = _zipped(home) if home.is_file() else _laid_out(home)
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+        raise InvalidRequest("that is no export: its manifest cannot be read") from None
+    wrong = set(listed.keys() ^ found.keys())
+    wrong |= {name for name, sha256 in found.items() if listed.get(name) != sha256}
     return sorted(wrong)
+
+
+def _laid_out(home: Path) -> tuple[dict[str, str], dict[str, str]]:
+    listed = json.loads((home / MANIFEST).read_text())["files"]
+    files = (path for path in home.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return dict(listed), {path.relative_to(home).as_posix(): _sha256(path) for path in files}
+
+
+def _zipped(home: Path) -> tuple[dict[str, str], dict[str, str]]:
+    with zipfile.ZipFile(home) as archive:
+        (manifest,) = (name for name in archive.namelist() if name.split("/")[-1] == MANIFEST)
+        top = manifest.removesuffix(MANIFEST)
+        listed = json.loads(archive.read(manifest))["files"]
+        found = {}
+        for entry in archive.infolist():
+            if not entry.is_dir() and entry.filename != manifest:
+                with archive.open(entry) as file:
+                    found[entry.filename.removeprefix(top)] = _digest(file)
+        return dict(listed), found
 
 
 def _instances(dataset: Dataset) -> Iterator[Instance]:
@@ -295,7 +321,14 @@ def _sealed(half: Path, gate: Gate) -> tuple[str, int]:
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return _digest(file)
+
+
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while part := file.read(1 << 20):
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _zip(folder: Path, target: Path) -> None:

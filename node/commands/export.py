@@ -80,3 +80,16 @@ def export(
         soft_wrap=True,
     )
     raise typer.Exit(3 if done.refused else 0)
+
+
+def check_export(
+    export: Annotated[Path, typer.Argument(exists=True, help="The folder, or the zip file.")],
+) -> None:
+    """Compare every file of an export with its manifest; exit code 3 where one differs."""
+    from pipelines.exporting import check_manifest
+
+    wrong = check_manifest(export)
+    for name in wrong:
+        err.print(f"missing, changed, or not of it: {name}", highlight=False, soft_wrap=True)
+    out.print("every file is as it was written" if not wrong else f"{len(wrong)} files differ")
+    raise typer.Exit(3 if wrong else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from typer.testing import CliRunner, Result
 from dicom.errors import Conflict, IdentityLeft, InvalidRequest
 from dicom.phantom import Person, write_head_study
 from node.cli import app
-from pipelines.exporting import check_manifest
 
 SLICES = 5
 
@@ -74,8 +74,29 @@ def test_an_export_is_written_checked_and_never_written_over(folder: Path, tmp_p
     done = radloop(*words)
     assert done.exit_code == 0, done.output
     assert "2 cases" in done.output
-    assert check_manifest(tmp_path / "out") == []
     assert isinstance(radloop(*words).exception, Conflict)
+
+
+@pytest.mark.parametrize("target", ["out", "out.zip"])
+def test_an_export_is_compared_with_its_manifest(folder: Path, tmp_path: Path, target: str):
+    home = tmp_path / target
+    words = ("export", folder / "clean", home, "--name", "heads", "--format", "nifti")
+    assert radloop(*words).exit_code == 0
+    assert "as it was written" in radloop("check-export", home).output
+    if home.is_file():
+        shutil.unpack_archive(home, tmp_path / "unpacked")
+        home = next((tmp_path / "unpacked").rglob("manifest.json")).parent
+    assert radloop("check-export", home).exit_code == 0
+    (home / "CARD.md").write_text("better than it was")
+    (home / "more.txt").write_text("")
+    next(home.rglob("*.nii.gz")).unlink()
+    done = radloop("check-export", home)
+    assert done.exit_code == 3
+    assert "3 files differ" in done.output
+    if target.endswith(".zip"):
+        again = shutil.make_archive(str(tmp_path / "again"), "zip", home)
+        assert "3 files differ" in radloop("check-export", again).output
+    assert isinstance(radloop("check-export", folder / "clean").exception, InvalidRequest)
 
 
 def test_an_export_of_originals_is_refused_and_leaves_nothing(folder: Path, tmp_path: Path):
