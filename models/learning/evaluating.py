@@ -347,7 +347,7 @@ def _values(score: CaseScore, figure: str, number: int | None) -> Iterator[float
         yield from _share(score.boxes, figure, number)
         return
     chosen = [one for at, one in score.segments.items() if number is None or at == number]
-    values = [value for value in (getattr(one, figure) for one in chosen) if value is not None]
+    values = [value for one in chosen if (value := getattr(one, figure, None)) is not None]
     if values:
         yield statistics.fmean(values)
 

@@ -85,6 +85,7 @@ def import_(
         segments=chosen.segment if chosen else _coded(named),
         findings=chosen.finding if chosen else (),
         question=chosen.question if chosen else None,
+        recipe=chosen.name if chosen else None,
         change=change,
         without=row,
         mapping=dict(_mapped(one) for one in other_values or []),
@@ -168,6 +169,12 @@ def list_(config: Config = None, data: Data = None) -> None:
     """List the datasets of this node."""
     table = Table("dataset", "task", "classes", *_SPLITS, "licence", "sha256", box=None)
     shelf = _shelf(config, data)
+    if not shelf.names():
+        out.print(
+            'No dataset is here yet: "radloop datasets import" takes one in from a folder, '
+            '"radloop datasets freeze" makes one of what readers corrected.'
+        )
+        return
     for name in shelf.names():
         dataset = shelf.get(name).dataset
         counts = [str(len(dataset.of(split))) for split in _SPLITS]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from dicom.errors import InvalidPlan
+from dicom.errors import Conflict, InvalidPlan
 from node.commands.common import (
     Config,
     Data,
@@ -38,8 +41,12 @@ if TYPE_CHECKING:
 
 def train(
     dataset: Annotated[str, typer.Option(help="NAME or NAME@VERSION.")],
-    name: Annotated[str, typer.Option(help="What the bundle will be called.")],
-    version: Annotated[str, typer.Option(help="... and its version.")] = "0.1.0",
+    name: Annotated[
+        str, typer.Option(help="What the bundle will be called; else as the dataset is.")
+    ] = "",
+    version: Annotated[
+        str, typer.Option(help="... and its version; else the one after the highest there is.")
+    ] = "",
     recipe: Annotated[
         str, typer.Option(help="How such a model learns: radloop recipes lists them.")
     ] = "",
@@ -80,11 +87,17 @@ def train(
     from models.learning.trainer import train as learn
     from node import wiring
     from pipelines.datasets import Shelf
+    from pipelines.learning import check_model_name
 
     settings = settings_for("train", config, data)
     folder = Shelf(wiring.datasets_folder(settings)).get(dataset)
     if threads is not None:
         torch.set_num_threads(threads)
+    name = name or folder.dataset.name.lower()
+    check_model_name(name)
+    version = version or _next_version(name, settings)
+    if (wiring.imported_bundles(settings) / f"{name}@{version}").exists():
+        raise Conflict(f"{name}@{version} is there already: versions are not written over")
     beginning = None if start_from is None else _registry(settings).get(start_from)
     chosen = get_recipe(recipe) if recipe else None
     plan = begin_plan(
@@ -100,14 +113,16 @@ def train(
         return
     graph = chosen.graph if chosen is not None and augment is None else _graph(augment)
     run = wiring.runs_folder(settings) / f"{name}@{version}"
-    with progress_bar() as progress:
+    is_local = (launcher or settings.training.launcher) == "local"
+    turn = only_one(wiring.runs_folder(settings)) if is_local else nullcontext()
+    with turn, progress_bar() as progress:
         bar = progress.add_task("learning", total=1.0)
 
         def told(epoch: Epoch) -> None:
             progress.update(bar, completed=min(1.0, epoch.step / plan.steps))
             progress.console.print(_line(epoch), highlight=False)
 
-        if (launcher or settings.training.launcher) != "local":
+        if not is_local:
             order = TrainOrder(
                 dataset=folder.root,
                 cache=wiring.prepared_folder(settings),
@@ -143,6 +158,12 @@ def train(
         f"{bundle.identity}  epoch {done.best_epoch} of {len(done.epochs)}, "
         f"{score:.3f} on the validation split",
         highlight=False,
+    )
+    out.print(
+        f"How good it is:  radloop evaluate {bundle.identity} --dataset {folder.dataset.identity}\n"
+        f"To use it:       radloop models promote {bundle.identity} --why ...",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -190,6 +211,32 @@ def recipes() -> None:
         task = f"{found.task}, {found.dimensions}D"
         table.add_row(each, found.title, task, found.needs, ", ".join(found.output).upper())
     out.print(table)
+
+
+def _next_version(name: str, settings: Settings) -> str:
+    """Return the version after the highest that is installed; one that is half learnt goes on."""
+    from models.bundle import version_key
+
+    found = [bundle.version for bundle in _registry(settings).bundles if bundle.name == name]
+    if not found:
+        return "0.1.0"
+    major, minor, *_ = version_key(max(found, key=version_key))
+    return f"{major}.{minor + 1}.0"
+
+
+@contextmanager
+def only_one(runs: Path) -> Iterator[None]:
+    """Wait until neither the node nor another shell learns: never two at once."""
+    from models.learning.child import LOCK
+
+    runs.mkdir(parents=True, exist_ok=True)
+    with (runs / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            out.print("Another training runs here; this one begins when it has ended.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _sign(bundle: Bundle, dataset: str, settings: Settings) -> None:
@@ -370,7 +417,9 @@ def _as_json(found: Evaluation) -> dict[str, Any]:
     for score, case in zip(found.cases, content["cases"], strict=True):
         case["case"] = score.case.id
         case["patient"] = score.case.patient
-    figures = [*_FIGURES.values(), *_OF_BOXES.values(), "correct"]
+    first = found.cases[0]
+    of_masks = _FIGURES if first.boxes is None else _OF_BOXES
+    figures = ["correct"] if first.said is not None else list(of_masks.values())
     intervals = {figure: found.interval(figure) for figure in figures}
     content["intervals"] = {
         figure: None if one is None else asdict(one) for figure, one in intervals.items()

@@ -23,6 +23,7 @@ models_app.command()(promote)
 models_app.command()(rollback)
 models_app.command()(card)
 
+_NO_LICENCE = "The licence of the data is not known"  # in what is learnt from data without one
 _ZOO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(@\d[\w.-]*)?")
 
 Name = Annotated[str | None, typer.Option(help="Install it under this name.")]
@@ -218,7 +219,8 @@ def _licence(bundle: Bundle) -> str:
     from models.importing.licences import licence_of
 
     try:
-        return licence_of([bundle.root], None)[0]
+        found = licence_of([bundle.root], None)[0]
+        return "unknown" if found.startswith(_NO_LICENCE) else found
     except UnknownLicence:
         return "unknown"
 

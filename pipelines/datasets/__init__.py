@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom.codes import Code
-from dicom.errors import Conflict, InvalidDataset, InvalidSettings, LabelsDoNotMatch, NotFound
+from dicom.errors import Conflict, InvalidDataset, InvalidRequest, LabelsDoNotMatch, NotFound
 from models.learning.cases import (
     IMAGE,
     LABEL,
@@ -165,6 +165,8 @@ class Wanted:
         What the classes of a classification answer.
     without : WithoutRow or None
         The bundle whose boxes `change` paints over.
+    recipe : str or None
+        By which a model is planned that learns from it.
     mapping : mapping of int to int
         Other values for labels: ``{3: 0}`` leaves the third out.
     change : callable or None
@@ -184,6 +186,7 @@ class Wanted:
     findings: tuple[FindingRow, ...] = ()
     question: Code | None = None
     without: WithoutRow | None = None
+    recipe: str | None = None
     mapping: Mapping[int, int] = field(default_factory=dict)
     change: Callable[[Found], Found] | None = None
     patient: str = ""
@@ -200,6 +203,7 @@ class Wanted:
             "segments": recipe.segment,
             "findings": recipe.finding,
             "question": recipe.question,
+            "recipe": recipe.name or None,
             "modalities": recipe.modalities,
         }
         return cls(name, **{**fields, **other})
@@ -210,11 +214,11 @@ def get_layout(name: str) -> Layout:
 
     Raises
     ------
-    InvalidSettings
+    InvalidRequest
         When there is none.
     """
     if name not in LAYOUTS:
-        raise InvalidSettings(f"there is no layout {name!r}; there are: {', '.join(LAYOUTS)}")
+        raise InvalidRequest(f"there is no layout {name!r}; there are: {', '.join(LAYOUTS)}")
     return import_module(f"{__name__}.{name}")
 
 
@@ -248,7 +252,9 @@ class Shelf:
         if "@" in name:
             known = [each for each in known if each == name]
         if not known:
-            raise NotFound(f"there is no dataset {name}")
+            raise NotFound(
+                f"there is no dataset {name}; `radloop datasets list` shows what is here"
+            )
         return read_dataset(self._root / known[-1])
 
     def freeze(
@@ -294,6 +300,7 @@ class Shelf:
                 findings=_coded(wanted.findings, classes),
                 question=wanted.question,
                 without=wanted.without,
+                recipe=wanted.recipe,
                 licence=wanted.licence or outline.licence,
                 source=wanted.source or outline.source,
                 cases=tuple(sorted(cases, key=lambda case: case.id)),
@@ -345,7 +352,9 @@ def _classes(outline: Outline, wanted: Wanted) -> dict[int, str]:
     else:
         classes = dict(outline.classes or wanted.classes)
     if not classes:
-        raise InvalidDataset("the layout does not name its classes, and nobody else did")
+        raise InvalidDataset(
+            'the layout does not name its classes: say what they are, such as --class "1=Liver"'
+        )
     if outline.task == "classification" and len(classes) < _FEWEST_CLASSES:
         raise InvalidDataset(f"all images are {classes[0]}: one class alone tells nothing apart")
     gone = wanted.mapping.keys() - set(wanted.mapping.values())

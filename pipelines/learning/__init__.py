@@ -24,6 +24,7 @@ from pipelines.learning.hours import Clock, QuietHours
 from pipelines.learning.lessons import Lessons, Means
 from pipelines.learning.ordering import (
     cancel,
+    check_model_name,
     know_dataset,
     next_version,
     order_training,
@@ -64,6 +65,7 @@ __all__ = [
     "ask_dataset",
     "cancel",
     "changed_plan",
+    "check_model_name",
     "current_bundle",
     "find_drift",
     "fitting",

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from dicom.errors import Conflict, InvalidPlan, InvalidRequest, InvalidSettings, NotFound
+from dicom.errors import Conflict, InvalidPlan, InvalidRequest, NotFound
 from node.cli import app
 from pipelines.store import Alarms
 from tests.node.front import migrated_database
@@ -125,7 +125,7 @@ def test_mistakes_have_codes(folder: Path, tmp_path: Path):
     missing = radloop("train", "--dataset", "none", "--name", "x", cwd=tmp_path)
     assert isinstance(missing.exception, NotFound)
     begin = ("datasets", "import", str(folder / "in"), "--name", "x", "--layout")
-    assert isinstance(radloop(*begin, "guess", cwd=tmp_path).exception, InvalidSettings)
+    assert isinstance(radloop(*begin, "guess", cwd=tmp_path).exception, InvalidRequest)
     wrong = radloop(*begin, "pairs", "--class", "one", cwd=tmp_path)
     assert isinstance(wrong.exception, InvalidRequest)
     (tmp_path / "splits.json").write_text('{"train": ["a"], "test": ["a"]}')

@@ -10,6 +10,7 @@ from PIL import Image
 from dicom.errors import (
     Conflict,
     InvalidDataset,
+    InvalidRequest,
     InvalidSettings,
     LabelsDoNotMatch,
     NotFound,
@@ -264,5 +265,5 @@ class TestShelf:
             layout = get_layout(name)
             assert callable(layout.outline)
             assert callable(layout.read)
-        with pytest.raises(InvalidSettings, match="pairs, nnunet"):
+        with pytest.raises(InvalidRequest, match="pairs, nnunet"):
             get_layout("guess")
