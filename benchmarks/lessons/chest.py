@@ -128,7 +128,9 @@ def view_dataset(
     work: Path, classed: Sequence[tuple[str, str, str]], held: frozenset[str]
 ) -> DatasetFolder:
     """Return the radiographs with their view; the patients `held` are not learnt from."""
-    source = _linked(work / "in", {f"{name}.png": HANNOVER / "png" for name, _, _ in classed})
+    source = _linked(
+        work / "in", {f"{name}.png": HANNOVER / "png" / f"{name}.png" for name, _, _ in classed}
+    )
     lines = [f"{name}.png,{view},{patient}" for name, patient, view in classed]
     (source / "labels.csv").write_text("\n".join(["file,class,patient", *lines]) + "\n")
     recipe = get_recipe("chest_view")
@@ -148,14 +150,13 @@ def view_dataset(
 def lungs_dataset(work: Path, names: Mapping[str, str], held: frozenset[str]) -> DatasetFolder:
     """Return the radiographs with masks of the lungs; what is neither lung is left out."""
     source = work / "in"
-    for root in MASKED:
-        for row in _index(root):
-            stem = f"p{row['patientid']}_{Path(row['image']).stem}"
-            for kind, name in (("images", row["image"]), ("labels", row["label"])):
-                link = source / kind / f"{stem}{Path(name).suffix}"
-                link.parent.mkdir(parents=True, exist_ok=True)
-                if not link.exists():
-                    link.symlink_to(root / kind / name)
+    rows = [(root, row) for root in MASKED for row in _index(root)]
+    for number, (root, row) in enumerate(rows):
+        for kind, name in (("images", row["image"]), ("labels", row["label"])):
+            link = source / kind / f"p{row['patientid']}_{number}{Path(name).suffix}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.exists():
+                link.symlink_to(root / kind / name)
     recipe = get_recipe("chest_lungs")
     wanted = Wanted(
         "lungs",
@@ -178,19 +179,22 @@ def marker_dataset(work: Path) -> DatasetFolder:
     held = frozenset(row["patient_id"] for row in rows if row["image_id"] in looked_at)
     used = [row for row in rows if row["image_id"] in looked_at or row["patient_id"] not in held]
     whose = {row["image_id"]: row["patient_id"] for row in used}
-    source = _linked(work / "in", {f"{name}.png": HANNOVER / "png" for name in whose})
-    lines = ["file,class,x0,y0,x1,y1,patient"]
+    files = {name: f"{patient}_{name}.png" for name, patient in whose.items()}
+    source = _linked(
+        work / "in", {file: HANNOVER / "png" / f"{name}.png" for name, file in files.items()}
+    )
+    lines = ["file,class,x0,y0,x1,y1"]
     for row in boxes:
         if row["marker"] == "L":
             x1, y1 = int(row["x1"]) - 1, int(row["y1"]) - 1
-            name = row["image_id"]
-            lines.append(f"{name}.png,L marker,{row['x0']},{row['y0']},{x1},{y1},{whose[name]}")
+            lines.append(f"{files[row['image_id']]},L marker,{row['x0']},{row['y0']},{x1},{y1}")
     (source / "boxes.csv").write_text("\n".join(lines) + "\n")
     wanted = Wanted(
         "markers",
         splits=_splits(set(whose.values()), held),
         classes=recipe.classes,
         findings=recipe.finding,
+        patient=r"^([^_]+)_",
         modality="DX",
         licence="CC BY 3.0",
         source="ml-workgroup/covid-19-image-repository, Hannover Medical School",
@@ -219,11 +223,11 @@ def _splits(patients: set[str], held: frozenset[str]) -> dict[str, Split]:
 
 
 def _linked(folder: Path, files: Mapping[str, Path]) -> Path:
-    for name, root in files.items():
+    for name, target in files.items():
         link = folder / "images" / name
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.exists():
-            link.symlink_to(root / name)
+            link.symlink_to(target)
     return folder
 
 

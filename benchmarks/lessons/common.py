@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 import torch
 
+from dicom.errors import Canceled
 from models.bundle import Bundle
 from models.learning.bundling import Title, write_bundle
 from models.learning.cases import DatasetFolder
@@ -18,7 +20,7 @@ from models.learning.evaluating import Evaluation, evaluate
 from models.learning.graph import Graph, read_graph
 from models.learning.graphing import shipped_graphs
 from models.learning.planning import Plan
-from models.learning.trainer import Epoch, train
+from models.learning.trainer import Epoch, train, trained_so_far
 from models.predictor import open_predictor
 from models.registry import Registry
 
@@ -60,19 +62,33 @@ def changed(plan: Plan, **fields: Any) -> Plan:  # noqa: ANN401 - a plan's field
 
 
 def learn(
-    folder: DatasetFolder, plan: Plan, work: Path, name: str, graph: Graph | None = None
+    folder: DatasetFolder,
+    plan: Plan,
+    work: Path,
+    name: str,
+    graph: Graph | None = None,
+    *,
+    within_s: float = math.inf,
 ) -> Bundle:
-    """Train, write the bundle, and return it; a run that is there already is gone on with."""
-    done = train(
-        folder,
-        plan,
-        work / "runs" / name,
-        cache=work / "prepared",
-        graph=graph,
-        device=torch.device("cpu"),
-        workers=1,
-        told=_progress(name, plan),
-    )
+    """Train, write the bundle, and return it; a run that is there already is gone on with.
+
+    One that takes longer than `within_s` is ended, and what it has come to by then is the bundle.
+    """
+    run, began = work / "runs" / name, time.perf_counter()
+    try:
+        done = train(
+            folder,
+            plan,
+            run,
+            cache=work / "prepared",
+            graph=graph,
+            device=torch.device("cpu"),
+            workers=1,
+            told=_progress(name, plan),
+            canceled=lambda: time.perf_counter() - began > within_s,
+        )
+    except Canceled:
+        done = trained_so_far(run, plan)
     bundles = work / "bundles"
     shutil.rmtree(bundles / f"{name}@0.1.0", ignore_errors=True)
     return write_bundle(bundles, done, folder.dataset, Title(name, "0.1.0"))

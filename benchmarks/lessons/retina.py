@@ -7,6 +7,7 @@ observer reaches against the first is the ceiling.
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from models.table import SegmentRow
 from pipelines.datasets import Shelf, Wanted, get_layout
 
 FOLDER: Final = DATA / "retina/unclear/CHASE_DB1"
-DICE, MINUTES = 0.78, 60
+DICE, MINUTES, SPARE_S = 0.78, 60, 60
 STEPS: Final = 2500
 CHANNELS: Final = (12, 24, 48, 96)
 VESSEL: Final = SegmentRow.model_validate(
@@ -52,8 +53,12 @@ def rows(work: Path) -> Iterator[Row]:
     )
     folder = dataset(work)
     clock = Clock()
-    bundle = learn(folder, plan(folder), work, "retina", shipped("vessels"))
+    bundle = learn(
+        folder, plan(folder), work, "retina", shipped("vessels"), within_s=MINUTES * 60 - SPARE_S
+    )
     minutes = clock.seconds / 60
+    steps = json.loads((bundle.root / "configs" / "metadata.json").read_bytes())
+    done = steps["radloop"]["provenance"]["steps"]
     found = measured(bundle, folder).interval("dice")
     assert found is not None  # twelve cases were measured
     yield Row(
@@ -68,7 +73,7 @@ def rows(work: Path) -> Iterator[Row]:
         found.mean >= DICE,
     )
     yield Row(
-        "retina: the training, by the clock, on cores that were shared",
+        f"retina: the training by the clock, {done} of {STEPS} steps; ended where it takes longer",
         "min",
         round(minutes, 1),
         target=f"<= {MINUTES}",

@@ -1,10 +1,11 @@
-"""Samples a second of the trainer, beside MONAI's and nnU-Net's usual ways: one network, one data.
+"""Samples a second of the trainer, beside MONAI's usual way: one network, one data; and two ranks.
 
-The peers are MONAI's CacheDataset, DataLoader and SupervisedTrainer as their documentation uses
-them, and one epoch of nnU-Net v2's trainer on as many patches of that size. Each is given the same
-images, patch, batch, optimiser and loss, and the same kinds of augmentation. They are measured in
-turns; the best of several counts, since others use the machine. ``PEERS`` names a folder where
-`pip install --target` has put pytorch-ignite (MONAI's engines need it) and nnunetv2.
+The peer is MONAI's CacheDataset, DataLoader and SupervisedTrainer as their documentation uses them,
+with the same images, patch, batch, optimiser and loss, and the same kinds of augmentation. They are
+measured in
+turns; the best of several counts, since others use the machine. MONAI's engines need
+pytorch-ignite, which radloop does not: `pip install --no-deps --target FOLDER pytorch-ignite`, and
+``PYTHONPATH=FOLDER make bench B=learning PART=speed``.
 """
 
 from __future__ import annotations
@@ -60,7 +61,6 @@ GRAPH: Final[dict[str, Any]] = {
 
 def rows(work: Path) -> Iterator[Row]:
     """Yield the rates side by side, then two ranks beside one."""
-    sys.path.append(os.environ.get("PEERS", ""))
     folder, graph = _dataset(work), read_graph(GRAPH)
     mixed = _plan(folder)
     single = changed(mixed, precision="single")
@@ -94,7 +94,7 @@ def _beside_monai(
     for name, found in (("as planned", ours), ("single precision", exact)):
         best = max(found)
         if not theirs:
-            why = f"{what}, {name} (MONAI's trainer not measured: pytorch-ignite is not in PEERS)"
+            why = f"{what}, {name} (MONAI's trainer not measured: pytorch-ignite is not installed)"
             yield Row(why, "1/s", round(best, 2), target=f">= {FASTER} x")
             continue
         beside = max(theirs)
