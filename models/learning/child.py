@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dicom.errors import DiskFull, RadloopError
+from dicom.errors import DiskFull, Preempted, RadloopError
 from models.learning.orders import (
     DONE,
     FAILED,
+    BundleOrder,
     Failure,
     MeasureOrder,
     Order,
@@ -46,7 +47,7 @@ def main() -> None:
     end_with(options.owner)
     _step_back()
     folder: Path = options.folder
-    with (folder.parent / LOCK).open("w") as lock:
+    with _lock_of(folder).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # never two at once on one machine; gone with us
         order = read_order(folder)
         if isinstance(order, TrainOrder) and order.processes > 1:
@@ -55,10 +56,18 @@ def main() -> None:
         carry_out_or_say(folder)
 
 
+def _lock_of(folder: Path) -> Path:
+    """Return what all children of a node hold, one at a time, however deep their folders lie."""
+    known = (above / LOCK for above in folder.parents)
+    return next((path for path in known if path.is_file()), folder.parent / LOCK)
+
+
 def carry_out_or_say(folder: Path, interrupted: Callable[[], bool] | None = None) -> None:
     """Do what a folder's order says, or write down the coded error that stands against it."""
     try:
         carry_out(folder, interrupted)
+    except Preempted:
+        raise  # nothing stands against it: it goes on later
     except RadloopError as error:
         _say(folder, error)
     except OSError as error:
@@ -101,6 +110,8 @@ def _said(folder: Path, order: Order, interrupted: Callable[[], bool] | None) ->
 
     if isinstance(order, PackOrder):
         return _pack(order)
+    if isinstance(order, BundleOrder):
+        return _bundle(order)
     if isinstance(order, MeasureOrder):
         return _measure(folder, order)
     with joined(device_of(order.device)) as (device, is_first):
@@ -113,6 +124,20 @@ def _pack(order: PackOrder) -> str:
     from models.learning.packing import pack
 
     return pack(order)
+
+
+def _bundle(order: BundleOrder) -> str:
+    """Write the bundle of a training's best epoch so far; return its identity."""
+    from models.learning.bundling import Title, write_bundle
+    from models.learning.cases import read_dataset
+    from models.learning.trainer import trained_so_far
+
+    identity = f"{order.name}@{order.version}"
+    if not (order.bundles / identity).exists():  # else written by a try that was ended then
+        done = trained_so_far(order.run, order.plan)
+        title = Title(order.name, order.version, description=order.description)
+        write_bundle(order.bundles, done, read_dataset(order.dataset).dataset, title)
+    return identity
 
 
 def _train(

@@ -13,6 +13,8 @@ from models.learning.planning import Plan
 ORDER: Final = "order.json"
 DONE: Final = "done.json"
 FAILED: Final = "failed.json"
+BEST: Final = "best.pt"
+"""The trainer's averaged weights of its best epoch."""
 LAST: Final = "last.pt"
 """The trainer's checkpoint."""
 CURVE: Final = "curve.jsonl"
@@ -54,6 +56,25 @@ class TrainOrder(_Part):
     processes: int = Field(1, ge=1)
 
 
+class BundleOrder(_Part):
+    """Make a bundle of the best that a training which was ended has come to.
+
+    Attributes
+    ----------
+    run, bundles : Path
+        The training's folder, and where the bundle goes.
+    """
+
+    kind: Literal["bundle"] = "bundle"
+    run: Path
+    dataset: Path
+    bundles: Path
+    plan: Plan
+    name: str
+    version: str
+    description: str = ""
+
+
 class PackOrder(_Part):
     """Pack what a training needs, so that it can learn on another machine.
 
@@ -91,7 +112,7 @@ class MeasureOrder(_Part):
     threads: int | None = None
 
 
-Order = TrainOrder | PackOrder | MeasureOrder
+Order = TrainOrder | BundleOrder | PackOrder | MeasureOrder
 _ORDER: Final[TypeAdapter[Order]] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
 
 

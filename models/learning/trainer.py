@@ -37,7 +37,7 @@ from models.learning.cases import DatasetFolder
 from models.learning.feed import Feed
 from models.learning.graph import Graph, Sink, Source
 from models.learning.networks import build_loss, build_network, set_learning
-from models.learning.orders import CURVE, LAST
+from models.learning.orders import BEST, CURVE, LAST
 from models.learning.pictures import Look
 from models.learning.planning import Plan
 from models.learning.precision import half_of, single
@@ -47,7 +47,6 @@ from models.learning.validating import Scores, validate
 from models.learning.watching import Chronicle
 from models.memory import is_lost_device, is_memory_error
 
-BEST: Final = "best.pt"
 PLAN: Final = "plan.json"
 
 _UNTIMED_STEPS: Final = 2  # they warm caches up
@@ -430,6 +429,22 @@ def read_curve(run: Path) -> tuple[Epoch, ...]:
         return ()
     found = (json.loads(line) for line in lines)
     return tuple(Epoch(**{**epoch, "scores": Scores(**epoch["scores"])}) for epoch in found)
+
+
+def trained_so_far(run: Path, plan: Plan) -> Trained:
+    """Return what a training that was ended has come to: its epochs, and the best of them.
+
+    Raises
+    ------
+    CannotTrain
+        When no epoch has ended yet.
+    """
+    epochs = read_curve(run)
+    if not epochs:
+        raise CannotTrain("no epoch of the training has ended yet")
+    scored = [epoch for epoch in epochs if not math.isnan(epoch.scores.mean)]
+    best = max(scored, key=lambda epoch: epoch.scores.mean) if scored else epochs[-1]
+    return Trained(run, plan, epochs, best.number)
 
 
 def best_weights(run: Path) -> dict[str, torch.Tensor]:

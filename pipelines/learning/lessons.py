@@ -23,7 +23,7 @@ from models.bundle import Bundle, read_bundle
 from models.greys import taught_by, write_taught
 from models.learning.cases import DatasetFolder, first_channels
 from models.learning.comparison import Comparison
-from models.learning.orders import CURVE, MeasureOrder, TrainOrder
+from models.learning.orders import BEST, CURVE, BundleOrder, MeasureOrder, TrainOrder
 from models.learning.planning import Plan
 from pipelines.launching import Attended, Ending, Launcher, Local, Place, Watch, attend
 from pipelines.learning.hours import QuietHours
@@ -56,6 +56,7 @@ _ACTOR: Final = "radloop"
 _SLACK: Final = 1.5  # of the minutes that were given, before it is ended
 _GRACE_S: Final = 300.0  # for loading, the last validation, writing
 _TELL_S: Final = 1.0
+_DAY: Final = timedelta(days=1)
 
 Shadow = Callable[[TrainingView, Path], DatasetFolder | None]
 """Makes a dataset of what readers corrected lately, below a folder; None where there is nothing."""
@@ -209,9 +210,30 @@ class Lessons:
             school.trainings.put_back(training_id, used_s=attended.used_s)
             return False
         school.trainings.used(training_id, attended.used_s)
-        _refuse(attended)
         self._keep_curve(training, folder)
+        if attended.ending == "out_of_time" and (folder / BEST).is_file():
+            self._bundle_best(training, folder, order)
+        else:
+            _refuse(attended)
         return True
+
+    def _bundle_best(self, training: TrainingView, folder: Path, done: TrainOrder) -> None:
+        """Make a candidate of the best epoch of a training whose time is over."""
+        order = BundleOrder(
+            run=folder,
+            dataset=done.dataset,
+            bundles=folder / "bundle",
+            plan=done.plan,
+            name=done.name,
+            version=done.version,
+        )
+        watch = Watch(
+            is_urgent=self._is_urgent,
+            ending=lambda _used_s: self._end_of(training),
+            looked=lambda _stopped, _place: None,
+        )
+        _refuse(attend(folder / "best", order, watch, log_file=self._means.logs / "trainer.log"))
+        log.info("best_epoch_bundled")
 
     def _measure(self, training_id: str) -> None:
         """Compare the candidate with what is current, on the locked test set and on news."""
@@ -298,20 +320,29 @@ class Lessons:
 
         return Watch(
             is_urgent=self._is_urgent,
-            ending=lambda used_s: self._ending(training, used_s),
+            ending=lambda used_s: (
+                self._ending(training, used_s) if tells else self._end_of(training)
+            ),
             looked=looked,
         )
 
     def _ending(self, training: TrainingView, used_s: float) -> Ending | None:
         if self._school.trainings.is_cancel_requested(training.id):
             return "canceled"
-        if not training.at_once and not self._means.quiet.hold(datetime.now(UTC)):
+        now = datetime.now(UTC)
+        may = training.at_once or (self._means.quiet.hold(now) and not self._is_spent(now, used_s))
+        if not may:
             return "outside_hours"
         if training.minutes is not None:
             most_s = training.minutes * 60 * _SLACK + _GRACE_S
             if training.used_s + used_s > most_s:
                 return "out_of_time"
         return None
+
+    def _end_of(self, training: TrainingView) -> Ending | None:
+        """Return whether a person called it off; what takes seconds is not ended for the time."""
+        wanted = not self._school.trainings.is_cancel_requested(training.id)
+        return None if wanted else "canceled"
 
     def _keep_curve(self, training: TrainingView, folder: Path) -> None:
         """Copy the epochs that the child has written into rows."""
@@ -367,11 +398,11 @@ class Lessons:
     def _device(self, training: TrainingView) -> str:
         return training.device if training.device != "auto" else self._means.device
 
-    def _is_spent(self, now: datetime) -> bool:
-        """Return whether the day's minutes are used up."""
+    def _is_spent(self, now: datetime, used_s: float = 0.0) -> bool:
+        """Return whether the day's minutes are used up, with the seconds that are not noted yet."""
         if not self._means.minutes_a_day:
             return False
-        used_s = self._school.trainings.used_since(now - timedelta(days=1))
+        used_s += self._school.trainings.used_since(now - _DAY)
         return used_s >= self._means.minutes_a_day * 60
 
     def _track_end(self, training_id: str) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicom.errors import Conflict, NotFound, RadloopError
-from pipelines.records import EpochRow, TaskRow, TrainingRow
+from pipelines.records import EpochRow, TaskRow, TrainingRow, TrainingSpanRow
 from pipelines.store.database import Database
 from pipelines.store.job_views import State
 
@@ -273,7 +273,7 @@ class Trainings:
             row = _training(session, training_id)
             row.state, row.step = "scheduled", "waiting"
             row.handed_over, row.attempt = False, row.attempt + 1
-            row.used_s += used_s
+            _note_use(session, row, used_s)
             row.changed_at = datetime.now(UTC)
 
     def doing(self, training_id: str, step: TrainingStep) -> TrainingView:
@@ -317,11 +317,15 @@ class Trainings:
     def used(self, training_id: str, seconds: float) -> None:
         """Add to the seconds that its child ran."""
         with self._database.write() as session:
-            _training(session, training_id).used_s += seconds
+            _note_use(session, _training(session, training_id), seconds)
 
     def used_since(self, since: datetime) -> float:
-        """Return the seconds of trainings that changed since then."""
-        query = sa.select(sa.func.sum(TrainingRow.used_s)).where(TrainingRow.changed_at >= since)
+        """Return the seconds since then of trainings that keep to quiet hours."""
+        query = (
+            sa.select(sa.func.sum(TrainingSpanRow.seconds))
+            .join(TrainingRow, TrainingRow.id == TrainingSpanRow.training_id)
+            .where(TrainingSpanRow.ended_at >= since, ~TrainingRow.at_once)
+        )
         with self._database.read() as session:
             return float(session.scalar(query) or 0.0)
 
@@ -340,6 +344,12 @@ class Trainings:
             _end(row, "completed" if error is None else "canceled")
             if error is not None:
                 row.error_code, row.error_message = error.code, error.message
+
+
+def _note_use(session: Session, row: TrainingRow, seconds: float) -> None:
+    row.used_s += seconds
+    now = datetime.now(UTC)
+    session.add(TrainingSpanRow(training_id=row.id, ended_at=now, seconds=seconds))
 
 
 def _end(row: TrainingRow, state: State) -> None:

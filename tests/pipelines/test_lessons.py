@@ -1,10 +1,12 @@
 """A training in the node: learnt, measured, signed, decided, over every death on the way."""
 
+import json
+import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,7 @@ from pipelines.learning import (
     QuietHours,
     School,
     cancel,
+    lessons,
     order_training,
     promote,
     promote_by_figures,
@@ -47,8 +50,9 @@ from pipelines.learning import (
 )
 from pipelines.learning.fusing import fuse
 from pipelines.learning.judging import judge
+from pipelines.learning.lessons import read_epochs
 from pipelines.learning.splitting import Past, share_out
-from pipelines.records import TrainingRow
+from pipelines.records import TrainingRow, TrainingSpanRow
 from pipelines.store import Database, EvaluationView
 from tests.learning import blobs, school_in, small_plan
 
@@ -208,6 +212,72 @@ def test_the_loop_survives_every_death_and_keeps_what_is_worse_out(school, node,
         fresh.get("blobs@0.2.0")
     with pytest.raises(Conflict):
         roll_back(school, "blobs", by="anna", why="again")
+
+
+def work(folder: Path) -> None:
+    """Be a worker until killed: nothing here ends by itself."""
+    node = Node(school_in(folder, Database(f"sqlite:///{folder / 'radloop.db'}")), folder)
+    while True:
+        node.lessons.hand_over()
+        time.sleep(0.05)
+
+
+def test_a_killed_workers_training_goes_on_once_and_is_bundled_when_its_time_is_over(
+    school, tmp_path, monkeypatch
+):
+    training = order_training(
+        school,
+        dataset=frozen(tmp_path, "blobs"),
+        name="blobs",
+        asked_by="anna",
+        changes={**SMALL, "steps_an_epoch": 10},
+        minutes=60,
+    )
+    folder = school.run_folder(training.id)
+    worker = multiprocessing.get_context("spawn").Process(target=work, args=(tmp_path,))
+    worker.start()
+    appears(folder / LAST)
+    orphan = child_of(folder)
+    worker.kill()
+    worker.join()
+    comes_to(lambda: child_of(folder) != orphan)  # the kernel ends it with its owner
+    before = len(read_epochs(folder))
+
+    node = Node(school, tmp_path)
+    try:
+        comes_to(lambda: len(read_epochs(folder)) > before)
+        monkeypatch.setattr(lessons, "_SLACK", 0)
+        monkeypatch.setattr(lessons, "_GRACE_S", 0)
+        ended = node.wait(training.id, "completed")
+    finally:
+        node.engine.stop()
+    assert len(school.trainings.all()) == 1
+    numbers = [one.number for one in ended.epochs]
+    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) > before
+    assert ended.progress < 1
+    best = max(ended.epochs, key=lambda one: one.score)
+    metadata = json.loads(
+        (school.bundles / "blobs@0.1.0" / "configs" / "metadata.json").read_text()
+    )
+    assert metadata["radloop"]["provenance"]["epoch"] == str(best.number)
+    assert [one.split for one in school.versions.evaluations("blobs@0.1.0")] == ["test"]
+
+
+def test_a_days_minutes_are_those_of_this_day_and_end_what_runs(school, tmp_path):
+    training = ordered(school, frozen(tmp_path, "blobs"), steps=1)
+    with school.trainings._database.write() as session:
+        session.execute(sa.update(TrainingRow).values(at_once=False))
+    means = Means(logs=tmp_path, minutes_a_day=10)
+    lesson = Lessons(school, means, is_urgent=lambda: False)
+    row = school.trainings.training(training.id)
+    assert lesson._ending(row, 599.0) is None
+    assert lesson._ending(row, 601.0) == "outside_hours"
+    school.trainings.used(training.id, 400)
+    assert lesson._ending(row, 201.0) == "outside_hours"
+    with school.trainings._database.write() as session:
+        then = datetime.now(UTC) - timedelta(hours=25)
+        session.execute(sa.update(TrainingSpanRow).values(ended_at=then))
+    assert lesson._ending(row, 201.0) is None  # yesterday's is not counted, though it goes on
 
 
 def test_what_learnt_from_corrupted_labels_is_not_promoted(school, tmp_path):
