@@ -50,6 +50,9 @@ def check(settings: Settings) -> Iterator[Finding]:
             f"project {project.name}",
             lambda p=project: open_engine(p, bytes(KEY_BYTES), source=settings.data),  # type: ignore[misc]  # likewise
         )
+    cluster = wiring.slurm(settings)
+    if cluster is not None:
+        yield _look("cluster that learns", cluster.check)
     for peer in wiring.peers(settings).values():
         yield _look(
             f"peer {peer.name} ({peer.aet} at {peer.host}:{peer.port})",

@@ -9,6 +9,7 @@ packages=(orthanc orthanc-python orthanc-dicomweb orthanc-gdcm dcmtk)
 lock=requirements.lock
 if [[ ${1:-} == --dev ]]; then
     packages+=(dicom3tools chromium fonts-dejavu-core postgresql)
+    packages+=(munge slurmctld slurmd slurm-client openssh-server)  # a cluster for the tests
     lock=requirements-dev.lock
 fi
 
@@ -31,15 +32,18 @@ install_packages() {
         as_root=(sudo)
     fi
     say "installing Debian packages: ${missing[*]}"
-    # Debian's orthanc would start a server of its own on our ports; only ours shall run.
-    local had_service=no
-    [[ -e /lib/systemd/system/orthanc.service ]] && had_service=yes
+    # Debian starts what it installs; only what we start, and what ran before, shall run.
+    local service unwanted=()
+    for service in orthanc munge slurmctld slurmd ssh; do
+        [[ -e /lib/systemd/system/$service.service ]] || unwanted+=("$service.service")
+    done
     "${as_root[@]}" apt-get update -qq
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-    if [[ $had_service == no && -d /run/systemd/system ]] && command -v systemctl >/dev/null; then
-        "${as_root[@]}" systemctl disable --now orthanc.service >/dev/null 2>&1 || true
-    fi
+    [[ -d /run/systemd/system ]] && command -v systemctl >/dev/null || return 0
+    for service in "${unwanted[@]}"; do
+        "${as_root[@]}" systemctl disable --now "$service" >/dev/null 2>&1 || true
+    done
 }
 
 install_python() {

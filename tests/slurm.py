@@ -137,7 +137,7 @@ def comes_to(happens: Callable[[], bool]) -> None:
 
 
 def _comes_to(happens: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 200
     while True:
         try:
             if happens():

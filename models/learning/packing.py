@@ -111,6 +111,9 @@ def _prepare(folder: DatasetFolder, order: TrainOrder, arrays: Path) -> None:
         if case.label_sha256:
             prepared.label(case)
             prepared.places(case)
+        elif folder.dataset.task == "detection":
+            prepared.boxes(case)
+            prepared.places(case)
 
 
 def _bare(dataset: Dataset, graph: Graph | None) -> Dataset:

@@ -46,6 +46,7 @@ from node.pages.planform import FormField, changes_of, numbers, plan_fields
 from node.pages.render import render
 from node.parts import FrontParts, parts_of
 from pipelines.learning import changed_plan
+from pipelines.store import LauncherName
 
 router = APIRouter(include_in_schema=False)
 
@@ -125,6 +126,7 @@ def _answered(request: Request, caller: Caller, desk: _Desk, deed: str) -> Respo
         block_kinds=_BLOCKS,
         norms=get_args(Norm),
         activations=get_args(Activation),
+        launchers=parts.school.launchers,
     )
     if desk.faults:
         page.status_code = 400
@@ -374,8 +376,15 @@ def _order(desk: _Desk) -> TrainingRequest:
         name=desk.get("name"),
         graph=desk.graph if desk.graph.strip() else None,
         device=desk.get("device", "auto"),
+        launcher=_launcher(desk),
         at_once=desk.get("when", "now") == "now",
     )
+
+
+def _launcher(desk: _Desk) -> LauncherName | None:
+    chosen = desk.get("launcher")
+    found: dict[str, LauncherName] = {"local": "local", "slurm": "slurm"}
+    return found.get(chosen)
 
 
 def _minutes(desk: _Desk) -> float | None:

@@ -7,6 +7,7 @@ bears its name has arrived whole, and is not sent again.
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,11 @@ cat >> "$1.part"
 [ "$(sha256sum < "$1.part" | cut -c 1-64)" = "$3" ] || exit 5
 mv "$1.part" "$1"
 """
-_CHECK: Final = 'cd "$1"; sha256sum --check --strict --quiet - || exit 5'
+_CHECK: Final = """
+cd "$1"; sha256sum --check --quiet - 2>/dev/null | sed -n 's/: FAILED.*//p' | while read -r name; do
+    rm -f "$name"; printf '%s\\n' "$name"
+done
+"""
 _HASH: Final = 'sha256sum < "$1" | cut -c 1-64'
 _REST: Final = 'tail -c "+$2" "$1"'
 _WRONG: Final = (4, 5)
@@ -65,18 +70,22 @@ def send(
     ClusterUnreachable, DiskFull
         What had arrived by then stays.
     """
-    there = _there(login, folder)
     total = sum(one.size for one in shipment.files.values()) or 1
-    arrived = files = size = 0
-    for name, wanted in shipment.files.items():
-        if there.get(name) != wanted.size:
+    files = size = 0
+    for _ in range(2):
+        there = _there(login, folder)
+        missing = [name for name, one in shipment.files.items() if there.get(name) != one.size]
+        arrived = total - sum(shipment.files[name].size for name in missing)
+        for name in missing:
+            wanted = shipment.files[name]
             begun = there.get(f"{name}.part", 0)
             size += _put(login, shipment.root / name, f"{folder}/{name}", wanted, begun)
             files += 1
-        arrived += wanted.size
-        looked(arrived / total)
-    _check(login, shipment.files, folder)
-    return Sent(files, size)
+            arrived += wanted.size
+            looked(arrived / total)
+        if not _changed(login, shipment.files, folder):
+            return Sent(files, size)
+    raise TransferFailed("files on the cluster change after they have arrived")
 
 
 def fetch(login: Login, there: str, here: Path) -> None:
@@ -133,15 +142,10 @@ def _put(login: Login, source: Path, target: str, wanted: PackedFile, begun: int
     raise TransferFailed("a file arrived at the cluster with other bytes than were sent")
 
 
-def _check(login: Login, files: Mapping[str, PackedFile], folder: str) -> None:
-    """Let the cluster read everything again: a file that was there already may have changed."""
-    import tempfile
-
+def _changed(login: Login, files: Mapping[str, PackedFile], folder: str) -> bool:
+    """Let the cluster read everything again; what is not as it was sent is deleted there."""
     with tempfile.TemporaryFile() as lines:
         for name, one in files.items():
             lines.write(f"{one.sha256}  {name}\n".encode())
         lines.seek(0)
-        try:
-            login.run(_CHECK, folder, stdin=lines)
-        except CommandFailed as error:
-            raise TransferFailed("a file on the cluster has changed since it arrived") from error
+        return bool(login.run(_CHECK, folder, stdin=lines))

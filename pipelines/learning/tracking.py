@@ -6,6 +6,7 @@ server that does not answer costs its entries, never the training: a thread of i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
@@ -23,6 +24,10 @@ log = structlog.get_logger()
 
 _KEY: Final = "radloop.training"
 _TOLD: Final = ("task", "dimensions", "patch", "batch", "loss", "rate", "steps", "seed")
+_PATIENCE: Final = {  # MLflow's own would hold the end of the worker up for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}
 _LONGEST: Final = 500  # of a parameter's value, MLflow's
 
 
@@ -43,6 +48,8 @@ class Tracker:
     def __init__(self, uri: str) -> None:
         if find_spec("mlflow") is None:
             raise MissingPackage("training.mlflow is set: pip install 'radloop[mlflow]'")
+        for name, value in _PATIENCE.items():
+            os.environ.setdefault(name, value)
         self._uri = uri
         self._thread = ThreadPoolExecutor(1, "mlflow")
         self._talk: Future[None] | None = None

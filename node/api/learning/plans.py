@@ -18,6 +18,7 @@ from node.auth import LearningCaller
 from node.parts import FrontParts, parts_of
 from node.previews import Previews
 from pipelines.learning import School, changed_plan, plan_training
+from pipelines.store import LauncherName
 
 router = APIRouter(prefix="/api/learning", tags=["learning"])
 
@@ -47,6 +48,9 @@ class TrainingRequest(PlanRequest):
         None, description="of augmentation: TOML, JSON, or the object"
     )
     device: str = Field("auto", max_length=16)
+    launcher: LauncherName | None = Field(
+        None, description="where it learns; null: where the settings say"
+    )
     at_once: bool = Field(default=True, description="also outside quiet hours")
 
 

@@ -99,6 +99,7 @@ def begin_training(parts: FrontParts, caller: Caller, asked: TrainingRequest) ->
         start_from=asked.start_from,
         minutes=asked.minutes,
         device=asked.device,
+        launcher=asked.launcher,
         seed=asked.seed,
         at_once=asked.at_once,
     )
@@ -129,7 +130,7 @@ async def _told(request: Request, parts: FrontParts, seen: TrainingView) -> Asyn
     while True:
         text = json.dumps(
             {"id": seen.id, "state": seen.state, "step": seen.step, "progress": seen.progress}
-            | {"epochs": len(seen.epochs)}
+            | {"epochs": len(seen.epochs), "place": seen.place}
         )
         if text != told:
             yield f"event: training\ndata: {text}\n\n".encode()
