@@ -18,6 +18,7 @@ from dicom.errors import DiskFull, Preempted, RadloopError
 from models.learning.orders import (
     DONE,
     FAILED,
+    BundleOrder,
     Failure,
     MeasureOrder,
     Order,
@@ -46,13 +47,19 @@ def main() -> None:
     end_with(options.owner)
     _step_back()
     folder: Path = options.folder
-    with (folder.parent / LOCK).open("w") as lock:
+    with _lock_of(folder).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # never two at once on one machine; gone with us
         order = read_order(folder)
         if isinstance(order, TrainOrder) and order.processes > 1:
             os.set_inheritable(lock.fileno(), True)
             _become_torchrun(folder, order.processes)
         carry_out_or_say(folder)
+
+
+def _lock_of(folder: Path) -> Path:
+    """Return what all children of a node hold, one at a time, however deep their folders lie."""
+    known = (above / LOCK for above in folder.parents)
+    return next((path for path in known if path.is_file()), folder.parent / LOCK)
 
 
 def carry_out_or_say(folder: Path, interrupted: Callable[[], bool] | None = None) -> None:
@@ -103,6 +110,8 @@ def _said(folder: Path, order: Order, interrupted: Callable[[], bool] | None) ->
 
     if isinstance(order, PackOrder):
         return _pack(order)
+    if isinstance(order, BundleOrder):
+        return _bundle(order)
     if isinstance(order, MeasureOrder):
         return _measure(folder, order)
     with joined(device_of(order.device)) as (device, is_first):
@@ -115,6 +124,20 @@ def _pack(order: PackOrder) -> str:
     from models.learning.packing import pack
 
     return pack(order)
+
+
+def _bundle(order: BundleOrder) -> str:
+    """Write the bundle of a training's best epoch so far; return its identity."""
+    from models.learning.bundling import Title, write_bundle
+    from models.learning.cases import read_dataset
+    from models.learning.trainer import trained_so_far
+
+    identity = f"{order.name}@{order.version}"
+    if not (order.bundles / identity).exists():  # else written by a try that was ended then
+        done = trained_so_far(order.run, order.plan)
+        title = Title(order.name, order.version, description=order.description)
+        write_bundle(order.bundles, done, read_dataset(order.dataset).dataset, title)
+    return identity
 
 
 def _train(
