@@ -81,6 +81,12 @@ class Garden:
                 put(ds, tag, vr, self._token(vr, where, tag))
         self._plant_private(ds, depth)
 
+    def plant_one(
+        self, ds: Dataset, tag: int, vr: str, where: str, *, as_text: bool = False
+    ) -> None:
+        """Plant a token in an attribute that no row judges; as a text even where none belongs."""
+        put(ds, tag, vr, self._token("LO" if as_text else vr, where, 0))
+
     def _plant_private(self, ds: Dataset, depth: int) -> None:
         inner = Dataset()
         put(inner, 0x00100010, "PN", self._token("PN", f"depth {depth}: in private sequence", 0))
@@ -126,7 +132,7 @@ def _is_retained(row: int, options: frozenset[Option]) -> bool:
 
 def put(ds: Dataset, tag: int, vr: str, value: str) -> None:
     """Set an attribute without a check: real files hold what no standard allows."""
-    if vr in ("OB", "UN", "OW"):
+    if vr in ("OB", "UN", "OW") or (vr in ("DS", "IS") and not value.isdigit()):
         content = value.encode() + b"\0" * (len(value) % 2)
         ds[tag] = RawDataElement(BaseTag(tag), vr, len(content), content, 0, False, True)
     else:

@@ -14,6 +14,7 @@ from dicom.descriptors import clean_descriptor
 from dicom.elements import bytes_of
 from dicom.errors import IdentityLeft
 from dicom.profile import METHOD_CODES, PIXEL_OPTIONS, Action, Option, Profile, Verdict, iod_of
+from dicom.verify.kept import JUDGED, is_rightly_coded, schemes_of, stays_rightly
 from dicom.verify.reader import Part, Read, Reader
 from dicom.verify.reading import (
     PIXELS,
@@ -158,12 +159,27 @@ class SecondLook:
     # --- the structure --------------------------------------------------------------------------
 
     def _in_structure(self, values: list[Found], iod: str, before: Before) -> Iterator[Finding]:
+        schemes: dict[str, bytes] | None = None
         for place, element, parent in values:
             tag = element.tag
             if tag >> 16 == 0x0002 or tag in PIXELS:
                 continue
-            action = self._verdict(element, iod, parent).action
+            verdict = self._verdict(element, iod, parent)
+            action = verdict.action
             value = bytes(element.value or b"")
+            if action in JUDGED and tag not in _PSEUDONYMS and tag >> 16 != 0x0012:
+                unchanged = value == before.get(place)
+                if action is not Action.CODE:
+                    rightly = stays_rightly(
+                        action, verdict.vr or element.VR, value, unchanged=unchanged
+                    )
+                else:
+                    schemes = schemes_of(values) if schemes is None else schemes
+                    scheme = schemes.get(place[: -len(tag_text(tag))])
+                    rightly = is_rightly_coded(tag, value, scheme, unchanged=unchanged)
+                if not rightly:
+                    yield Finding("table", place)
+                    continue
             if tag in _PSEUDONYMS and not parent:
                 if not _PSEUDONYM.fullmatch(value):
                     yield Finding("table", place)
