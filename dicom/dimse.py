@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ REJECTIONS: Mapping[tuple[int | None, int | None], str] = {
     (3, 1): "it is too busy now",
     (3, 2): "its limit of associations is reached",
 }
+
+_LOOK_S = 0.05  # so often is looked whether a thread that is to wait has ended
 
 Progress = Callable[[int, int], None]
 
@@ -354,11 +357,62 @@ def _association(
     )
     if not assoc.is_established:
         _raise_not_established(peer, assoc, opened)
+    assoc._reactor_checkpoint = Checkpoint(assoc)
     try:
         yield assoc
     finally:
         if assoc.is_established:
             assoc.release()
+
+
+class Checkpoint(threading.Event):
+    """Where an association's own thread waits while somebody else awaits an answer.
+
+    pynetdicom 3.0 has the thread say that it is paused and only then wait. Where it is cut off in
+    between, a request is sent while the thread goes on, takes the answer from the queue, and drops
+    it: the peer has stored the object, and we wait for ever (once in some 1,800 C-STOREs on a full
+    machine). Here :meth:`clear` returns when the thread does wait.
+
+    Parameters
+    ----------
+    thread : Thread
+        The association's.
+    """
+
+    def __init__(self, thread: threading.Thread) -> None:
+        super().__init__()
+        self._thread = thread
+        self._changed = threading.Condition()
+        self._may_pass = True
+        self._is_waiting = False
+
+    def is_set(self) -> bool:
+        """Whether the thread may go on."""
+        return self._may_pass
+
+    def set(self) -> None:
+        """Let the thread go on."""
+        with self._changed:
+            self._may_pass = True
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        """Hold the thread; return when it waits, or has ended."""
+        with self._changed:
+            self._may_pass = False
+            if threading.current_thread() is self._thread:
+                return
+            while not self._is_waiting and self._thread.is_alive() and not self._may_pass:
+                self._changed.wait(_LOOK_S)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the thread may go on; return whether it may."""
+        with self._changed:
+            self._is_waiting = True
+            self._changed.notify_all()
+            passed = self._changed.wait_for(lambda: self._may_pass, timeout)
+            self._is_waiting = False
+            return passed
 
 
 def _raise_not_established(peer: Peer, assoc: Association, opened: bool) -> None:

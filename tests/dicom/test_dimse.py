@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from pydicom.uid import (
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import MRImageStorage
 
-from dicom.dimse import DicomTls, Peer, echo, send_folder, store
+from dicom.dimse import Checkpoint, DicomTls, Peer, echo, send_folder, store
 from dicom.errors import (
     InvalidSettings,
     NotDicom,
@@ -267,3 +268,30 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
         capture_output=True,
     )  # fmt: skip
     return crt, key
+
+
+def test_the_associations_own_thread_takes_nobodys_answer() -> None:
+    """While a checkpoint is cleared its thread is at it, and nowhere else: it was lost else."""
+    taking, over = threading.Event(), threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            checkpoint.wait()
+            taking.set()
+            time.sleep(0.0005)
+            taking.clear()
+
+    thread = threading.Thread(target=run)
+    checkpoint = Checkpoint(thread)
+    thread.start()
+    for _ in range(200):
+        checkpoint.clear()
+        assert not taking.is_set() and not checkpoint.is_set()
+        time.sleep(0.0002)
+        assert not taking.is_set()
+        checkpoint.set()
+        time.sleep(0.0001)
+    over.set()
+    thread.join(10)
+    checkpoint.clear()  # of a thread that has ended: nobody is waited for
+    assert not thread.is_alive() and not checkpoint.wait(0)

@@ -17,7 +17,6 @@ import httpx
 import psutil
 
 from dicom.dimse import Peer, send_folder
-from dicom.errors import PeerUnreachable
 from node import wiring
 from node.settings import Settings, load_settings
 from pipelines.store import Database, Jobs, JobView
@@ -68,13 +67,9 @@ class Node:
         return client
 
     def send(self, folder: Path, calling_aet: str | None = None) -> None:
-        """Send a folder by C-STORE; once more where an answer is lost, as a PACS does."""
+        """Send a folder by C-STORE, as a PACS does."""
         peer: Peer = wiring.ourselves(self.settings)
-        aet = calling_aet or self.settings.dicom.aet
-        try:
-            send_folder(peer, folder, calling_aet=aet)
-        except PeerUnreachable:
-            send_folder(peer, folder, calling_aet=aet)
+        send_folder(peer, folder, calling_aet=calling_aet or self.settings.dicom.aet)
 
     def pseudonym(self, study_uid: str) -> str:
         return wiring.study_pseudonym(self.settings, study_uid)
