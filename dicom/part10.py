@@ -175,7 +175,7 @@ def write_whole(target: Path, header: bytes, source: BinaryIO, pixels: Extent) -
         os.replace(part, target)  # noqa: PTH105 - no Path: they cost more than the call
         whole = True
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DiskFull("no room for the de-identified file") from None
         raise
     finally:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +12,12 @@ from pathlib import Path
 import pytest
 import structlog
 from pydicom import dcmread
+from pydicom.uid import CTImageStorage
 from typer.testing import CliRunner
 
 from dicom.deid import Identity
 from dicom.errors import ConflictingOptions, InvalidSettings, NotFound
+from dicom.phantom import write_head_study
 from dicom.profile import Option
 from node import wiring
 from node.app import create_app
@@ -123,6 +128,55 @@ def test_deid_with_a_project_that_refuses_heads_holds_them_back(config, tmp_path
     assert not list((tmp_path / "out").rglob("*.dcm"))
     with pytest.raises(NotFound):
         run("deid", source, tmp_path / "out", "--project", "heart", "--config", config)
+
+
+@pytest.mark.parametrize(
+    ("study", "changed"),
+    [
+        ("one slice", {}),
+        ("CT", {"Modality": "CT", "SOPClassUID": str(CTImageStorage)}),
+        ("another contrast", {"EchoTime": "90", "RepetitionTime": "4000"}),
+    ],
+)
+def test_a_project_that_defaces_takes_no_head_that_it_cannot_deface(
+    tmp_path: Path, study: str, changed: dict[str, str]
+) -> None:
+    """Defacing was measured on volumes of T1 alone: no brain is asked for, none is guessed."""
+    config = tmp_path / "radloop.toml"
+    config.write_text('[[project]]\nname = "faces"\nheads = "deface"\n')
+    write_head_study(tmp_path / "in", seed=5, slices=1 if study == "one slice" else 12, size=32)
+    for path in sorted((tmp_path / "in").rglob("*.dcm")):
+        ds = dcmread(path)
+        for keyword, value in changed.items():
+            setattr(ds, keyword, value)
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+        ds.save_as(path)
+    code, said = run(
+        "deid", tmp_path / "in", tmp_path / "out", "--project", "faces", "--config", config
+    )
+    assert code == 3, said
+    assert "cannot_deface" in said or "head_not_defaced" in said
+    assert not list((tmp_path / "out").rglob("*.dcm"))
+
+
+def test_a_full_disk_ends_the_command_and_leaves_nothing_half(tmp_path: Path) -> None:
+    """The kernel's own refusal: no file of the command may be longer than the header is."""
+    source = as_file(
+        slice_of_mr(Rows=200, Columns=200, PixelData=bytes(80_000)), tmp_path / "a.dcm"
+    )
+    before = source.read_bytes()
+    command = (sys.executable, "-m", "node", "deid", str(source), str(tmp_path / "out"))
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+    done = subprocess.run(
+        command, preexec_fn=limited, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode not in (0, 3), done.stdout
+    assert "no room" in done.stderr and "Traceback" not in done.stderr
+    assert source.read_bytes() == before
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 
 def test_the_shell_lists_what_happens_to_an_attribute_and_why(config) -> None:
