@@ -29,6 +29,28 @@ class Means(nn.Module):
         return torch.cat([mean, 1 - mean], 1)
 
 
+class Brightest(nn.Module):
+    """Two numbers of the whole image: its brightest value over 100, and the rest to 1."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        most = x.flatten(1).amax(1, keepdim=True) / 100
+        return torch.cat([most, 1 - most], 1)
+
+
+class OneCentre(nn.Module):
+    """The maps of a detection of one class: sure of one place, usual boxes everywhere."""
+
+    def __init__(self, x: int, y: int) -> None:
+        super().__init__()
+        self.x, self.y = x, y
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = torch.zeros(x.shape[0], 5, x.shape[2], x.shape[3])
+        maps[:, 0] = -20.0
+        maps[:, 0, self.x, self.y] = 20.0
+        return maps
+
+
 class Channel(nn.Module):
     """Positive where one of the channels is above 100."""
 

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from dicom.errors import InvalidPlan
 from models.bundle import Bundle
-from models.learning.cases import DatasetFolder
+from models.learning.cases import Dataset, DatasetFolder
 from models.learning.planning import Plan, make_plan
-from models.learning.recipe import TrainingRecipe
+from models.learning.recipe import TrainingRecipe, get_recipe
 
 BOUND_TO_WEIGHTS: Final = (
     "network",
@@ -43,7 +43,8 @@ def begin_plan(
     ----------
     folder : DatasetFolder
     recipe : TrainingRecipe or None
-        What it says of the plan goes before what is planned.
+        What it says of the plan goes before what is planned; None: the one by which the dataset was
+        imported, where it was.
     start_from : Bundle or None
         Its network, and what that is given, are taken over.
     minutes : float or None
@@ -62,6 +63,7 @@ def begin_plan(
         message names the field.
     """
     modality = next(iter(folder.dataset.modalities), "")
+    recipe = recipe or recipe_of(folder.dataset)
     painted = recipe.painted if recipe is not None else frozenset()
     if recipe is not None:
         recipe.check(folder.dataset)
@@ -72,6 +74,17 @@ def begin_plan(
     if start_from is not None:
         plan = changed_plan(plan, _taken_over(start_from))
     return changed_plan(plan, changes or {})
+
+
+def recipe_of(dataset: Dataset) -> TrainingRecipe | None:
+    """Return the recipe by which a dataset was imported; None where it was by none.
+
+    Nor is it that of a cascade's second model where the dataset's cases are no parts yet.
+    """
+    if not dataset.recipe:
+        return None
+    recipe = get_recipe(dataset.recipe)
+    return None if recipe.first is not None and dataset.after is None else recipe
 
 
 def changed_plan(plan: Plan, changes: Mapping[str, Any]) -> Plan:

@@ -32,7 +32,7 @@ from models.table import AfterRow, FindingRow, SegmentRow, WithoutRow
 MANIFEST: Final = "dataset.json"
 IMAGE: Final = "image.npy"
 LABEL: Final = "label.npy"
-_SELDOM: Final = ("question", "after", "without")
+_SELDOM: Final = ("question", "after", "without", "recipe")
 COLOUR: Final = ("red", "green", "blue")
 """The channels of a colour image."""
 
@@ -129,6 +129,8 @@ class Dataset(_Part):
     without : WithoutRow or None
         What another bundle finds was painted over in its images, and will be before a model that
         learns from them predicts.
+    recipe : str or None
+        By which it was imported, and a model is planned that learns from it.
     licence, source : str
         Of the data; a model that learns from them inherits the terms.
     """
@@ -145,6 +147,7 @@ class Dataset(_Part):
     question: Code | None = None
     after: AfterRow | None = None
     without: WithoutRow | None = None
+    recipe: str | None = None
     licence: str = ""
     source: str = ""
     cases: tuple[Case, ...]
@@ -378,6 +381,7 @@ _SAID: Final = (
     "question",
     "after",
     "without",
+    "recipe",
     "licence",
     "source",
 )

@@ -47,6 +47,8 @@ class Derivation:
         How far a part reaches beyond them, along each axis of the grid.
     after : AfterRow or None
         The bundle that will say where to look.
+    recipe : str or None
+        By which a model is planned that learns from it.
     """
 
     mapping: Mapping[int, int] = field(default_factory=dict)
@@ -55,6 +57,7 @@ class Derivation:
     about: frozenset[int] = frozenset()
     margin_mm: float = 0.0
     after: AfterRow | None = None
+    recipe: str | None = None
 
 
 def derive(
@@ -91,6 +94,7 @@ def derive(
                 "classes": classes,
                 "segments": segments,
                 "after": how.after,
+                "recipe": how.recipe,
                 "cases": cases,
             }
         )

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from dicom.errors import InvalidGraph
 from models.learning.graph import Graph, Sink, Source, read_graph
+from models.learning.recipe import get_recipe, recipe_names
 
 _BEGINNINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "flip": {"axes": ["columns"], "probability": 0.5},
@@ -19,6 +20,7 @@ _BEGINNINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "intensity": {"scale": [0.9, 1.1]},
     "blur": {"sigma": [0.0, 1.0]},
     "noise": {"share": [0.0, 0.1]},
+    "markers": {"letters": {"L": 1, "R": 2}, "height": [9.0, 40.0]},
     "resample": {"size": [1, 128, 128]},
     "filter": {"label_share": [0.0, 1.0]},
     "tag": {"tag": "chosen"},
@@ -28,12 +30,17 @@ KINDS: Final = tuple(_BEGINNINGS)
 
 
 def shipped_graphs() -> dict[str, str]:
-    """Return the graphs that come with radloop, as text, by name."""
+    """Return the graphs that come with radloop, as text, by name; those of recipes, too."""
     folder = files("models.learning") / "graphs"
     names = sorted(one.name for one in folder.iterdir() if one.name.endswith(".toml"))
-    return {
+    found = {
         name.removesuffix(".toml"): (folder / name).read_text(encoding="utf-8") for name in names
     }
+    for name in recipe_names():
+        graph = get_recipe(name).graph
+        if graph is not None:
+            found[name] = write_graph(graph)
+    return found
 
 
 def with_node(graph: Graph, kind: str, after: str) -> Graph:

@@ -78,7 +78,12 @@ def for_first(recipe: TrainingRecipe) -> Derivation:
     """Return how a cascade's dataset becomes that of the model that looks first."""
     assert recipe.first is not None  # of a cascade
     first = get_recipe(recipe.first.recipe)
-    return Derivation(mapping=recipe.first.mapping, classes=first.classes, segments=first.segment)
+    return Derivation(
+        mapping=recipe.first.mapping,
+        classes=first.classes,
+        segments=first.segment,
+        recipe=first.name,
+    )
 
 
 def for_second(recipe: TrainingRecipe, bundle: str) -> Derivation:
@@ -97,6 +102,7 @@ def for_second(recipe: TrainingRecipe, bundle: str) -> Derivation:
         about=frozenset(about),
         margin_mm=look.margin_mm,
         after=AfterRow(bundle=bundle, segment=look.segment, margin_mm=look.margin_mm),
+        recipe=recipe.name,
     )
 
 

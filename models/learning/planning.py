@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dicom.errors import CannotTrain, InvalidDesign
 from models.designs.document import Design
@@ -143,6 +143,11 @@ class Plan(_Part):
     def resized_to(self) -> Axes | None:
         """The size that images are brought to; None where they keep theirs."""
         return self.patch if self.task == "classification" else self.size
+
+    @field_validator("frozen", mode="before")
+    @classmethod
+    def _nothing_is_none(cls, value: object) -> object:
+        return () if value is None else value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Plan:

@@ -55,6 +55,8 @@ class TrainingRecipe(_Part):
 
     Attributes
     ----------
+    name : str
+        Of its file.
     title, needs : str
         For people: what it makes, and the data that it takes.
     intended_use : str
@@ -75,6 +77,7 @@ class TrainingRecipe(_Part):
         Of a cascade.
     """
 
+    name: str = ""
     title: _Words
     needs: _Words
     intended_use: str = "To show and to correct on a screen, and for research."
@@ -175,7 +178,7 @@ def get_recipe(name: str) -> TrainingRecipe:
     if name not in recipe_names():
         raise NotFound(f"there is no recipe {name!r}; there are: {', '.join(recipe_names())}")
     file = files("models.learning") / _FOLDER / f"{name}.toml"
-    return read_recipe(file.read_text(encoding="utf-8"))
+    return read_recipe(file.read_text(encoding="utf-8")).model_copy(update={"name": name})
 
 
 def read_recipe(text: str) -> TrainingRecipe:

@@ -79,7 +79,7 @@ def train(
 
     from models.building import device_of
     from models.greys import taught_by, write_taught
-    from models.learning.beginning import begin_plan
+    from models.learning.beginning import begin_plan, recipe_of
     from models.learning.bundling import Title, write_bundle
     from models.learning.cases import first_channels
     from models.learning.orders import TrainOrder
@@ -99,7 +99,7 @@ def train(
     if (wiring.imported_bundles(settings) / f"{name}@{version}").exists():
         raise Conflict(f"{name}@{version} is there already: versions are not written over")
     beginning = None if start_from is None else _registry(settings).get(start_from)
-    chosen = get_recipe(recipe) if recipe else None
+    chosen = get_recipe(recipe) if recipe else recipe_of(folder.dataset)
     plan = begin_plan(
         folder,
         recipe=chosen,

@@ -20,6 +20,9 @@ _LABELS: Final = {
     "steps_an_epoch": "Steps an epoch",
     "average": "Average of weights",
     "intensity": "Grey values",
+    "size": "Size of all images",
+    "typical_box": "A usual box",
+    "frozen": "Frozen blocks",
     "window": "Window",
 }
 
@@ -58,11 +61,14 @@ def changes_of(fields: tuple[FormField, ...]) -> dict[str, Any]:
 
 
 def numbers(text: str) -> list[Any]:
-    """Return what was typed as a list: ``96, 96``; ``[2, 2, 1]`` within it is one entry."""
+    """Return what was typed as a list: ``96, 96``; ``[2, 2, 1]`` within it is one entry.
+
+    What is no number is a word: ``in0, in1``.
+    """
     try:
         found = json.loads(f"[{text}]")
     except json.JSONDecodeError:
-        return [text]
+        return [word.strip() for word in text.split(",")]
     return found[0] if len(found) == 1 and isinstance(found[0], list) else found
 
 

@@ -41,6 +41,10 @@ def test_a_folder_a_class_by_a_recipe_takes_the_classes_that_there_are(tmp_path:
     assert dataset.modalities == ("DX", "CR")
     assert {case.finding for case in dataset.cases if case.id.startswith("ap")} == {1}
     recipe.check(dataset)
+    assert dataset.recipe == "chest_view"
+    plan = begin_plan(folder, minutes=1)  # by the recipe, though nobody names it
+    assert (plan.patch, plan.spacing_mm) == ((160, 160), None)
+    assert plan.why["patch"] == f"the recipe: {recipe.title}"
 
 
 def test_a_table_says_class_patient_split_and_tags(tmp_path: Path):

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from dicom.errors import InvalidBundle
 from dicom.seg import decode_seg
 from dicom.sr import decode_report
 from dicom.study import Series, Study
 from models import learn
-from models.bundle import Bundle
+from models.bundle import Bundle, read_bundle
 from models.learning.beginning import begin_plan
 from models.learning.bundling import Title, write_bundle
 from models.learning.cases import DatasetFolder
@@ -24,14 +25,17 @@ from models.learning.evaluating import AP50, evaluate
 from models.learning.recipe import get_recipe, recipe_names
 from models.learning.trainer import train
 from models.prediction import Boxes, Classes, Prediction, labels_of
-from models.predictor import open_predictor
+from models.predictor import Predictor, open_predictor
 from models.registry import Registry
 from models.sources import read_case
-from pipelines.datasets import Shelf, Wanted, get_layout
+from pipelines.datasets import Found, Shelf, Wanted, get_layout
+from pipelines.datasets.clearing import clearing
 from pipelines.exports.cases import Shares
 from pipelines.outputs import Made, outputs_for
 from pipelines.results import encode_all, look_at, source_of
 from tests import kinds
+from tests.bundles import CLEAR, NODULE, steps, write_scripted_bundle
+from tests.networks import Brightest, OneCentre
 from tests.segmentations import NOON, problems
 
 CPU = torch.device("cpu")
@@ -119,6 +123,24 @@ KINDS = {
         },
     ),
 }
+
+
+def write_finder(folder: Path) -> Path:
+    """Write a detection that always finds one box of 8 x 10 about column 16, row 15."""
+    return write_scripted_bundle(
+        folder,
+        "finder",
+        OneCentre(16, 15),
+        table={"task": "detection", "dimensions": "2d", "findings": [{**NODULE, "number": 1}]},
+        channels=("boxes",),
+        dimensions=2,
+        inferer={
+            "_target_": "CentreInferer",
+            "labels": [1],
+            "typical_box": [8, 10],
+            "roi_size": [40, 40],
+        },
+    )
 
 
 def imported(name: str, tmp_path: Path) -> DatasetFolder:
@@ -225,6 +247,39 @@ def _check_boxes(
     precision = evaluation.interval(AP50)
     assert precision is not None
     assert precision.mean >= 0.5  # of two test images
+
+
+def test_a_marker_is_painted_over_before_another_model_looks(tmp_path: Path):
+    """The second model tells how bright the brightest thing is: of a marker it sees nothing."""
+    finder = read_bundle(write_finder(tmp_path / "bundles"))
+    table = {
+        "task": "classification",
+        "dimensions": "2d",
+        "findings": [CLEAR, NODULE],
+        "without": {"bundle": finder.identity, "margin": 0.1},
+    }
+    root = write_scripted_bundle(
+        tmp_path / "bundles",
+        "looker",
+        Brightest(),
+        table=table,
+        channels=("clear", "nodule"),
+        dimensions=2,
+        postprocessing=steps(),
+    )
+    registry = Registry((tmp_path / "bundles",))
+    predictor = open_predictor(read_bundle(root), lambda: registry, device="cpu")
+    pixels = np.full((1, 40, 40), 20.0)
+    pixels[0, 10:20, 12:20] = 80.0
+    affine = np.eye(4)[[2, 1, 0, 3]]
+    answer = predictor.predict(pixels, affine).answer
+    assert isinstance(answer, Classes)
+    assert answer.probabilities.tolist() == pytest.approx([0.2, 0.8], abs=1e-6)
+    with pytest.raises(InvalidBundle, match="works with finder"):
+        Predictor(read_bundle(root), device="cpu")
+    found = Found("a", "p", pixels[None].astype(np.float32), None)
+    cleared = clearing(Predictor(finder, device="cpu"), 0.1)(found)
+    assert cleared.image.max() == 20.0
 
 
 def test_a_cascade_learns_twice_and_looks_about_what_it_found(tmp_path: Path):
