@@ -11,6 +11,7 @@ from dicom.errors import InvalidGraph
 from models.learning.augment import follow, samples, unroll
 from models.learning.cases import Case, Dataset, DatasetFolder, write_array, write_dataset
 from models.learning.graph import read_graph
+from models.learning.graphing import shipped_graphs
 
 RETINA = files("models.learning") / "graphs" / "retina.toml"
 
@@ -141,6 +142,16 @@ class TestFollow:
         alone = follow(recipes[3], flat, seed=0)
         assert alone is not None
         assert (alone.image == list(samples(recipes, flat, seed=0))[3].image).all()
+
+    def test_every_shipped_graph_moves_image_and_label_alike(self, flat: DatasetFolder):
+        graphs = shipped_graphs()
+        assert {"retina", "general", "vessels"} <= graphs.keys()
+        for name, document in graphs.items():
+            recipes = unroll(read_graph(document), flat)["train"]
+            for sample in samples(recipes[-3:], flat, seed=5):
+                label = sample.label
+                inside, outside = sample.image[0][label > 0], sample.image[0][label == 0]
+                assert inside.mean() > outside.mean() + 60, name
 
     @pytest.mark.parametrize("axes", [["rows"], ["columns"], ["rows", "columns"]])
     def test_a_flip_moves_image_and_label_alike(self, flat: DatasetFolder, axes):
