@@ -186,7 +186,7 @@ class Vault:
             actor=actor,
             action="identity.compare",
             object=identity.study_pseudonym,
-            reason=f"{reason}; {len(others)} other studies",
+            reason=f"{reason}; {len(others)} of the patient's studies",
         )
         rows = [self._store.get_sealed(study) for study in others]
         return [self._opened(row) for row in rows if row and row.project == self._project]
