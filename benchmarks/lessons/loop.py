@@ -60,7 +60,7 @@ from tests.orthanc import servers
 from tests.orthanc.drawing import Room, reading_room
 
 MODEL: Final = "organs"  # what the room's results are said to be of
-ROUNDS, A_ROUND, TESTED, STEPS = 3, 5, 8, 150
+ROUNDS, A_ROUND, TESTED, STEPS, WEAK_STEPS = 3, 5, 8, 150, 10
 SLICES, SIDE = 16, 48
 LESS_PATH = 0.5
 POLICY: Final = Policy("policy", fewest_patients=5, margin=0.05)
@@ -122,8 +122,9 @@ def _rounds(loop: _Loop, clock: Clock) -> Iterator[Row]:
     said = ", ".join(f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})" for one in dices)
     never_worse = all(later.mean >= earlier.low for earlier, later in pairwise(dices))
     yield Row(
-        f"loop: Dice on {TESTED} locked procedural heads, before and after each of {ROUNDS} rounds "
-        f"of {A_ROUND} corrections: {said}; {promoted} promoted ({clock.said()})",
+        f"loop: Dice on {TESTED} locked procedural heads of a model of {WEAK_STEPS} steps, then "
+        f"after each of {ROUNDS} rounds of {A_ROUND} corrections: {said}; {promoted} promoted "
+        f"({clock.said()})",
         "",
         round(dices[-1].mean, 4),
         "the weak model",
@@ -162,7 +163,8 @@ def _kept_out(loop: _Loop) -> Iterator[Row]:
         target="0",
         met=kept,
     )
-    known = loop.school.datasets.dataset(f"heads@{ROUNDS}")
+    newest = loop.school.shelf.get("heads").dataset.identity
+    known = loop.school.datasets.dataset(newest)
     gone = next(case for case in known.cases if case.split == "train")
     loop.withdrawn.add(gone.patient)
     frozen = loop.freeze("heads", ("rita", "tess"))
@@ -208,10 +210,10 @@ class _Loop:
     def begin_weak(self) -> None:
         """Make the weak model: a few steps on two heads."""
         data = _own_dataset(self.work / "own", self.work)
-        plan = changed(make_plan(data, modality="MR", seed=SEED), **{**PLAN, "steps": 25})
+        plan = changed(make_plan(data, modality="MR", seed=SEED), **{**PLAN, "steps": WEAK_STEPS})
         done = train(
             data,
-            changed(plan, steps_an_epoch=25),
+            changed(plan, steps_an_epoch=WEAK_STEPS),
             self.work / "weak",
             cache=self.work / "prepared",
             device=torch.device("cpu"),

@@ -29,7 +29,7 @@ modality = ["MR"]
 """
 TRAINING: Final = "[training]\nthreads = 2\n"
 PLAN: Final = {
-    **small_plan(steps=1_000_000, steps_an_epoch=500).model_dump(mode="json", exclude={"why"}),
+    **small_plan(steps=1_000_000, steps_an_epoch=50).model_dump(mode="json", exclude={"why"}),
     "batch": 16,
 }
 
@@ -79,7 +79,7 @@ def _learning(node: Node, school: School) -> TrainingView:
             raise SystemExit(f"the training ended: {now.error_message}")
         return now if now.epochs else None
 
-    return until(begun, timeout_s=600)
+    return until(begun, timeout_s=900)
 
 
 def _waited(node: Node, work: Path, seed: int) -> float:
@@ -87,7 +87,7 @@ def _waited(node: Node, work: Path, seed: int) -> float:
     folder = work / f"head{seed}"
     head = write_head_study(folder, slices=16, size=64, seed=seed)
     node.send(folder)
-    job = node.ended_job(head.study.study_uid, timeout_s=600)
+    job = node.ended_job(head.study.study_uid, timeout_s=900)
     (task,) = job.tasks
     if task.started_at is None or task.error_code is not None:
         raise SystemExit(f"the task ended: {task.error_message}")
