@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from dicom.errors import NotFound
 from node import log
 from node.settings import Settings, load_settings
 
@@ -59,11 +60,21 @@ def profile_of(project: str, config: Path | None) -> Profile:
     return project_called(project, load_settings(config).project).profile
 
 
-def opened_database(settings: Settings) -> AbstractContextManager[Database]:
-    """Give the node's database, brought to this version of radloop; it is closed afterwards."""
+def opened_database(
+    settings: Settings, *, of_a_node: bool = False
+) -> AbstractContextManager[Database]:
+    """Give the node's database, brought to this version of radloop; it is closed afterwards.
+
+    Raises
+    ------
+    NotFound
+        With `of_a_node`, where no node has ever worked: an empty trail or vault says nothing.
+    """
     from node import wiring
     from pipelines.store import Database
 
+    if of_a_node and not settings.database.url and not (settings.data / "radloop.db").exists():
+        raise NotFound("no node works in this folder: name its settings by --config, or --data")
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(wiring.database_url(settings))
     database.migrate()

@@ -112,7 +112,7 @@ def audit_verify(
     except ValueError:
         raise InvalidRequest("--expect takes NUMBER:CODE, as this command prints it") from None
     settings = settings_for("audit", config, data)
-    with opened_database(settings) as database:
+    with opened_database(settings, of_a_node=True) as database:
         seal = _trail(settings, database).verify(expect=noted)
     err.print(f"[bold green]✓[/] {seal.number} events, none changed, none missing")
     out.print(str(seal), highlight=False, soft_wrap=True)
@@ -126,7 +126,7 @@ def audit_list(
 ) -> None:
     """List who did what, the newest first: number, time, who, what, to what, outcome, why."""
     settings = settings_for("audit", config, data)
-    with opened_database(settings) as database:
+    with opened_database(settings, of_a_node=True) as database:
         events = _trail(settings, database).events(limit=limit)
     for event in events:  # a line each, whole: it is searched as often as it is read
         at = event.at.isoformat(timespec="seconds")

@@ -42,7 +42,7 @@ def show(
     if not reason.strip():
         raise InvalidRequest("a look into the vault needs a reason")
     settings = settings_for("vault", config, data)
-    with opened_database(settings) as database:
+    with opened_database(settings, of_a_node=True) as database:
         vault = _vault(settings, database, project)
         identity = vault.unseal(study, actor=person_at_the_shell(), reason=reason)
     for element in Dataset.from_json(dict(identity.attributes)):
@@ -69,7 +69,7 @@ def rotate(
     from node.keys import open_secrets
 
     settings = settings_for("vault", config, data)
-    with opened_database(settings) as database:
+    with opened_database(settings, of_a_node=True) as database:
         ring = wiring.key_ring(open_secrets(settings), database)
         named = {project.name for project in settings.project} | set(projects or ())
         if not resume:

@@ -62,7 +62,7 @@ def withdraw(
     patient = Patient("" if study else _from_stdin(), issuer, study)
     settings = settings_for("withdraw", config, data)
     who = person_at_the_shell()
-    with opened_database(settings) as database:
+    with opened_database(settings, of_a_node=True) as database:
         if not Access(database).workers_seen(within=_WORKER_SILENT):
             raise ResourceError("the node does not run: `radloop up` first, then withdraw")
         secrets = open_secrets(settings)

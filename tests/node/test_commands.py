@@ -98,3 +98,22 @@ def test_the_audit_trail_is_verified_from_the_shell(settings: Settings):
     database.close()
     assert isinstance(radloop("audit", "verify").exception, AuditBroken)
     assert radloop("audit", "verify", "--expect", "rubbish").exception is not None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("audit", "verify"),
+        ("audit", "list"),
+        ("vault", "show", STUDY, "--reason", "a question"),
+        ("vault", "rotate"),
+    ],
+)
+def test_where_no_node_works_nothing_is_said_to_be_in_order(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a wrong folder an empty trail would look like a whole one."""
+    monkeypatch.chdir(tmp_path)
+    done = radloop(*words)
+    assert isinstance(done.exception, NotFound)
+    assert not (tmp_path / ".radloop" / "radloop.db").exists()
