@@ -593,11 +593,19 @@ class Archive:
         json: Mapping[str, object] | None = None,
         content: bytes | None = None,
     ) -> httpx.Response:
-        try:
-            return self._http.request(method, path, params=params, json=json, content=content)
-        except httpx.TransportError as error:
-            # `from None`: httpx's own text and request carry the path, which holds identifiers.
-            raise _unreachable(error) from None
+        asks = method == "GET" or path.startswith("/tools/")
+        for last_try in (not asks, True):
+            try:
+                return self._http.request(method, path, params=params, json=json, content=content)
+            except (httpx.RemoteProtocolError, httpx.ReadError) as error:
+                # An idle connection that Orthanc closed at this very moment: a question is asked
+                # once more, on a new one.
+                if last_try:
+                    raise _unreachable(error) from None
+            except httpx.TransportError as error:
+                # `from None`: httpx's own text and request carry the path: it holds identifiers.
+                raise _unreachable(error) from None
+        raise AssertionError("the loop returns or raises")
 
 
 def _check_size(path: Path, instance: ArchivedInstance) -> None:

@@ -25,6 +25,8 @@ _REACH_OF_DEPTH = 3.0  # and so many times the click's distance to the edge
 _FROM_NOTHING_MM = 40.0  # how far from a click a new mask may reach
 _UNKNOWN, _INSIDE, _OUTSIDE = 0, 1, 2  # 0 is what ITK floods
 _CLICK_MM = 2.0
+_STEPS = 1023  # of the slope: with a thousand heights ITK floods ten times as fast as with floats
+_STEEPEST_PERCENT = 99.9  # above it, all is one height
 _CORE = 0.3  # of a box: what is taken for the structure where only the box was drawn
 
 Markers = npt.NDArray[np.int8]
@@ -146,12 +148,21 @@ def _flood(voxels_kji: Voxels, markers: Markers, spacing_kji: Spacing) -> Mask:
     finest = min(step for step, size in zip(spacing_kji, inside.shape, strict=True) if size > 1)
     steepness = _steepness(image, finest, flat=inside.shape[0] == 1)
     sea = sitk.GetImageFromArray(markers.astype(np.uint8))
-    sea.CopyInformation(steepness)
     flooded = sitk.MorphologicalWatershedFromMarkers(
-        steepness, sea, markWatershedLine=False, fullyConnected=False
+        _heights(steepness), sea, markWatershedLine=False, fullyConnected=False
     )
     found: Mask = sitk.GetArrayViewFromImage(flooded) == _INSIDE
     return found
+
+
+def _heights(steepness: sitk.Image) -> sitk.Image:
+    """Return a slope in whole numbers, few enough to be sorted quickly."""
+    import SimpleITK as sitk
+
+    slope_kji = sitk.GetArrayViewFromImage(steepness)
+    top = max(float(np.percentile(slope_kji, _STEEPEST_PERCENT)), float(np.finfo(np.float32).tiny))
+    scaled = np.minimum(slope_kji * (_STEPS / top), _STEPS)
+    return sitk.GetImageFromArray(scaled.astype(np.uint16))
 
 
 def _steepness(image: sitk.Image, finest_mm: float, *, flat: bool) -> sitk.Image:

@@ -1,6 +1,7 @@
 """The archive client against a real Orthanc."""
 
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -196,9 +197,11 @@ def test_many_instances_are_few_rings(tmp_path: Path):
         push.rung.clear()
         push.rings.clear()
         head = write_head_study(tmp_path / "head", slices=100, size=16, plane="axial")
+        began = time.monotonic()
         send(clinical, files_of(head))
         assert push.rung.wait(10)
-        assert 1 <= len(push.rings) <= SLICES
+        # The bell rings ten times a second at most, however long a busy machine takes.
+        assert 1 <= len(push.rings) <= min(100, 10 * (time.monotonic() - began) + 2)
         assert set(push.rings) == {f"/wake Bearer {push.token}"}
         assert push.token not in clinical.log.read_text()
 
