@@ -20,21 +20,27 @@ const TOGETHER = [
   { type: 'voi', id: 'radloop-voi', source: true, target: true },
 ];
 
-/**
- * The comparison that is on the screen: of which result, and what the difference counts. `figures`
- * is null side by side.
- */
-export const comparison = { isOn: false, of: null, figures: null };
+const SETTLING_MS = 300; // of the viewports: OHIF does it later, and tells nobody
+const LABELMAP = '-Labelmap';
+
+/** The comparison that is on the screen, and in words what is seen and counted. */
+export const comparison = { isOn: false, lines: [] };
 
 let hidden = [];
+let presentation = null; // where the image was before it had half the width
 
-/** Show two results on the same images, one viewport each; slice, zoom and window go together. */
-export async function compareBeside(first, second) {
+/**
+ * Show two results on the same images, one viewport each; slice, zoom and window go together.
+ *
+ * `names`: what the two are called in words.
+ */
+export async function compareBeside(first, second, names) {
   await stopComparing();
   const [firstId, secondId] = await bothOf(first, second, viewer.activeViewportId());
   const images = viewer.imagesOfSeries(first.image_SeriesInstanceUID);
   const viewport = viewer.viewportOf();
   const slice = viewport.getCurrentImageIdIndex?.() ?? 0;
+  presentation = viewport.getViewPresentation?.() ?? null;
   layOut(2);
   const [left, right] = await viewportIds(2);
   viewer.service('viewportGridService').setDisplaySetsForViewports(
@@ -47,15 +53,20 @@ export async function compareBeside(first, second) {
   await overlays.until(() =>
     [left, right].every(id => viewer.viewportOf(id)?.getImageIds?.().length)
   );
+  await pause(SETTLING_MS); // OHIF lays over a new viewport what lies over the others
   await drawOnly(left, firstId);
   await drawOnly(right, secondId);
   viewer.viewportOf(left).setImageIdIndex(slice);
-  Object.assign(comparison, { isOn: true, of: first.id, figures: null });
+  comparison.isOn = true;
+  comparison.lines = [
+    { text: t('compare.left', { title: names.first }) },
+    { text: t('compare.right', { title: names.second }) },
+  ];
   session.select(first.id);
 }
 
-/** Draw where two results differ, and nothing else; the figures come as a message. */
-export async function compareDifference(first, second) {
+/** Draw where two results differ, and nothing else. */
+export async function compareDifference(first, second, names) {
   await stopComparing();
   const viewportId = viewer.activeViewportId();
   const [firstId, secondId] = await bothOf(first, second, viewportId);
@@ -74,21 +85,27 @@ export async function compareDifference(first, second) {
   const counts = subtract(firstId, secondId, id);
   hideAllBut(viewportId, id);
   labelmap.showFullest(id);
-  Object.assign(comparison, { isOn: true, of: first.id, figures: toldOf(counts) });
+  comparison.isOn = true;
+  comparison.lines = toldOf(counts, names);
   session.select(first.id);
 }
 
-/** What a difference counts, in words: a line for each colour that there is, and Dice's first. */
-function toldOf(counts) {
+/** What a difference counts, in words: Dice's coefficient, and a line for each colour. */
+function toldOf(counts, { first, second }) {
   const overlap = dice(counts);
-  const parts = [ONLY_FIRST, ONLY_SECOND, OTHER_SEGMENT].map(number => ({
+  if (overlap === null) {
+    return [{ text: t('compare.both-empty') }];
+  }
+  const line = (number, title) => ({
     colour: COLOURS[number],
-    text: t(`compare.count-${number}`, { count: counts[number] }),
-  }));
-  return {
-    dice: overlap === null ? t('compare.both-empty') : t('compare.dice', { dice: share(overlap) }),
-    parts: overlap === null ? [] : parts,
-  };
+    text: t(`compare.count-${number}`, { count: counts[number], title }),
+  });
+  return [
+    { text: t('compare.dice', { dice: share(overlap) }) },
+    line(ONLY_FIRST, first),
+    line(ONLY_SECOND, second),
+    ...(counts[OTHER_SEGMENT] > 0 ? [line(OTHER_SEGMENT)] : []),
+  ];
 }
 
 /** A share with three places that never says 1 of what differs, nor 0 of what meets. */
@@ -156,7 +173,8 @@ export async function stopComparing() {
   if (!comparison.isOn) {
     return;
   }
-  Object.assign(comparison, { isOn: false, of: null, figures: null });
+  comparison.isOn = false;
+  comparison.lines = [];
   labelmap.removeDifferences();
   const segmentations = viewer.service('segmentationService');
   for (const [viewportId, segmentationId] of hidden) {
@@ -172,8 +190,21 @@ export async function stopComparing() {
   if (viewer.service('viewportGridService').getNumViewportPanes() > 1) {
     layOut(1);
     await viewportIds(1);
+    await zoomAsBefore();
   }
   session.changed();
+}
+
+/** Give the image the place and size that it had in the whole width. */
+async function zoomAsBefore() {
+  await pause(SETTLING_MS);
+  const viewport = viewer.viewportOf();
+  viewport.resetCamera();
+  if (presentation) {
+    viewport.setViewPresentation(presentation);
+  }
+  viewport.render();
+  presentation = null;
 }
 
 function layOut(columns) {
@@ -199,5 +230,26 @@ async function drawOnly(viewportId, segmentationId) {
   await segmentations.addSegmentationRepresentation(viewportId, {
     segmentationId,
     type: 'Labelmap',
+  });
+  await pause(SETTLING_MS);
+  removeStrays(viewportId, segmentationId);
+}
+
+/** Take out what is still drawn of segmentations that were taken from a viewport meanwhile. */
+function removeStrays(viewportId, segmentationId) {
+  const viewport = viewer.viewportOf(viewportId);
+  const strays = viewport
+    .getActors()
+    .filter(({ representationUID: name = '' }) => name.includes(LABELMAP))
+    .filter(({ representationUID: name }) => !name.startsWith(segmentationId + LABELMAP));
+  viewport.removeActors(strays.map(({ uid }) => uid));
+  const { triggerSegmentationRepresentationModified } =
+    viewer.libraries().cornerstoneTools.segmentation.triggerSegmentationEvents;
+  triggerSegmentationRepresentationModified(viewportId, segmentationId, 'Labelmap');
+}
+
+function pause(time_ms) {
+  return new Promise(resolve => {
+    setTimeout(resolve, time_ms);
   });
 }

@@ -8,8 +8,8 @@
 const CORNERSTONE = '@ohif/extension-cornerstone.utilityModule.common';
 
 // OHIF makes seven contexts for WebGL before it draws anything, for as many viewports at once. Where
-// there is one, viewports share it.
-const CONTEXTS = 1;
+// there are fewer, viewports share them.
+const CONTEXTS = 2;
 const LONGEST_WAIT_MS = 3000; // for an image; segmentations then come without it
 const LONGEST_HOLD_MS = 10_000; // for segmentations; other slices then come without them
 

@@ -151,7 +151,7 @@ function compare(result) {
       {
         class: 'plain',
         'data-cy': 'radloop-beside',
-        onclick: attempt(() => compareBeside(result, against())),
+        onclick: attempt(() => compareBeside(result, against(), namesOf(result, against()))),
       },
       t('compare.beside')
     ),
@@ -160,23 +160,30 @@ function compare(result) {
       {
         class: 'plain',
         'data-cy': 'radloop-difference',
-        onclick: attempt(() => compareDifference(result, against())),
+        onclick: attempt(() => compareDifference(result, against(), namesOf(result, against()))),
       },
       t('compare.difference')
     )
   );
 }
 
-/** The comparison that is on the screen: its figures, and how to end it. */
+/** The comparison that is on the screen, and how to end it. */
 function compared() {
-  const { dice, parts } = comparison.figures ?? { dice: null, parts: [] };
   return h(
     'div',
     { class: 'compared', 'data-cy': 'radloop-compared' },
-    dice && h('p', {}, dice),
-    ...parts.map(({ colour, text }) => h('p', {}, dot(colour), text)),
+    ...comparison.lines.map(({ colour, text }) => h('p', {}, colour ? dot(colour) : null, text)),
     h('button', { class: 'plain', onclick: attempt(stopComparing) }, t('compare.stop'))
   );
+}
+
+function namesOf(first, second) {
+  if (first.id === second.id) {
+    const title = titleOf(first);
+    return { first: t('compare.edited', { title }), second: t('compare.stored', { title }) };
+  }
+  const [one, other] = [first, second].map(each => `${titleOf(each)}, ${when(each.created_at)}`);
+  return { first: one, second: other };
 }
 
 /** What a list calls a result; a correction by who made it, for its title repeats the model's. */
@@ -204,8 +211,10 @@ function millilitres(volume) {
   });
 }
 
+/** In whole percents; 100 is said of nothing that is less. */
 function percent(share) {
-  return `${Math.round(share * 100)} %`;
+  const whole = Math.round(share * 100);
+  return whole === 100 && share < 1 ? '> 99 %' : `${whole} %`;
 }
 
 customElements.define('radloop-results', Results);

@@ -87,7 +87,8 @@ td:first-child { padding-left: 0; }
 .compare { align-items: center; display: flex; flex-wrap: wrap; font-size: 12px; gap: 5px; margin-top: 7px; }
 .compared { font-size: 12px; font-variant-numeric: tabular-nums; margin-top: 7px; }
 .compared .plain { margin-top: 5px; }
-.compare select { flex: 1 1 100px; font-size: 12px; }
+.compare span { flex-basis: 100%; color: var(--quiet); }
+.compare select { flex: 1 1 100%; font-size: 12px; }
 
 .run { align-items: center; display: flex; gap: 8px; margin-top: 7px; }
 .run .name { flex: 0 1 auto; }
