@@ -13,6 +13,8 @@ from dicom.volume import read_grid
 from models.registry import SHIPPED
 from tests.browser.chromium import browsing, log_in
 from tests.browser.front import OHIF_DIST
+from tests.browser.painting import painted_and_saved_twice
+from tests.browser.panel import Panel
 from tests.browser.viewport import wait_for_overlay
 from tests.series import real_series
 from tests.whole.nodes import ADMIN_PASSWORD, running_node, write_config
@@ -32,7 +34,7 @@ modality = ["MR"]
 
 
 @pytest.mark.timeout(400)
-def test_the_brain_of_a_real_head_is_drawn_where_the_segmentation_says(tmp_path: Path):
+def test_the_brain_of_a_real_head_is_drawn_where_it_lies_and_corrected(tmp_path: Path) -> None:
     series = real_series("mr/sag_anon_t1_dicom/dicom.tar.xz", tmp_path / "real")
     study_uid = dcmread(series.instances[0].path, stop_before_pixels=True).StudyInstanceUID
     with running_node(write_config(tmp_path, SHIPPED, routes=ROUTE)) as node:
@@ -46,9 +48,12 @@ def test_the_brain_of_a_real_head_is_drawn_where_the_segmentation_says(tmp_path:
         assert labels_kji.any()
 
         with browsing() as browser:
-            log_in(browser, node.address, "admin", ADMIN_PASSWORD)
-            browser.page.goto(f"{node.address}/ohif/viewer?StudyInstanceUIDs={study_uid}")
+            path = f"/ohif/segmentation?StudyInstanceUIDs={study_uid}"
+            log_in(browser, node.address, "admin", ADMIN_PASSWORD, to=path)
             seen = wait_for_overlay(browser.page)
+            panel = Panel(browser.page)
+            panel.results.first.wait_for()
+            painted_and_saved_twice(panel, node, series, study_uid, tmp_path)
             assert browser.outside() == []
     slices, rows, columns = labels_kji.shape
     scale = min(seen.height / rows, seen.width / columns)  # the picture fills the viewport
