@@ -110,6 +110,7 @@ def cancel(freezing: str, request: Request, caller: LearningCaller) -> Response:
 
 
 def _page(parts: FrontParts, caller: Caller, form: _Form) -> Response:
+    parts.reading.worklist.look()  # it makes the cases whose pictures are shown
     every = found_readings(parts, Rule().picked())
     try:
         form.found = found_readings(parts, _rule(form, picks=False).picked())
