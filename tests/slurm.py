@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -181,6 +183,7 @@ def _running(home: Path, words: list[str]) -> Iterator[None]:
             env={**os.environ, "SLURM_CONF": str(home / "slurm.conf")},
             stdout=output,
             stderr=output,
+            preexec_fn=_end_with_us,
         )
     try:
         yield
@@ -191,3 +194,8 @@ def _running(home: Path, words: list[str]) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _end_with_us() -> None:
+    """Let the kernel end a server with the tests, also where these are killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

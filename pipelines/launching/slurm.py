@@ -12,14 +12,12 @@ happen twice; who starts anew over the same folder takes the running job up by i
 
 from __future__ import annotations
 
-import json
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
@@ -51,6 +49,7 @@ from pipelines.launching.attending import Local, attend
 from pipelines.launching.cluster import Cluster
 from pipelines.launching.launcher import Attended, Ending, Place, Watch
 from pipelines.launching.login import CommandFailed, Login
+from pipelines.launching.noted import forget, read_noted, write_noted
 from pipelines.launching.queue import NEVER, Standing, cancel, look, submit
 from pipelines.launching.script import LOG, SCRIPT, batch_script
 from pipelines.launching.shipment import Shipment
@@ -59,9 +58,7 @@ from pipelines.launching.transfer import fetch, send
 log = structlog.get_logger()
 
 T = TypeVar("T")
-STATE: Final = "cluster.json"
 PACKED: Final = "packed"
-_BEST: Final = "best.pt"
 _COMES_BACK: Final = re.compile(
     r"curve\.jsonl|best\.pt|last\.pt|looks/\d{4,6}-\d{1,3}\.png"
     r"|events\.out\.tfevents\.\d+\.radloop\.\d+"
@@ -78,34 +75,6 @@ find . -type f ! -name '*.part' -printf '%s %T@ %P\\n'
 _WRITE: Final = 'set -eu; umask 077; mkdir -p "$1"; cat > "$1/$2.part"; mv "$1/$2.part" "$1/$2"'
 _DELETE: Final = 'rm -rf -- "$1"'
 _WORDS: Final = 'head -c 65536 "$1"'
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """How far a training has got, as it is written down.
-
-    Attributes
-    ----------
-    key : str
-        Of its folder and jobs at the cluster: drawn, it says nothing.
-    number : int
-        Of the submission that is meant, from 1.
-    job : str
-        Slurm's id; empty before it is known.
-    waits_since : str
-        When it was first seen waiting, ISO 8601; empty while it runs.
-    mark : str
-        What is different whenever it has got further.
-    stood : int
-        Jobs that ended since without getting further.
-    """
-
-    key: str
-    number: int = 1
-    job: str = ""
-    waits_since: str = ""
-    mark: str = ""
-    stood: int = 0
 
 
 class Slurm:
@@ -136,13 +105,12 @@ class Slurm:
         RadloopError
             What the training refused there.
         """
-        used_s = 0.0
-        if not (folder / DONE).exists():
-            ended = self.bring(folder, order, watch)
-            if ended.ending is not None:
-                return ended
-            used_s = ended.used_s
-        made = Local(self._logs / "trainer.log").learn(folder, order, watch)
+        here = replace(watch, ending=lambda used_s: _of_any_hour(watch.ending(used_s)))
+        ended = self.bring(folder, order, here)
+        if ended.ending is not None:
+            return ended
+        used_s = ended.used_s
+        made = Local(self._logs / "trainer.log").learn(folder, order, here)
         return replace(made, used_s=made.used_s + used_s)
 
     def bring(self, folder: Path, order: TrainOrder, watch: Watch) -> Attended:
@@ -153,6 +121,8 @@ class Slurm:
         RadloopError
             As :meth:`learn`.
         """
+        if (folder / DONE).exists():
+            return Attended("", None, 0.0)
         with _login(self._cluster) as login:
             return _Visit(self._cluster, login, folder, watch, self._logs).learnt(order)
 
@@ -188,7 +158,7 @@ class _Visit:
     ) -> None:
         self._cluster, self._login, self._folder = cluster, login, folder
         self._watch, self._logs = watch, logs
-        self._state = _read_state(folder)
+        self._state = read_noted(folder)
         self._fetched: dict[str, str] = {}
         self._used_s = 0.0
 
@@ -199,6 +169,8 @@ class _Visit:
 
     def learnt(self, order: TrainOrder) -> Attended:
         """Learn there until it is done; the checkpoints are here then, and nothing there."""
+        if self._state.is_here:
+            return Attended("", None, 0.0)
         try:
             ended = self._sent(order) or self._looked_on(order)
         except RadloopError:
@@ -208,7 +180,9 @@ class _Visit:
             self._give_up()
         else:
             self._patiently(self._fetch_all)
-            self._clean_up()
+            self._note(is_here=True)  # whoever is killed now does not learn it again
+            with suppress(RadloopError):
+                self._clean_up()
         return ended
 
     # --- there ----------------------------------------------------------------------------------
@@ -359,7 +333,7 @@ class _Visit:
         began = last = time.monotonic()
         while last - began < seconds:
             ending = self._watch.ending(self._used_s)
-            if ending is not None and ending != "outside_hours":  # these are hours of this machine
+            if ending is not None:
                 return ending
             time.sleep(min(_LOOK_S, seconds))
             now = time.monotonic()
@@ -435,29 +409,23 @@ class _Visit:
             return
         with suppress(RadloopError):
             self._clean_up()
+        forget(self._folder)  # the next time it is sent anew
 
     def _clean_up(self) -> None:
         """Delete the training's folder there, and what was packed here."""
-        self._login.run(_DELETE, self._there)
         for name in (PACKED, "packing"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
-        (self._folder / STATE).unlink(missing_ok=True)
+        self._login.run(_DELETE, self._there)
 
-    def _note(self, **changes: str | int) -> None:
-        self._state = replace(self._state, **changes)  # type: ignore[arg-type]  # fields of _State
-        write_whole(self._folder / STATE, json.dumps(asdict(self._state)))
+    def _note(self, **changes: str | int | bool) -> None:
+        self._state = replace(self._state, **changes)  # type: ignore[arg-type]  # fields of Noted
+        write_noted(self._folder, self._state)
+
+
+def _of_any_hour(ending: Ending | None) -> Ending | None:
+    """Leave quiet hours out: they are those of this machine."""
+    return None if ending == "outside_hours" else ending
 
 
 def _login(cluster: Cluster) -> Login:
     return Login(cluster.host, cluster.port, cluster.key, cluster.known_hosts)
-
-
-def _read_state(folder: Path) -> _State:
-    """Return how far the folder's training has got; a new one is written down at once."""
-    path = folder / STATE
-    if path.is_file():
-        return _State(**json.loads(path.read_text(encoding="utf-8")))
-    folder.mkdir(parents=True, exist_ok=True)
-    state = _State(secrets.token_hex(8))
-    write_whole(path, json.dumps(asdict(state)))
-    return state
