@@ -183,6 +183,7 @@ def _running(home: Path, words: list[str]) -> Iterator[None]:
             env={**os.environ, "SLURM_CONF": str(home / "slurm.conf")},
             stdout=output,
             stderr=output,
+            start_new_session=True,  # Ctrl-C is for the tests, which end it in order
             preexec_fn=_end_with_us,
         )
     try:
