@@ -101,7 +101,7 @@ def pieces_of_work(rows: Iterable[CorrectionView]) -> list[Work]:
 
 
 def _structures(row: CorrectionView) -> Structures:
-    return frozenset((str(each["scheme"]), str(each["type"])) for each in row.segments)
+    return frozenset((str(each.get("scheme")), str(each.get("type"))) for each in row.segments)
 
 
 def _saved(bundle: str, mended: Sequence[Work], scratch: Sequence[Work]) -> Saved:

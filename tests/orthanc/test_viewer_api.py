@@ -277,7 +277,7 @@ def test_the_page_shows_what_it_cost_and_what_waits(front, room):
     look(room)
     page = rita.get("/corrections", headers={"Accept": "text/html"})
     assert page.status_code == 200
-    for told in ("organs@1.2.0", "rita", "at 1.0 mm", "RTSTRUCT", "Take it so"):
+    for told in ("organs 1.2.0", "rita", "at 1.0 mm", "RTSTRUCT", "Take it so"):
         assert told in page.text
     assert room.study_uid not in page.text and room.series.series_uid not in page.text
     (waiting,) = [
