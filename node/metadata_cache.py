@@ -97,6 +97,9 @@ Fetch = Callable[[], Awaitable[Kept | None]]
 """Asks the archive; None where the answer is not to be kept, and somebody else gives it."""
 
 
+Beside = tuple[Hashable, Callable[[Kept], Awaitable[Kept]]]
+
+
 @dataclass(slots=True)
 class _Question:
     """The version of one study, asked for by several at once."""
@@ -143,7 +146,13 @@ class MetadataCache:
         self._fetching: WeakValueDictionary[Hashable, _Fetching] = WeakValueDictionary()
 
     async def answer(
-        self, key: Hashable, study_uid: str, fetch: Fetch, *, series_uid: str | None = None
+        self,
+        key: Hashable,
+        study_uid: str,
+        fetch: Fetch,
+        *,
+        series_uid: str | None = None,
+        beside: Beside | None = None,
     ) -> Kept | None:
         """Return what `fetch` returned, or would return now.
 
@@ -157,6 +166,8 @@ class MetadataCache:
             Asks the archive; what it raises is raised.
         series_uid : str, optional
             The series, where it is about nothing else of the study.
+        beside : tuple, optional
+            The key of another answer, and how this one is made of it.
 
         Returns
         -------
@@ -181,6 +192,13 @@ class MetadataCache:
                 if await self._is_settled(version):
                     self._keep(key, replace(known, version=version))
                 return known.kept
+            other = self._kept.get(beside[0]) if beside is not None else None
+            if beside is not None and other is not None:
+                is_right = other.version == version or (own is not None and other.own == own)
+                if is_right:
+                    made = await beside[1](other.kept)
+                    self._keep(key, replace(other, kept=made))
+                    return made
             is_settled = await self._is_settled(own or version)
             found = await fetch()
             # What came in while it was fetched has changed the version: it will be asked again.

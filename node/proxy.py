@@ -146,7 +146,12 @@ def dicomweb_router(
 
     async def remember(study_uid: str, series_uid: str) -> None:
         path = f"studies/{study_uid}/series/{series_uid}/metadata"
-        await _of_any_host(cache, client, path, "", _VIEWERS_ACCEPT)
+
+        async def fetch() -> Kept | None:
+            return await _fetched(client, path, "", _VIEWERS_ACCEPT, _FOR_ANY_HOST)
+
+        key = (path, "", _VIEWERS_ACCEPT, None)
+        await cache.answer(key, study_uid, fetch, series_uid=series_uid)
 
     @asynccontextmanager
     async def closing(_app: FastAPI) -> AsyncIterator[None]:
@@ -295,44 +300,45 @@ async def _metadata(
         return None
     query = rewrite_query(request.url.query)
     # Addresses in the answer begin as the caller's own did.
-    ours = f"{request.url.scheme}://{_host(request)}{public_path}/".encode()
+    ours = f"{request.url.scheme}://{_host(request)}{public_path}/"
 
-    async def addressed() -> Kept | None:
-        found = await _of_any_host(cache, client, path, query, accept)
-        return None if found is None else await run_in_threadpool(found.replace, _ANY_HOST, ours)
-
-    key = (path, query, accept, ours)
-    return await cache.answer(key, study_uid, addressed, series_uid=series_of(path))
-
-
-async def _of_any_host(
-    cache: MetadataCache, client: httpx.AsyncClient, path: str, query: str, accept: str
-) -> Kept | None:
-    """Return the same with a host in its addresses that stands for any."""
-    study_uid = study_of(path)
-    assert study_uid is not None
+    async def addressed(of_any_host: Kept) -> Kept:
+        return await run_in_threadpool(of_any_host.replace, _ANY_HOST, ours.encode())
 
     async def fetch() -> Kept | None:
-        headers = {"accept": accept, "forwarded": _FOR_ANY_HOST, "accept-encoding": "identity"}
-        url = httpx.URL(path, query=query.encode("ascii"))
-        answer = await _reach(client, client.build_request("GET", url, headers=headers))
-        try:
-            media_type = answer.headers.get("content-type", "")
-            if answer.status_code != httpx.codes.OK or not media_type.startswith(_JSON):
-                return None
-            content = bytearray()
-            async for chunk in answer.aiter_raw():
-                content += chunk
-                if len(content) > _MOST_HELD:
-                    return None
-        except httpx.TransportError as error:
-            raise PeerUnreachable("the archive broke off its answer") from error
-        finally:
-            await answer.aclose()
-        return await run_in_threadpool(pack, bytes(content), media_type)
+        forwarded = _headers(request, public_path)["forwarded"]
+        return await _fetched(client, path, query, accept, forwarded)
 
-    key = (path, query, accept, None)
-    return await cache.answer(key, study_uid, fetch, series_uid=series_of(path))
+    return await cache.answer(
+        (path, query, accept, ours),
+        study_uid,
+        fetch,
+        series_uid=series_of(path),
+        beside=((path, query, accept, None), addressed),
+    )
+
+
+async def _fetched(
+    client: httpx.AsyncClient, path: str, query: str, accept: str, forwarded: str
+) -> Kept | None:
+    """Return the archive's answer; None of one that is not to be kept."""
+    headers = {"accept": accept, "forwarded": forwarded, "accept-encoding": "identity"}
+    url = httpx.URL(path, query=query.encode("ascii"))
+    answer = await _reach(client, client.build_request("GET", url, headers=headers))
+    try:
+        media_type = answer.headers.get("content-type", "")
+        if answer.status_code != httpx.codes.OK or not media_type.startswith(_JSON):
+            return None
+        content = bytearray()
+        async for chunk in answer.aiter_raw():
+            content += chunk
+            if len(content) > _MOST_HELD:
+                return None
+    except httpx.TransportError as error:
+        raise PeerUnreachable("the archive broke off its answer") from error
+    finally:
+        await answer.aclose()
+    return await run_in_threadpool(pack, bytes(content), media_type)
 
 
 def _unpacked(request: Request, kept: Kept) -> Response:
