@@ -228,6 +228,43 @@ def test_what_comes_into_another_series_of_the_study_costs_nothing(site: Site) -
 
 
 @pytest.mark.orthanc
+def test_an_answer_is_made_of_another_one_while_that_is_right(site: Site) -> None:
+    config = site.orthanc.config
+    fetched: list[str] = []
+
+    async def fetch() -> Kept:
+        fetched.append("once more")
+        return pack(b'["http://any/1"]', "application/json")
+
+    async def addressed(other: Kept) -> Kept:
+        return await asyncio.to_thread(other.replace, b"http://any/", b"https://node/")
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(
+            base_url=config.url, auth=(config.user, config.password)
+        ) as client:
+            cache = MetadataCache(client, most_bytes=4000)
+            uid = site.series.series_uid
+            await cache.answer("any", site.study_uid, fetch, series_uid=uid)
+
+            async def mine() -> bytes:
+                beside = ("any", addressed)
+                found = await cache.answer(
+                    "mine", site.study_uid, fetch, series_uid=uid, beside=beside
+                )
+                assert found is not None
+                return found.plain
+
+            assert [await mine(), await mine()] == [b'["https://node/1"]'] * 2
+            assert len(fetched) == 1
+            site.archive.delete("instances", site.archive.store(site.copy("beside")))
+            assert await mine() == b'["http://any/1"]' and len(fetched) == 2
+
+    time.sleep(SETTLED_S)
+    asyncio.run(ask())
+
+
+@pytest.mark.orthanc
 def test_a_series_that_has_become_complete_is_asked_for_once(site: Site) -> None:
     config = site.orthanc.config
     new = (site.study_uid, "2.25.4713")
