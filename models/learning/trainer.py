@@ -224,7 +224,9 @@ class _Training:
         if start_from is not None:
             _begin_with(network, start_from)
         self.layout = _LAYOUTS[plan.dimensions]
-        self.network = network.to(device, memory_format=self.layout)
+        self.network = network.to(device)
+        set_learning(self.network, plan)  # before ranks agree on what is learnt
+        self.network.to(memory_format=self.layout)  # type: ignore[call-overload]  # the stub has none
         self.average = build_network(plan).to(device).requires_grad_(requires_grad=False)
         self.average.load_state_dict(network.state_dict())
         self.optimiser = torch.optim.AdamW(
