@@ -13,6 +13,7 @@ from fastapi import BackgroundTasks, Query
 
 from dicom.errors import Conflict, InvalidRequest
 from node.auth import Caller
+from node.deeds import noted
 from node.faults import Fault, fault_of
 from node.parts import FrontParts
 from pipelines.exports import get_format
@@ -265,13 +266,8 @@ def begin_collection(
         series={one.id: (one.study_id, one.instance_count) for one in picked},
         created_by=caller.name,
     )
-    parts.audit.note(
-        "collection_begun",
-        actor=caller.name,
-        object=row.id,
-        reason=f"project {project}, {row.series} series",
-    )
-    bell.add_task(parts.bell.ring)
+    about = f"project {project}, {row.series} series"
+    noted(parts, caller, "collection_begun", of=row.id, bell=bell, reason=about)
     return view_collection(row)
 
 
@@ -284,9 +280,14 @@ def cancel_collection(parts: FrontParts, caller: Caller, collection: str) -> Col
     Conflict
         When it has ended.
     """
-    if not parts.collections.ask_cancel(collection):
-        raise Conflict("the collection has ended already")
-    parts.audit.note("collection_canceled", actor=caller.name, object=collection)
+    noted(
+        parts,
+        caller,
+        "collection_canceled",
+        of=collection,
+        is_taken=parts.collections.ask_cancel(collection),
+        refusal="the collection has ended already",
+    )
     return view_collection(parts.collections.collection(collection))
 
 
@@ -301,10 +302,15 @@ def retry_collection(
     Conflict
         When it is open.
     """
-    if not parts.collections.retry(collection):
-        raise Conflict("the collection is still under way")
-    parts.audit.note("collection_retried", actor=caller.name, object=collection)
-    bell.add_task(parts.bell.ring)
+    noted(
+        parts,
+        caller,
+        "collection_retried",
+        of=collection,
+        is_taken=parts.collections.retry(collection),
+        refusal="the collection is still under way",
+        bell=bell,
+    )
     return view_collection(parts.collections.collection(collection))
 
 
@@ -338,13 +344,8 @@ def begin_export(
     ):
         raise Conflict("nothing of this is stored for the project yet; collect it first")
     row = parts.exports.begin(new)
-    parts.audit.note(
-        "export_begun",
-        actor=caller.name,
-        object=row.id,
-        reason=f"project {new.project}: {', '.join(new.formats)}",
-    )
-    bell.add_task(parts.bell.ring)
+    about = f"project {new.project}: {', '.join(new.formats)}"
+    noted(parts, caller, "export_begun", of=row.id, bell=bell, reason=about)
     return view_export(row)
 
 
@@ -357,9 +358,14 @@ def cancel_export(parts: FrontParts, caller: Caller, export: str) -> Export:
     Conflict
         When it has ended.
     """
-    if not parts.exports.ask_cancel(export):
-        raise Conflict("the export has ended already")
-    parts.audit.note("export_canceled", actor=caller.name, object=export)
+    noted(
+        parts,
+        caller,
+        "export_canceled",
+        of=export,
+        is_taken=parts.exports.ask_cancel(export),
+        refusal="the export has ended already",
+    )
     return view_export(parts.exports.export(export))
 
 
@@ -372,10 +378,15 @@ def retry_export(parts: FrontParts, caller: Caller, bell: BackgroundTasks, expor
     Conflict
         When it is open, completed or deleted.
     """
-    if not parts.exports.retry(export):
-        raise Conflict("only an export that failed or was canceled can be tried again")
-    parts.audit.note("export_retried", actor=caller.name, object=export)
-    bell.add_task(parts.bell.ring)
+    noted(
+        parts,
+        caller,
+        "export_retried",
+        of=export,
+        is_taken=parts.exports.retry(export),
+        refusal="only an export that failed or was canceled can be tried again",
+        bell=bell,
+    )
     return view_export(parts.exports.export(export))
 
 

@@ -7,10 +7,10 @@ import asyncio
 from fastapi import APIRouter, BackgroundTasks, Depends, Request
 from fastapi.responses import StreamingResponse
 
-from dicom.errors import Conflict
 from node.api.events import listening_caller, stream
 from node.api.studies import Limit, Offset
 from node.auth import AnyCaller, Caller, ClinicalCaller
+from node.deeds import noted
 from node.live import Event
 from node.parts import FrontParts, parts_of
 from node.views import Job, job_json, view_job
@@ -77,10 +77,15 @@ def cancel_job(parts: FrontParts, job: str, caller: Caller, bell: BackgroundTask
     Conflict
         When it has ended.
     """
-    if not parts.jobs.ask_cancel(job):
-        raise Conflict("the job has ended already")
-    parts.audit.note("job_canceled", actor=caller.name, object=job)
-    bell.add_task(parts.bell.ring)
+    noted(
+        parts,
+        caller,
+        "job_canceled",
+        of=job,
+        is_taken=parts.jobs.ask_cancel(job),
+        refusal="the job has ended already",
+        bell=bell,
+    )
     return view_job(parts.jobs.job(job))
 
 
@@ -93,8 +98,13 @@ def retry_job(parts: FrontParts, job: str, caller: Caller, bell: BackgroundTasks
     Conflict
         When it is open or completed.
     """
-    if not parts.jobs.retry(job):
-        raise Conflict("only a job that failed or was canceled can be tried again")
-    parts.audit.note("job_retried", actor=caller.name, object=job)
-    bell.add_task(parts.bell.ring)
+    noted(
+        parts,
+        caller,
+        "job_retried",
+        of=job,
+        is_taken=parts.jobs.retry(job),
+        refusal="only a job that failed or was canceled can be tried again",
+        bell=bell,
+    )
     return view_job(parts.jobs.job(job))
