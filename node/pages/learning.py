@@ -197,7 +197,8 @@ def _model(
     parts = parts_of(request)
     version = parts.school.versions.version(identity)
     current = parts.school.versions.current(version.name)
-    evaluations = [(one, _compared(one)) for one in parts.school.versions.evaluations(identity)]
+    measured = sorted(parts.school.versions.evaluations(identity), key=lambda e: e.split != "test")
+    evaluations = [(one, _compared(one)) for one in measured]
     page = render(
         "model.html",
         caller=caller,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -11,7 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from dicom.errors import InvalidRequest, NotFound
+from dicom.errors import InvalidRequest, NotFound, RadloopError
 from node.api.learning.plans import Asked
 from node.auth import AdminCaller, Caller, LearningCaller
 from node.parts import FrontParts, parts_of
@@ -110,6 +111,8 @@ def promote_model(parts: FrontParts, caller: Caller, identity: str, why: str) ->
 def docs_of(parts: FrontParts, identity: str) -> Mapping[str, Path]:
     """Return the pages of a version's bundle by their names; none where it is not there."""
     parts.school.versions.version(identity)
+    with suppress(RadloopError):  # withdrawn, say; it looks for what was installed since
+        parts.school.registry.get(identity)
     try:
         root = next(b.root for b in parts.school.registry.bundles if b.identity == identity)
     except StopIteration:
