@@ -129,6 +129,7 @@ def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> Launcher:
     return Slurm(a_cluster(tmp_path), logs=tmp_path / "logs")
 
 
+@pytest.mark.timeout(600)  # many processes that load torch; a busy machine is slow at it
 def test_a_training_is_called_off_and_goes_on(launcher: Launcher, tmp_path: Path):
     order, folder = an_order(tmp_path, steps=100, each=10), tmp_path / "run"
     if isinstance(launcher, Slurm):
@@ -187,6 +188,7 @@ Slurm(cluster, logs=tmp_path / "logs").bring(tmp_path / "run", order, QUIET)
 """
 
 
+@pytest.mark.timeout(600)  # many processes that load torch; a busy machine is slow at it
 def test_a_job_survives_every_death_and_another_s_scancel_keeps_the_checkpoint(slurm, tmp_path):
     order, folder, there = an_order(tmp_path, steps=5_000), tmp_path / "run", tmp_path / "there"
     packed_already(folder, order)
