@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from models.learning.augment import Recipe, follow, unroll
-from models.learning.cases import DatasetFolder, read_dataset
-from models.learning.graph import Graph, Sink, read_graph
+from models.learning.cases import read_dataset
+from models.learning.graph import Sink, read_graph
 from models.learning.pictures import Pixels, as_png, colours_of, painted, sheet, slice_to_show
 
 _SIDE: Final = 150
@@ -36,17 +36,6 @@ class Preview:
     png: bytes
     shown: tuple[str, ...]
     counts: Mapping[str, int]
-
-
-def count_samples(graph: Graph, folder: DatasetFolder) -> dict[str, int]:
-    """Return how many samples come out of each sink.
-
-    Raises
-    ------
-    InvalidGraph
-        When more come out than any training can use.
-    """
-    return {sink: len(recipes) for sink, recipes in unroll(graph, folder).items()}
 
 
 def preview(

@@ -328,15 +328,6 @@ class Collections:
         with self._database.read() as session:
             return _views(session, list(session.scalars(query)))
 
-    def of_patient(self, patient: str) -> list[Collected]:
-        """Return a patient's series in every collection, by the pseudonym in the project."""
-        query = sa.select(CollectedRow).where(CollectedRow.patient == patient)
-        with self._database.read() as session:
-            rows = session.scalars(
-                query.order_by(CollectedRow.collection_id, CollectedRow.series_id)
-            )
-            return [_member_view(row) for row in rows]
-
     def forget_patient(self, patient: str) -> int:
         """Drop a patient's series from every collection; return how many rows it was."""
         with self._database.write() as session:

@@ -62,10 +62,6 @@ class RoundView:
     measured_at: datetime | None
     readings: tuple[Reading, ...]
 
-    def is_done_by(self, reader: str) -> bool:
-        """Whether that reader has nothing more to do in it."""
-        return any(one.reader == reader and one.done_at is not None for one in self.readings)
-
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
