@@ -10,6 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from dicom.archive import Archive
 from dicom.errors import (
     Canceled,
+    MissingDevice,
     MissingSlice,
     OutOfMemory,
     PeerRefused,
@@ -110,6 +111,7 @@ def test_a_delivery_that_is_tried_again_says_so(front: Front) -> None:
         (MissingSlice("slices 41 and 42 are 3.0 mm apart"), "needs a person"),
         (PeerUnreachable("the archive did not answer"), "another system"),
         (OutOfMemory("9.1 GB are needed"), "this machine"),
+        (MissingDevice("there is no GPU"), "this machine"),
     ],
 )
 def test_a_failed_job_shows_message_advice_code_and_who_acts(
@@ -117,8 +119,10 @@ def test_a_failed_job_shows_message_advice_code_and_who_acts(
 ) -> None:
     job = fail(front.parts, STUDY, error)
     text = work(front)
-    for part in (sentence(error.message), error.advice, f"<code>{error.code}</code>", acts):
+    advice = str(with_code(error.advice))
+    for part in (sentence(error.message), advice, f"<code>{error.code}</code>", acts):
         assert part in text
+    assert "`" not in text
     assert f'action="/jobs/{job}/retry"' in text
 
 
