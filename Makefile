@@ -44,7 +44,7 @@ contracts: install-dev ## The floors of ARCHITECTURE.md
 	$(BIN)/lint-imports
 
 unit: install-dev ## Tests only (TESTS=path chooses; JOBS=0: one after the other)
-	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 format: install-dev ## Put the code in shape
 	$(BIN)/ruff check --fix .

@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import pytest
 from hypothesis import settings
 
 # The same examples in every run: a test that fails here fails for everybody. To look for new ones:
@@ -7,3 +8,10 @@ from hypothesis import settings
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("repeatable")
+
+_LONG = ("tests/whole/", "tests/browser/", "tests/pipelines/test_launching.py", "tests/orthanc/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest: of two processes none is left alone with them at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))  # the rest stays in order

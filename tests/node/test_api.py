@@ -58,7 +58,7 @@ PUBLIC = {
 ALL = frozenset(ROLES)
 CLINICAL = frozenset({"admin", "radiologist"})
 ADMIN = frozenset({"admin"})
-LEARNING = frozenset({"admin", "researcher"})
+LEARNING = frozenset({"admin", "radiologist", "researcher"})
 IMAGES = CLINICAL | {"researcher"}
 CUSTODY = frozenset({"admin", "custodian"})
 DATASETS = frozenset({"admin", "researcher", "custodian"})
@@ -155,6 +155,17 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("GET", "/api/learning/trainings/nothing/pictures/0001-1", LEARNING),
     ("GET", "/api/learning/trainings/nothing/events", LEARNING),
     ("GET", "/api/learning/models", LEARNING),
+    ("GET", "/api/learning/models/nothing/docs/nothing", LEARNING),
+    ("GET", "/api/learning/readings", LEARNING),
+    ("GET", "/api/learning/freezings", LEARNING),
+    ("POST", "/api/learning/freezings", LEARNING),
+    ("GET", "/api/learning/freezings/nothing", LEARNING),
+    ("POST", "/api/learning/freezings/nothing/cancel", LEARNING),
+    ("GET", "/api/learning/alarms", LEARNING),
+    ("POST", "/api/learning/alarms/nothing/settle", LEARNING),
+    ("GET", "/learning/datasets/new", LEARNING),
+    ("POST", "/learning/freezings/nothing/cancel", LEARNING),
+    ("POST", "/learning/alarms/nothing/settle", LEARNING),
     ("GET", "/api/learning/models/nothing", LEARNING),
     ("POST", "/learning/models/nothing/promote", ADMIN),
     ("POST", "/learning/models/nothing/rollback", ADMIN),
@@ -197,10 +208,15 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("POST", "/api/worklist/rounds/nothing/settle", CLINICAL),
     ("POST", "/api/worklist/rounds/nothing/withdraw", CLINICAL),
     ("POST", "/api/worklist/rounds/nothing/cancel", CLINICAL),
+    ("GET", "/workspaces", CLINICAL),
+    ("POST", "/workspaces", CLINICAL),
+    ("GET", "/workspaces/nothing", CLINICAL),
+    ("POST", "/workspaces/nothing/end", CLINICAL),
     ("GET", "/api/workspaces", CLINICAL),
     ("POST", "/api/workspaces", CLINICAL),
     ("PUT", "/api/workspaces/nothing/members", CLINICAL),
     ("PUT", "/api/workspaces/nothing/cases", CLINICAL),
+    ("POST", "/api/workspaces/nothing/fill", CLINICAL),
     ("DELETE", "/api/workspaces/nothing/cases/nothing", CLINICAL),
     ("DELETE", "/api/workspaces/nothing", CLINICAL),
     ("POST", "/api/viewer/models", CLINICAL),
@@ -210,6 +226,7 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("POST", "/api/drafts/nothing/open", CLINICAL),
     ("DELETE", "/api/drafts/nothing", CLINICAL),
     ("GET", "/api/effort", CLINICAL),
+    ("GET", "/api/effort/saved", CLINICAL),
     ("GET", "/api/elsewhere", CLINICAL),
     ("POST", "/api/elsewhere/nothing/match", CLINICAL),
     ("POST", "/api/elsewhere/nothing/dismiss", CLINICAL),
