@@ -535,8 +535,9 @@ class Predictor:
         corners, classes, scores = answers.boxes_of(left[self.bundle.output_name])
         size = np.array(image.shape[1:], dtype=np.float64)
         axes = len(size)
-        low = np.clip(corners[:, :axes], 0, size)
-        high = np.clip(corners[:, axes:], 0, size)
+        # Voxel n reaches from n - 0.5 to n + 0.5: so does the image, from its first to its last.
+        low = np.clip(corners[:, :axes], -0.5, size - 0.5)
+        high = np.clip(corners[:, axes:], -0.5, size - 0.5)
         real = (high > low).all(axis=1)
         places = []
         for a, b in zip(low[real], high[real], strict=True):

@@ -266,6 +266,18 @@ def test_boxes_lie_in_the_patient(tmp_path: Path) -> None:
     np.testing.assert_allclose(answer.boxes[1].high_lps, high, atol=1e-4)
 
 
+def test_a_box_ends_where_the_image_does(tmp_path: Path) -> None:
+    voxels = np.zeros((6, 8, 9), np.float32)
+    voxels[0:2, 6:8, 0:3] = 150  # voxel 0 begins at -0.5, and the last ends half a voxel behind
+    answer = predict(detection(tmp_path), voxels).answer
+    assert isinstance(answer, Boxes)
+    spot = corners([-0.5, 5.5, -0.5], [1.5, 7.5, 2.5])
+    whole = corners([-0.5, -0.5, -0.5], [5.5, 7.5, 8.5])  # the detector says: to voxel 1000
+    for box, (low, high) in zip(answer.boxes, (whole, spot), strict=True):
+        np.testing.assert_allclose(box.low_lps, low, atol=1e-4)
+        np.testing.assert_allclose(box.high_lps, high, atol=1e-4)
+
+
 def test_boxes_below_the_least_score_are_dropped(tmp_path: Path) -> None:
     voxels = np.zeros((6, 8, 9), np.float32)
     voxels[2:4, 3:7, 5] = 150
