@@ -26,7 +26,8 @@ from dicom.archive import Archive
 from dicom.deid import Engine, Identity
 from dicom.errors import RadloopError
 from dicom.profile import Profile
-from dicom.study import Instance, Series
+from dicom.study import Series
+from dicom.volume import ReadInstance, read_ahead
 from models.bundle import Bundle
 from pipelines.foresight import Foreseen, Foresight
 from pipelines.looking import SeriesLook, study_tokens
@@ -44,7 +45,7 @@ _KEPT_S = 600.0
 class Prepared:
     """One original file that was de-identified ahead of its job."""
 
-    instance: Instance
+    instance: ReadInstance
     identity: Identity
 
 
@@ -177,10 +178,7 @@ class Groundwork:
                 continue
             place = folder / prepared.instance.path.name
             _lay(prepared.instance.path, place)
-            instance = Instance(
-                prepared.instance.sop_instance_uid, prepared.instance.sop_class_uid, place
-            )
-            taken[path] = Prepared(instance, prepared.identity)
+            taken[path] = Prepared(prepared.instance.at(place), prepared.identity)
         self._let_go(bed)
         return Taken(taken, bed.look)
 
@@ -255,10 +253,10 @@ class Groundwork:
                 try:
                     instance, identity = self._deidentifier.deidentify_file(path, bed.folder)
                     bed.look.look_ahead(path, instance.path)
+                    bed.done[path] = Prepared(read_ahead(instance), identity)
                 except RadloopError:
                     bed.refused.add(path)  # the job meets it again, and says why
                     continue
-                bed.done[path] = Prepared(instance, identity)
                 count += 1
             if series_id in self._busy:
                 time.sleep(_REST * (time.monotonic() - begun))

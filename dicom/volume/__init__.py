@@ -11,6 +11,7 @@ patient, `facts` is what routing may ask, `report` says all of it of a folder.
 from dicom.volume.facts import SeriesFacts, describe_series
 from dicom.volume.kind import Kind
 from dicom.volume.picture import Picture, PictureSpacing, read_pictures
+from dicom.volume.planes import ReadInstance, read_ahead
 from dicom.volume.read import (
     NamedGrid,
     NamedVolume,
@@ -31,11 +32,13 @@ __all__ = [
     "Orientation",
     "Picture",
     "PictureSpacing",
+    "ReadInstance",
     "SeriesFacts",
     "SliceSource",
     "Varying",
     "Volume",
     "describe_series",
+    "read_ahead",
     "read_grid",
     "read_grids",
     "read_pictures",

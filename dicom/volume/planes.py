@@ -6,8 +6,9 @@ A plane knows its place and how its values are meant; its pixels stay in the fil
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
@@ -197,14 +198,40 @@ def frames_of(header: Header) -> int:
     return max(1, header.whole("NumberOfFrames") or 1)
 
 
+@dataclass(frozen=True, slots=True)
+class ReadInstance(Instance):
+    """An instance with its header, which what takes an instance does not read again."""
+
+    header: Header = field(compare=False, repr=False)
+
+    def at(self, path: Path) -> ReadInstance:
+        """Return the same instance in another file."""
+        header = replace(self.header, path=path)
+        return ReadInstance(self.sop_instance_uid, self.sop_class_uid, path, header)
+
+
+def read_ahead(instance: Instance) -> ReadInstance:
+    """Return an instance with its header.
+
+    Raises
+    ------
+    NotDicom
+        As :func:`read_instance`.
+    """
+    header = read_instance(instance)
+    return ReadInstance(instance.sop_instance_uid, instance.sop_class_uid, instance.path, header)
+
+
 def read_instance(instance: Instance) -> Header:
-    """Read the header of one instance of a series.
+    """Read the header of one instance of a series, where it is not at hand.
 
     Raises
     ------
     NotDicom
         When the file cannot be read, or names no SOP class.
     """
+    if isinstance(instance, ReadInstance):
+        return instance.header
     header = read_header(instance.path, _KEYWORDS)
     if header.text("SOPClassUID") is None:
         raise NotDicom("a file of the series lacks its SOP class")

@@ -80,11 +80,10 @@ class Cleaning:
                 instances: list[Instance] = []
                 try:
                     for path in paths:
+                        instance: Instance
                         if path in ready.files:
-                            instance, identity = (
-                                ready.files[path].instance,
-                                ready.files[path].identity,
-                            )
+                            prepared = ready.files[path]
+                            instance, identity = prepared.instance, prepared.identity
                         else:
                             instance, identity = engine.deidentify_file(path, folder)
                             ready.look.read(path)
@@ -101,7 +100,7 @@ class Cleaning:
             raise refused[0]
         self._house.vault.seal(identity)
         study = Study(identity.study_pseudonym, tuple(each.series for each in cleaned))
-        workspace.keep_study(study)
+        self._house.keep_study(job_id, study)
 
     def _not_dismissed(
         self,
@@ -212,7 +211,7 @@ class Cleaning:
 
     def _store_as_it_is(self, job_id: str, series: Series) -> None:
         """Store what the node's models saw, unless the patient has withdrawn."""
-        study = self._house.workspace(job_id).study()
+        study = self._house.study(job_id)
         if self._house.withdrawals.is_withdrawn([self._house.vault.patient(study.study_uid)]):
             log.info("not_collected", series=series.series_uid, code=PatientWithdrawn.code)
             return

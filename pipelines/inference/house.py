@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from dicom.archive import Archive
 from dicom.deid import Engine as Deidentifying
 from dicom.errors import Canceled, RadloopError
 from dicom.profile import Profile
+from dicom.study import Study
 from dicom.web import WebPeer
 from models.process import PredictorProcess
 from models.registry import Registry
@@ -29,6 +31,37 @@ log = structlog.get_logger()
 
 ARCHIVE = "archive"
 """How the clinical archive is called among a result's destinations."""
+
+
+_AT_HAND = 3
+
+
+class AtHand:
+    """The studies of the last few jobs, with the headers that were read: on disk, files are named.
+
+    What is not here any more is read anew; nothing depends on it.
+    """
+
+    def __init__(self) -> None:
+        self._studies: dict[str, Study] = {}
+        self._lock = threading.Lock()
+
+    def keep(self, job_id: str, study: Study) -> None:
+        """Hold a study, and let go of the oldest where there are many."""
+        with self._lock:
+            self._studies.pop(job_id, None)
+            self._studies[job_id] = study
+            while len(self._studies) > _AT_HAND:
+                del self._studies[next(iter(self._studies))]
+
+    def get(self, job_id: str) -> Study | None:
+        """Return a study that is held."""
+        return self._studies.get(job_id)
+
+    def drop(self, job_id: str) -> None:
+        """Let go of a study."""
+        with self._lock:
+            self._studies.pop(job_id, None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,10 +98,25 @@ class House:
     aet: str
     work: Path
     collectors: Mapping[str, Collector] = field(default_factory=dict)
+    at_hand: AtHand = field(default_factory=AtHand)
 
     def workspace(self, job_id: str) -> Workspace:
         """Return the folder of a job."""
         return Workspace(self.work, job_id)
+
+    def keep_study(self, job_id: str, study: Study) -> None:
+        """Note the de-identified study of a job for its later steps."""
+        self.workspace(job_id).keep_study(study)
+        self.at_hand.keep(job_id, study)
+
+    def study(self, job_id: str) -> Study:
+        """Return the de-identified study of a job."""
+        return self.at_hand.get(job_id) or self.workspace(job_id).study()
+
+    def drop(self, job_id: str) -> None:
+        """Remove what a job has between its steps."""
+        self.at_hand.drop(job_id)
+        self.workspace(job_id).drop()
 
     def is_canceled(self, job_id: str) -> Callable[[], bool]:
         """Return what says whether somebody asked to cancel a job."""

@@ -89,7 +89,7 @@ class TaskSteps:
 
     def _case(self, task: TaskView, bundle: Bundle) -> Case:
         """Make volumes of the series that the model needs."""
-        study = self._house.workspace(task.job_id).study()
+        study = self._house.study(task.job_id)
         case = read_case(bundle, study, study.series_of(task.series_id))
         if case.volume is not None:
             check_voxels(case.volume)
@@ -111,7 +111,7 @@ class TaskSteps:
         if region is not None:
             whole = put_back(prediction.answer, region, case.images[first])
             prediction = replace(prediction, answer=whole)
-        series = self._house.workspace(task.job_id).study().series_of(task.series_id)
+        series = self._house.study(task.job_id).series_of(task.series_id)
         return Foreseen.of(prediction, bundle, case, series)
 
     def _region(self, task: TaskView, case: Case) -> Region | None:
@@ -133,7 +133,7 @@ class TaskSteps:
         """
         bundle = self._house.registry.get(task.bundle)
         workspace = self._house.workspace(task.job_id)
-        study = workspace.study()
+        study = self._house.study(task.job_id)
         answer = self._answers.pop(task.id, None) or workspace.answer(task.id)
         made = Made(
             answer=answer,

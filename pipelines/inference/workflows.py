@@ -88,7 +88,7 @@ class Inference:
             except NotFound:  # of another database, or one that was put back from a backup
                 ended_at = datetime.min.replace(tzinfo=UTC)
             if ended_at is not None and ended_at < horizon:
-                self._house.workspace(job_id).drop()
+                self._house.drop(job_id)
 
     # --- the job --------------------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class Inference:
             job = self._house.jobs.job(job_id)
             tasks: list[NewTask] = []
             collect = False
-            for series in self._house.workspace(job_id).study().series:
+            for series in self._house.study(job_id).series:
                 facts = describe_series(series)
                 self._house.studies.keep_facts(series.series_uid, asdict(facts))
                 if facts.study_description:
@@ -215,8 +215,7 @@ class Inference:
         """Store the series of collecting routes in the research archive, for each project."""
         if not self._house.jobs.job(job_id).collect:
             return
-        workspace = self._house.workspace(job_id)
-        study = workspace.study()
+        study = self._house.study(job_id)
         wanted = [(series, self._collecting(job_id, series)) for series in study.series]
         with shown(self._house, job_id, "collect"):
             self._cleaning.collect(job_id, wanted)
@@ -283,7 +282,7 @@ class Inference:
     def _tidy(self, job_id: str) -> None:
         """Drop the folder of a job that has ended."""
         if self._house.jobs.job(job_id).ended_at is not None:
-            self._house.workspace(job_id).drop()
+            self._house.drop(job_id)
 
     def _enqueue(self, workflow: str, workflow_id: str, argument: str, priority: str) -> None:
         self._require_engine().enqueue(workflow, workflow_id, argument, priority=priority)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dicom.seg import ResultUids, check_seg, encode_seg
+from dicom.seg import ResultUids, encode_seg
 from dicom.uids import derived_uid
 from models.prediction import Instances
 from models.segments import as_segments, voxel_counts
@@ -12,14 +12,15 @@ from pipelines.outputs import Encoded, Made
 
 
 def encode(made: Made) -> Encoded:
-    """Write an answer as a Segmentation, read it back, and compare voxel for voxel.
+    """Write an answer as a Segmentation.
 
-    Segments that overlap stay whole; of instances each is a segment.
+    Segments that overlap stay whole; of instances each is a segment. That the object holds exactly
+    the answer is seen by :func:`pipelines.results.check_results`, in its file and by other code.
 
     Raises
     ------
     InvalidSegmentation
-        When the labels cannot be written, or the object does not hold exactly them.
+        When the labels cannot be written.
     """
     bundle = made.bundle
     voxels, segments = as_segments(bundle, made.answer)
@@ -41,7 +42,6 @@ def encode(made: Made) -> Encoded:
         created=made.created,
         form=made.form,
     )
-    check_seg(ds, voxels, made.source)
     return Encoded(ds=ds, summary=_millilitres(made))
 
 

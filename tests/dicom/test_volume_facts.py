@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
 from dicom import errors
 from dicom.study import Series
-from dicom.volume import describe_series, read_volume
+from dicom.volume import ReadInstance, describe_series, read_ahead, read_volume
 from tests.dicom.test_volume_refused import REFUSALS, having, turned_away
 from tests.series import (
     AXIAL,
@@ -35,6 +37,26 @@ def test_facts_of_a_sound_series(tmp_path: Path) -> None:
     assert facts.image_type == ("ORIGINAL", "PRIMARY", "AXIAL")
     assert facts.contrast_agent
     assert facts.manufacturer == "radloop tests"
+
+
+def test_headers_at_hand_are_not_read_again_and_follow_their_file(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "here", modality="CT")
+    ahead = replace(series, instances=tuple(read_ahead(one) for one in series.instances))
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert describe_series(ahead).slice_count == 12  # there is no file there
+    with pytest.raises(errors.NotDicom):
+        describe_series(series)
+    places = [tmp_path / "there" / one.path.name for one in series.instances]
+    moved = [
+        one.at(place)
+        for one, place in zip(ahead.instances, places, strict=True)
+        if isinstance(one, ReadInstance)
+    ]
+    plain = [replace(one, path=place) for one, place in zip(series.instances, places, strict=True)]
+    volume, again = (read_volume(replace(series, instances=tuple(each))) for each in (moved, plain))
+    assert len(moved) == len(plain)
+    assert np.array_equal(volume.voxels_kji, again.voxels_kji)
+    assert np.array_equal(volume.affine_lps, again.affine_lps)
 
 
 @pytest.mark.parametrize(

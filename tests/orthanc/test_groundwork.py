@@ -14,6 +14,7 @@ from dicom.deid import Deidentifier, Identity
 from dicom.dimse import store
 from dicom.phantom import WrittenHead, write_head_study
 from dicom.profile import node_profile
+from dicom.volume import read_ahead
 from models.process import PredictorProcess
 from models.registry import Registry
 from pipelines.foresight import Foresight
@@ -120,6 +121,8 @@ def test_a_job_gets_what_is_prepared_and_makes_the_rest_itself(
         assert prepared.identity == identity
         assert prepared.instance.path.parent == clean
         assert prepared.instance.path.read_bytes() == instance.path.read_bytes()
+        assert prepared.instance.header.path == prepared.instance.path
+        assert prepared.instance.header.ds == read_ahead(instance).header.ds
     assert groundwork.take(PSEUDONYM, paths, clean).files == {}
 
 
