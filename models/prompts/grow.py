@@ -14,7 +14,8 @@ from dicom.masks import Mask
 from models.prompts.values import Point, Voxels
 
 _NEAR_KJI = (0, 2, 2)  # whose spread says how noisy the tissue at the seed is: slices may be thick
-_SPREADS = 2.5
+_SPREADS = 3.0  # of the median distance: two standard deviations of noise
+_MOST_OF_RANGE = 1 / 6  # more floods the image from a click on an edge
 _WHOLE_PERCENT = (0.5, 99.5)
 _LEAST_OF_RANGE = 0.005
 _SAMPLES = 200_000
@@ -80,7 +81,10 @@ def grow(
 
 
 def suggested_tolerance(voxels_kji: Voxels, seed: Point) -> float:
-    """Return a tolerance to begin with: the noise around the seed, at least 1/200 of the range.
+    """Return a tolerance to begin with: the noise around the seed, 1/200 to 1/6 of the range.
+
+    Half of the voxels around a seed on an edge are of another tissue: what counts is how far the
+    nearer half lies from the seed's value.
 
     Returns
     -------
@@ -90,8 +94,10 @@ def suggested_tolerance(voxels_kji: Voxels, seed: Point) -> float:
     near = tuple(
         slice(max(0, at - reach), at + reach + 1) for at, reach in zip(seed, _NEAR_KJI, strict=True)
     )
-    spread = float(np.std(voxels_kji[near].astype(np.float64)))
-    return max(_SPREADS * spread, _LEAST_OF_RANGE * value_range(voxels_kji), np.finfo(float).tiny)
+    apart = np.abs(voxels_kji[near].astype(np.float64) - _value_at(voxels_kji, seed))
+    whole = value_range(voxels_kji)
+    reach = min(_SPREADS * float(np.median(apart)), _MOST_OF_RANGE * whole)
+    return max(reach, _LEAST_OF_RANGE * whole, np.finfo(float).tiny)
 
 
 def value_range(voxels_kji: Voxels) -> float:

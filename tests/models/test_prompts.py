@@ -60,6 +60,12 @@ class TestGrow:
         assert 1.5 * NOISE < suggested_tolerance(image, CENTRE) < 4 * NOISE
         assert dice(grow(image, CENTRE).mask_kji, organ) > 0.8
 
+    @pytest.mark.parametrize("edge", [Point(18, 36, 48), Point(18, 15, 32), Point(8, 36, 32)])
+    def test_from_an_edge_it_does_not_flood_what_lies_beyond(self, image, organ, edge):
+        assert organ[edge]
+        grown = grow(image, edge).mask_kji
+        assert dice(grown, organ) > 0.7 and (grown & ~organ).sum() < 0.1 * organ.sum()
+
     def test_a_wider_tolerance_never_loses_a_voxel(self, image):
         narrow, wide = (grow(image, CENTRE, tolerance=t).mask_kji for t in (20, 40))
         assert (wide | narrow == wide).all()
