@@ -64,11 +64,20 @@ class Lesions(_Part):
 
 
 class Worst(_Part):
-    """One of the cases on which the candidate did worst; `picture` is a file beside."""
+    """One of the cases on which the candidate did worst; `picture` is a file beside.
+
+    `words` say what came of it: its Dice, how many boxes were found, what was said.
+    """
 
     case: str
     score: float
     picture: str
+    words: str = ""
+
+    @property
+    def caption(self) -> str:
+        """The case and what came of it."""
+        return f"{self.case}: {self.words or f'{self.score:.3f}'}"
 
 
 class Side(_Part):
@@ -113,3 +122,15 @@ class Comparison(_Part):
         """
         known = self.candidate.figures
         return next(figure for figure in ("dice", "ap50", "correct") if figure in known)
+
+    @property
+    def legend(self) -> str:
+        """What the pictures of the worst cases show."""
+        return _LEGENDS[self.leading]
+
+
+_LEGENDS: Final = {
+    "dice": "Green: what is true. Red: what it finds.",
+    "ap50": "Green: found. Yellow, dashed: missed. Red: it says so, and nothing is there.",
+    "correct": "Its surest mistakes first, then what it was least sure of.",
+}

@@ -157,11 +157,12 @@ def _overlap(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A box that was found: how sure, and whether a thing of its class is there."""
+    """A box that was found: how sure, whether a thing of its class is there, which box it is."""
 
     label: int
     score: float
     is_right: bool
+    box: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +175,13 @@ class Detected:
         The surest first.
     true : tuple of int
         The class of each box that there is.
+    missed : tuple of int
+        Which of these were not found.
     """
 
     hits: tuple[Hit, ...]
     true: tuple[int, ...]
+    missed: tuple[int, ...] = ()
 
 
 def matched(
@@ -210,8 +214,8 @@ def matched(
         ]
         if there:
             free.remove(max(there, key=lambda other: shared[at, other]))
-        hits.append(Hit(labels[at], scores[at], bool(there)))
-    return Detected(tuple(hits), tuple(true_labels))
+        hits.append(Hit(labels[at], scores[at], bool(there), at))
+    return Detected(tuple(hits), tuple(true_labels), tuple(sorted(free)))
 
 
 def overlap_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,7 @@ class CaseScore:
     segments : mapping of int to Likeness
         By class; of a classification empty.
     said : int or None
-        The class that a classification gave.
+        The class that a classification gave; None also where the dataset has no such class.
     probability : float or None
         That it gave it.
     boxes : Detected or None
@@ -97,7 +97,7 @@ class Evaluation:
 
     def worst(self, count: int = 5) -> tuple[CaseScore, ...]:
         """Return the cases with the lowest mean Dice (the surest mistakes of a classification)."""
-        return tuple(sorted(self.cases, key=_badness)[:count])
+        return tuple(sorted(self.cases, key=badness)[:count])
 
     def groups(self, tag: str) -> dict[str, tuple[CaseScore, ...]]:
         """Return the cases by a tag's value: scanners, sexes, ages."""
@@ -287,7 +287,8 @@ def _matched(
 ) -> Detected:
     """Return which of the boxes are right, in the patient, where both lie."""
     ours = {theirs: number for number, theirs in numbers.items()}
-    known = [box for box in answer.boxes if box.number in ours]
+    places_of_known = [at for at, box in enumerate(answer.boxes) if box.number in ours]
+    known = [answer.boxes[at] for at in places_of_known]
     rows = folder.boxes(case)
     affine = affine_of(case)
     corners = np.stack(
@@ -297,13 +298,15 @@ def _matched(
         ]
     )
     places = (corners - 0.5) @ affine[:3, :3].T + affine[:3, 3]
-    return matched(
+    found = matched(
         np.array([(*box.low_lps, *box.high_lps) for box in known]).reshape(-1, 6),
         [ours[box.number] for box in known],
         [box.score for box in known],
         np.concatenate([places.min(axis=0), places.max(axis=0)], axis=1),
         rows[:, 0].astype(int).tolist(),
     )
+    hits = tuple(replace(hit, box=places_of_known[hit.box]) for hit in found.hits)
+    return replace(found, hits=hits)
 
 
 def _pairs(case: Case, answer: Answer, folder: DatasetFolder, numbers: Mapping[int, int]) -> Pairs:
@@ -363,12 +366,17 @@ def _share(boxes: Detected, figure: str, number: int | None) -> Iterator[float]:
         yield right / len(hits)
 
 
-def _badness(score: CaseScore) -> float:
+def badness(score: CaseScore) -> float:
+    """Return what cases are sorted by, the worst first; at most 1, of a case that is wholly right.
+
+    Mean Dice; of a detection the share of right boxes among those that were found and those that
+    there are; of a classification how sure it is, below 0 where it is wrong.
+    """
     if score.boxes is not None:
         right = sum(hit.is_right for hit in score.boxes.hits)
         all_of_them = len(score.boxes.hits) + len(score.boxes.true)
         return 2 * right / all_of_them if all_of_them else 1.0
-    if score.said is not None:
-        sure = score.probability or 0.0
-        return 1.0 if score.said == score.case.finding else -sure
+    if score.probability is not None:
+        is_right = score.said == score.case.finding
+        return score.probability if is_right else -score.probability
     return score.mean_dice if score.mean_dice is not None else 1.0

@@ -1,4 +1,4 @@
-"""A candidate and the current version on the same cases: every figure, and pictures of the worst.
+"""A candidate and the current version on the same cases: every figure, pictures of the worst.
 
 Pieces of the truth count as lesions where a class has several: a model that misses a small one
 loses nearly nothing of its Dice.
@@ -14,14 +14,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import scipy
-from PIL import Image as Picture
 
 from dicom.errors import InvalidDataset
-from dicom.masks import outlines
 from models.bundle import Bundle, read_bundle
-from models.learning.cases import Case, DatasetFolder
+from models.learning.cases import DatasetFolder
 from models.learning.comparison import (
     FIGURES,
     OF_BOXES,
@@ -31,7 +28,6 @@ from models.learning.comparison import (
     Lesions,
     Side,
     Span,
-    Worst,
 )
 from models.learning.evaluating import (
     CaseScore,
@@ -43,14 +39,12 @@ from models.learning.evaluating import (
     interval,
 )
 from models.learning.orders import MeasureOrder
+from models.learning.worst import Gallery
 from models.prediction import Prediction
 from models.predictor import open_predictor
 from models.registry import Registry
 
 _TAGS: Final = ("scanner", "slice_thickness", "age", "sex")
-_PICTURES: Final = 5
-_TRUTH: Final = (60, 210, 90)
-_FOUND: Final = (240, 70, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +60,13 @@ class _Seen:
 
 @dataclass(slots=True, eq=False)
 class _Watcher:
-    """Looks at each case while it is measured."""
+    """Looks at each case while it is measured; with a gallery, it keeps pictures of the worst."""
 
-    folder: DatasetFolder
-    draws: bool
+    gallery: Gallery | None = None
     seen: list[_Seen] = field(default_factory=list)
-    pictures: list[tuple[float, str, npt.NDArray[np.uint8]]] = field(default_factory=list)
 
     def look(self, score: CaseScore, prediction: Prediction, pairs: Pairs) -> None:
-        """Count lesions, compare sureness with truth, keep a picture while it is of the worst."""
+        """Count lesions, compare sureness with truth."""
         pieces = touched = 0
         for found, true in pairs.values():
             labelled, count = scipy.ndimage.label(true)
@@ -85,10 +77,8 @@ class _Watcher:
             touched = sum(hit.is_right for hit in score.boxes.hits)
         said, held = _sureness(score, prediction, pairs)
         self.seen.append(_Seen(score.case.patient, pieces, touched, said, held))
-        value = score.mean_dice
-        if self.draws and pairs and value is not None:
-            self.pictures.append((value, score.case.id, _drawn(self.folder, score.case, pairs)))
-            self.pictures = sorted(self.pictures, key=lambda one: one[0])[:_PICTURES]
+        if self.gallery is not None:
+            self.gallery.look(score, prediction, pairs)
 
 
 def measure_both(folder: DatasetFolder, order: MeasureOrder, *, pictures: Path) -> Comparison:
@@ -106,11 +96,12 @@ def measure_both(folder: DatasetFolder, order: MeasureOrder, *, pictures: Path) 
     """
     registry = Registry(order.bundles)
     bundle = read_bundle(order.bundle)
-    ours = _Watcher(folder, draws=True)
+    gallery = Gallery(folder)
+    ours = _Watcher(gallery)
     candidate = _evaluated(bundle, folder, order, registry, ours)
     incumbent, theirs, note = None, None, ""
     if order.against is not None:
-        theirs = _Watcher(folder, draws=False)
+        theirs = _Watcher()
         current = read_bundle(order.against)
         try:
             incumbent = _evaluated(current, folder, order, registry, theirs)
@@ -130,7 +121,7 @@ def measure_both(folder: DatasetFolder, order: MeasureOrder, *, pictures: Path) 
         if incumbent is None
         else {figure: _span(gain(candidate, incumbent, figure)) for figure in figures},
         groups=tuple(_groups(candidate, incumbent, figures[0])),
-        worst=_written(ours, pictures),
+        worst=gallery.write(pictures),
         note=note,
     )
 
@@ -149,7 +140,7 @@ def _evaluated(
 def _figures(evaluation: Evaluation) -> tuple[str, ...]:
     if evaluation.cases[0].boxes is not None:
         return OF_BOXES
-    return ("correct",) if evaluation.cases[0].said is not None else FIGURES
+    return ("correct",) if evaluation.cases[0].probability is not None else FIGURES
 
 
 def _side(evaluation: Evaluation, watcher: _Watcher, names: Mapping[int, str]) -> Side:
@@ -227,7 +218,7 @@ def _sureness(
     score: CaseScore, prediction: Prediction, pairs: Pairs
 ) -> tuple[float | None, float | None]:
     """Return how probable a model thought what it found, and how much of that is true."""
-    if score.said is not None:
+    if score.probability is not None:
         return score.probability, float(score.said == score.case.finding)
     if score.boxes is not None:
         hits = score.boxes.hits
@@ -245,31 +236,3 @@ def _sureness(
 
 def _span(one: Interval | None) -> Span | None:
     return None if one is None else Span(**{name: getattr(one, name) for name in Span.model_fields})
-
-
-# --- pictures -------------------------------------------------------------------------------------
-
-
-def _drawn(folder: DatasetFolder, case: Case, pairs: Pairs) -> npt.NDArray[np.uint8]:
-    """Return the slice on which most is wrong: grey, the truth outlined green, the found red."""
-    wrong_kji = np.zeros(case.shape, np.bool_)
-    for found, true in pairs.values():
-        wrong_kji |= found ^ true
-    k = int(wrong_kji.sum(axis=(1, 2)).argmax())
-    grey = np.asarray(folder.image(case)[0, k], np.float64)
-    low, high = np.percentile(grey, (1, 99))
-    shown = np.clip((grey - low) / max(high - low, 1e-9), 0, 1) * 255
-    picture = np.repeat(shown.astype(np.uint8)[..., None], 3, axis=2)
-    for found, true in pairs.values():
-        picture[outlines(true[k : k + 1])[0]] = _TRUTH
-        picture[outlines(found[k : k + 1])[0]] = _FOUND
-    return picture
-
-
-def _written(watcher: _Watcher, folder: Path) -> tuple[Worst, ...]:
-    written = []
-    for number, (score, case, picture) in enumerate(watcher.pictures, 1):
-        name = f"worst-{number}.png"
-        Picture.fromarray(picture).save(folder / name)
-        written.append(Worst(case=case, score=score, picture=name))
-    return tuple(written)

@@ -6,13 +6,13 @@ No torch here: pages make such pictures, too.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from models.learning.cases import Dataset
 
@@ -105,14 +105,28 @@ def painted(
     return np.rint(drawn).astype(np.uint8)
 
 
-def painted_look(look: Look, colours: dict[int, Rgb], *, side: int = 256) -> Pixels:
-    """Return what is true and what was found side by side; of a classification the image."""
+def painted_look(
+    look: Look, colours: dict[int, Rgb], names: Mapping[int, str], *, side: int = 256
+) -> Pixels:
+    """Return what is true and what was found side by side; of a classification in words."""
     if look.truth is None:
-        return painted(look.image, None, colours, side=side)
+        image = painted(look.image, None, colours, side=side)
+        true, said = (names.get(-1 if one is None else one, "?") for one in (look.true, look.said))
+        return captioned(image, f"is {true}; it says {said}", letters=13)
     pictures = [
         painted(look.image, label, colours, side=side) for label in (look.truth, look.found)
     ]
     return sheet(pictures, columns=2)
+
+
+def captioned(
+    pixels: Pixels, words: str, *, colour: Rgb = (230, 230, 230), letters: int = 14
+) -> Pixels:
+    """Return a picture with a line of words under it, cut where it is too narrow for them."""
+    strip = Image.new("RGB", (pixels.shape[1], letters + 8), (_GROUND,) * 3)
+    font = ImageFont.load_default(letters)
+    ImageDraw.Draw(strip).text((4, 2), words, fill=colour, font=font)
+    return np.concatenate([pixels, np.asarray(strip)])
 
 
 def sheet(pictures: Sequence[Pixels], *, columns: int) -> Pixels:

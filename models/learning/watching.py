@@ -33,6 +33,7 @@ class Chronicle:
 
     def __init__(self, run: Path, dataset: Dataset) -> None:
         self._colours = colours_of(dataset)
+        self._classes = dict(dataset.classes)
         self._names = {f"score/{number}": name for number, name in dataset.classes.items()}
         self._run = run
         self._events: EventFile | None = None  # none is made for a run that ends before an epoch
@@ -49,7 +50,7 @@ class Chronicle:
             folder.mkdir(exist_ok=True)
             shown = {}
             for at, look in enumerate(looks, 1):
-                pixels = painted_look(look, self._colours)
+                pixels = painted_look(look, self._colours, self._classes)
                 png = as_png(pixels)
                 beside = folder / f".{epoch:04d}-{at}.part"
                 beside.write_bytes(png)

@@ -383,7 +383,7 @@ def _print_evaluation(found: Evaluation, classes: dict[int, str]) -> None:
         f"[bold]{found.bundle}[/] on {found.dataset}, {found.split}: {len(found.cases)} cases",
         highlight=False,
     )
-    if found.cases[0].said is not None:
+    if found.cases[0].probability is not None:
         right = found.interval("correct")
         assert right is not None  # every case has an answer
         out.print(f"  accuracy {_spread(right)}", highlight=False)
@@ -419,7 +419,7 @@ def _as_json(found: Evaluation) -> dict[str, Any]:
         case["patient"] = score.case.patient
     first = found.cases[0]
     of_masks = _FIGURES if first.boxes is None else _OF_BOXES
-    figures = ["correct"] if first.said is not None else list(of_masks.values())
+    figures = ["correct"] if first.probability is not None else list(of_masks.values())
     intervals = {figure: found.interval(figure) for figure in figures}
     content["intervals"] = {
         figure: None if one is None else asdict(one) for figure, one in intervals.items()

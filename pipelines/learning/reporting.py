@@ -98,10 +98,10 @@ def report(
         if comparison.groups:
             parts.append(f"<h3>Subgroups</h3>{_html(_groups(comparison))}")
     if test.worst:
-        parts.append("<h2>Where it did worst</h2><p>Green: the truth. Red: what was found.</p>")
+        parts.append(f"<h2>Where it did worst</h2><p>{escape(test.legend)}</p>")
         parts += [
             f'<figure><img src="{escape(one.picture)}" alt="case {escape(one.case)}">'
-            f"<figcaption>{escape(one.case)}: {one.score:.3f}</figcaption></figure>"
+            f"<figcaption>{escape(one.caption)}</figcaption></figure>"
             for one in test.worst
         ]
     limits = "".join(f"<li>{escape(limit)}</li>" for limit in _limits(dataset, test))
