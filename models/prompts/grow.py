@@ -14,7 +14,7 @@ from dicom.masks import Mask
 from models.prompts.values import Point, Voxels
 
 _NEAR_KJI = (0, 2, 2)  # whose spread says how noisy the tissue at the seed is: slices may be thick
-_SPREADS = 3.0  # of the median distance: two standard deviations of noise
+_SPREADS = 3.5  # of the median distance: two to three standard deviations of noise
 _MOST_OF_RANGE = 1 / 6  # more floods the image from a click on an edge
 _WHOLE_PERCENT = (0.5, 99.5)
 _LEAST_OF_RANGE = 0.005
