@@ -29,6 +29,9 @@ from dicom.codes import Code
 from dicom.volume import Mending, Orientation
 from models.tasks import Activation, After, Aggregate, Finding, Input, Prompted, Wanted, Without
 
+METADATA = "configs/metadata.json"
+TABLE = "configs/radloop.json"
+
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 # PS3.5 Table 6.2-1: LO, the representation of labels and names that a SEG carries.
 ShortText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]

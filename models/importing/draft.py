@@ -25,9 +25,9 @@ from pydantic import ValidationError
 from dicom.codes import ARTIFICIAL_INTELLIGENCE, Code
 from dicom.errors import CannotImport, DiskFull
 from dicom.seg import Segment
-from models.bundle import METADATA, TABLE, Bundle, read_bundle
+from models.bundle import Bundle, read_bundle
 from models.code import allow_code, code_hash
-from models.table import Table
+from models.table import METADATA, TABLE, Table
 
 INFERENCE = "configs/inference.json"
 _FULL = frozenset({28, 122})  # ENOSPC, EDQUOT

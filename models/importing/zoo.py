@@ -18,9 +18,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from dicom.errors import CannotImport, CodeRefused
 from dicom.seg import Segment
-from models.bundle import METADATA, TABLE
 from models.importing.codebook import Codebook
 from models.importing.draft import About, Json, describe, finish_table, write_table
+from models.table import METADATA, TABLE
 
 # What a computer may run when it is opened by its name.
 CODE = frozenset({".py", ".pyc", ".so", ".pyd", ".dll", ".dylib", ".sh", ".exe", ".pkl", ".pickle"})
