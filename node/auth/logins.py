@@ -1,52 +1,22 @@
-"""Who is there, and how far that person reaches: logins, API tokens, guards.
-
-Passwords are kept as argon2id, session cookies and tokens as SHA-256 only: whoever reads the
-database cannot log in. A session's cookie is sent by browsers on their own, so a write with it must
-come from one of our own pages (:func:`from_own_page`); STOW through the proxy too.
-"""
+"""Users and their passwords, sessions, API tokens."""
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
-import math
 import secrets
 import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.profiles import RFC_9106_LOW_MEMORY
-from fastapi import Depends, Request, Response
+from fastapi import Request, Response
 
-from dicom.errors import (
-    Conflict,
-    CrossSite,
-    InvalidRequest,
-    LoginNeeded,
-    NotAllowed,
-    TooManyTries,
-    WrongPassword,
-)
+from dicom.errors import Conflict, InvalidRequest, LoginNeeded, WrongPassword
+from node.auth.callers import Caller
+from node.auth.throttle import Throttle, network_of
 from pipelines.store import Access, Role, User
-
-ROLES: tuple[Role, ...] = get_args(Role)
-CLINICAL_ROLES: tuple[Role, ...] = ("admin", "radiologist")
-"""Roles that may see the clinical archive: names, dates, original images."""
-IMAGE_ROLES: tuple[Role, ...] = (*CLINICAL_ROLES, "researcher")
-"""Roles that may open the viewer and the research archive."""
-CUSTODY_ROLES: tuple[Role, ...] = ("admin", "custodian")
-"""Roles that answer for what leaves: what is held back, the vault, withdrawal, the trail."""
-DATASET_ROLES: tuple[Role, ...] = ("admin", "researcher", "custodian")
-"""Roles that collect for projects and export datasets: de-identified data alone."""
-LEARNING_ROLES: tuple[Role, ...] = ("admin", "radiologist", "researcher")
-"""Roles that make datasets of corrections, and train; what is learnt from is de-identified."""
 
 COOKIE = "radloop"
 TOKEN_PREFIX = "radloop_"  # noqa: S105 - lets a scanner of repositories find a leaked token
@@ -54,108 +24,7 @@ SHORTEST_PASSWORD = 12
 FIRST_ADMIN = "admin"
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-@")
-_HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 _HASHES_AT_ONCE = 2  # 64 MiB each: guessing must not take the machine's memory
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who sends this request, and by what."""
-
-    name: str
-    role: Role
-    by: Literal["session", "token"]
-
-    @property
-    def is_clinical(self) -> bool:
-        """Whether names and the clinical archive are for this person's eyes."""
-        return self.role in CLINICAL_ROLES
-
-    @property
-    def sees_images(self) -> bool:
-        """Whether the viewer is for this person."""
-        return self.role in IMAGE_ROLES
-
-    @property
-    def is_custodian(self) -> bool:
-        """Whether this person answers for what is held back, and for withdrawals."""
-        return self.role in CUSTODY_ROLES
-
-    @property
-    def makes_datasets(self) -> bool:
-        """Whether this person may collect for projects, and export."""
-        return self.role in DATASET_ROLES
-
-    @property
-    def may_learn(self) -> bool:
-        """Whether this person may make datasets of corrections, and train."""
-        return self.role in LEARNING_ROLES
-
-
-class Throttle:
-    """Slows guessing down: after some free tries each further one doubles the wait.
-
-    Parameters
-    ----------
-    free_tries : int
-        Tries before the first wait.
-    longest_s : float
-        The longest wait.
-    forget_s : float
-        A key that was quiet that long starts afresh.
-    most_keys : int
-        Keys kept in memory; the one that was quiet longest goes first.
-    clock : callable
-        Seconds that only grow.
-    """
-
-    def __init__(
-        self,
-        *,
-        free_tries: int,
-        longest_s: float = 300,
-        forget_s: float = 3600,
-        most_keys: int = 10_000,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._free_tries = free_tries
-        self._longest_s = longest_s
-        self._forget_s = forget_s
-        self._most_keys = most_keys
-        self._clock = clock
-        self._tries: OrderedDict[str, tuple[int, float]] = OrderedDict()  # count, time of the last
-        self._lock = threading.Lock()
-
-    def begin(self, key: str) -> None:
-        """Count a try before its password is looked at, so that tries side by side all count.
-
-        Raises
-        ------
-        TooManyTries
-            While the wait is not over; that try does not count.
-        """
-        with self._lock:
-            now = self._clock()
-            count, last = self._tries.get(key, (0, now))
-            if now - last > self._forget_s:
-                count = 0
-            if count >= self._free_tries:
-                wait = min(2.0 ** (count - self._free_tries), self._longest_s) - (now - last)
-                if wait > 0:
-                    raise TooManyTries.wait(math.ceil(wait))
-            self._tries[key] = (count + 1, now)
-            self._tries.move_to_end(key)
-            while len(self._tries) > self._most_keys:
-                self._tries.popitem(last=False)
-
-    def passed(self, key: str, *, forgive: bool) -> None:
-        """Take the last try back; with `forgive` all of them."""
-        with self._lock:
-            count, last = self._tries.get(key, (0, 0.0))
-            if forgive or count <= 1:
-                self._tries.pop(key, None)
-            else:
-                self._tries[key] = (count - 1, last)
 
 
 class Auth:
@@ -276,7 +145,7 @@ class Auth:
         WrongPassword
         TooManyTries
         """
-        place = _network(address)
+        place = network_of(address)
         pair = f"{place} {name}"
         self._per_address.begin(place)
         self._per_user.begin(pair)
@@ -410,73 +279,6 @@ class Auth:
                 return False
 
 
-class Guard:
-    """A dependency that lets only some roles pass; every route but a few has one.
-
-    Parameters
-    ----------
-    roles : Role
-        Who may pass.
-    note_use : bool
-        Whether a session counts as used by this request.
-    """
-
-    def __init__(self, *roles: Role, note_use: bool = True) -> None:
-        self.roles = roles
-        self._note_use = note_use
-
-    def __call__(self, request: Request) -> Caller:
-        """Return the caller.
-
-        Raises
-        ------
-        LoginNeeded
-            When nobody is logged in.
-        NotAllowed
-            When the role does not reach that far.
-        CrossSite
-            When a session's cookie came with a write that none of our own pages sent.
-        """
-        auth = auth_of(request)
-        caller = auth.caller(request, note_use=self._note_use)
-        if caller is None:
-            raise LoginNeeded
-        request.state.caller = caller
-        if caller.role not in self.roles:
-            raise NotAllowed
-        if (
-            caller.by == "session"
-            and request.method not in _HARMLESS
-            and not auth.from_own_page(request)
-        ):
-            raise CrossSite
-        return caller
-
-
-def guard(*roles: Role) -> Guard:
-    """Return a dependency that lets these roles pass."""
-    return Guard(*roles)
-
-
-AnyCaller = Annotated[Caller, Depends(guard(*ROLES))]
-ClinicalCaller = Annotated[Caller, Depends(guard(*CLINICAL_ROLES))]
-CustodyCaller = Annotated[Caller, Depends(guard(*CUSTODY_ROLES))]
-DatasetCaller = Annotated[Caller, Depends(guard(*DATASET_ROLES))]
-LearningCaller = Annotated[Caller, Depends(guard(*LEARNING_ROLES))]
-AdminCaller = Annotated[Caller, Depends(guard("admin"))]
-
-
-def auth_of(request: Request) -> Auth:
-    """Return the application's Auth."""
-    auth: Auth = request.app.state.parts.auth
-    return auth
-
-
-def address_of(request: Request) -> str:
-    """Return where a request comes from; behind a proxy that uvicorn trusts, what that says."""
-    return request.client.host if request.client else ""
-
-
 def check_name(name: str) -> None:
     """Check the name of a user or a token.
 
@@ -502,14 +304,3 @@ def check_password(password: str) -> None:
 def _sha256(secret: str) -> str:
     # 256 random bits need no slow hash: there is nothing to guess.
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _network(address: str) -> str:
-    """Return the address, or the /64 of an IPv6 one: a host has all of those."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return str(parsed)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
