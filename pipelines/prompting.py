@@ -271,6 +271,8 @@ def _refined(
         corners = _points((asked.box.first, asked.box.last), image.grid)
         low, high = np.min(corners, axis=0), np.max(corners, axis=0)
         box = Box(Point(*low.tolist()), Point(*high.tolist()))
+        if asked.dimensions == 3:  # a hand draws it on one slice
+            box = box.deepened(image.grid.shape_kji, image.grid.spacing_kji)
     positive, negative = _points(asked.positive, image.grid), _points(asked.negative, image.grid)
     if bundle is not None and refiners is not None:
         grid = image.grid

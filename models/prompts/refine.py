@@ -27,6 +27,7 @@ _UNKNOWN, _INSIDE, _OUTSIDE = 0, 1, 2  # 0 is what ITK floods
 _CLICK_MM = 2.0
 _STEPS = 1023  # of the slope: with a thousand heights ITK floods ten times as fast as with floats
 _STEEPEST_PERCENT = 99.9  # above it, all is one height
+_LEAST_SIZE = 4  # of an image along each axis: ITK's recursive filters take no smaller one
 _CORE = 0.3  # of a box: what is taken for the structure where only the box was drawn
 
 Markers = npt.NDArray[np.int8]
@@ -170,12 +171,23 @@ def _steepness(image: sitk.Image, finest_mm: float, *, flat: bool) -> sitk.Image
     import SimpleITK as sitk
 
     if not flat:
-        slope: sitk.Image = sitk.GradientMagnitudeRecursiveGaussian(image, finest_mm)
-        return slope
+        return _slope(image, finest_mm)
     size = (*image.GetSize()[:2], 0)
     plane = sitk.Extract(image, size, (0, 0, 0))
-    joined: sitk.Image = sitk.JoinSeries(sitk.GradientMagnitudeRecursiveGaussian(plane, finest_mm))
+    joined: sitk.Image = sitk.JoinSeries(_slope(plane, finest_mm))
     return joined
+
+
+def _slope(image: sitk.Image, finest_mm: float) -> sitk.Image:
+    """Return the slope of an image of any size, whose edges go on as they are."""
+    import SimpleITK as sitk
+
+    size = image.GetSize()
+    more = [max(0, _LEAST_SIZE - n) for n in size]
+    padded = sitk.ZeroFluxNeumannPad(image, [0] * len(size), more)
+    slope: sitk.Image = sitk.GradientMagnitudeRecursiveGaussian(padded, finest_mm)
+    cut: sitk.Image = sitk.RegionOfInterest(slope, size, [0] * len(size))
+    return cut
 
 
 def _ball(
@@ -208,7 +220,8 @@ def _depth(open_kji: Mask, point: Point, spacing_kji: Spacing) -> float:
 def _middle(box: Box) -> Mask:
     """Return the ellipsoid in the middle of a box, of its shape."""
     sizes = [last - first + 1 for first, last in zip(box.first, box.last, strict=True)]
-    sides = [(2 * np.arange(size) + 1) / size - 1 for size in sizes]  # -1..1 over the box
+    # 0..1 from the middle; of an even number of voxels, two are in the middle
+    sides = [np.maximum(np.abs(2 * np.arange(n) + 1 - n) - 1, 0) / n for n in sizes]
     inside: Mask = sides[0][:, None, None] ** 2 + sides[1][:, None] ** 2 + sides[2] ** 2 <= _CORE**2
     return inside
 

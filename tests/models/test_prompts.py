@@ -172,6 +172,23 @@ class TestRefine:
     def test_one_click_finds_the_structure(self, image, organ):
         assert dice(refine(image, SPACING, positive=[CENTRE]), organ) > 0.95
 
+    def test_a_box_that_was_drawn_on_a_slice_is_as_deep_as_it_is_wide(self, image, organ):
+        flat = Box(Point(18, 10, 11), Point(18, 62, 53))
+        deep = flat.deepened(SHAPE_KJI, SPACING)
+        assert deep == Box(Point(7, 10, 11), Point(29, 62, 53))
+        assert dice(refine(image, SPACING, box=deep), organ) > 0.95
+        low = Box(Point(2, 10, 11), Point(2, 62, 53)).deepened(SHAPE_KJI, SPACING)
+        assert (low.first.k, low.last.k) == (0, 13)
+        assert deep.deepened(SHAPE_KJI, SPACING) == deep
+
+    @pytest.mark.parametrize("slices", [1, 2, 3])
+    def test_few_slices_are_enough(self, image, organ, slices):
+        few = slice(CENTRE.k, CENTRE.k + slices)
+        box = Box(Point(0, 10, 11), Point(slices - 1, 62, 53))
+        assert dice(refine(image[few], SPACING, box=box), organ[few]) > 0.9
+        thin = Box(Point(0, 34, 11), Point(slices - 1, 36, 53))
+        assert refine(image[few], SPACING, box=thin).any()
+
     def test_a_box_finds_it_in_the_volume_and_on_a_slice(self, image, organ):
         box = Box(Point(5, 10, 11), Point(31, 62, 53))
         assert dice(refine(image, SPACING, box=box), organ) > 0.95
