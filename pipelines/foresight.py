@@ -233,11 +233,11 @@ class Foresight:
         began = time.monotonic()
         try:
             read = self._read(ahead)
-            if all(case.volume is not None for _, case in read):
-                ahead.free()
+            again = any(case.volume is None for _, case in read)  # pictures are, when measured
             while read:
                 bundle, case = read.pop(0)
-                ahead.found[bundle.identity] = self._foreseen(ahead, bundle, case)
+                checked = ahead.free if not read and not again else _nothing
+                ahead.found[bundle.identity] = self._foreseen(ahead, bundle, case, checked)
             seconds = round(time.monotonic() - began, 3)
             count = len(ahead.found)
             log.info("foresight_done", series=ahead.series.series_uid, count=count, seconds=seconds)
@@ -252,10 +252,7 @@ class Foresight:
         for bundle in self._wanted(ahead):
             if self._is_unwanted(ahead):
                 raise Canceled
-            case = read_case(bundle, Study("", (ahead.series,)), ahead.series)
-            if case.volume is not None:
-                check_voxels(case.volume)
-            read.append((bundle, case))
+            read.append((bundle, read_case(bundle, Study("", (ahead.series,)), ahead.series)))
         return read
 
     def _wanted(self, ahead: _Ahead) -> list[Bundle]:
@@ -275,14 +272,33 @@ class Foresight:
             for other in list(self._ahead.values())
         )
 
-    def _foreseen(self, ahead: _Ahead, bundle: Bundle, case: Case) -> Foreseen:
+    def _foreseen(
+        self, ahead: _Ahead, bundle: Bundle, case: Case, checked: Callable[[], None]
+    ) -> Foreseen:
+        """Return what a model answers; `checked` is called once its files are not read for it."""
+
         def unwanted() -> bool:
             return self._is_unwanted(ahead)
 
         if unwanted():
             raise Canceled
-        prediction = self._predictor.predict_images(bundle.identity, case.images, canceled=unwanted)
+        with ThreadPoolExecutor(1, thread_name_prefix="foresight-check") as beside:
+            check = beside.submit(_check, case, checked)  # while the model's process is at work
+            prediction = self._predictor.predict_images(
+                bundle.identity, case.images, canceled=unwanted
+            )
+            check.result()
         return Foreseen.of(prediction, bundle, case, ahead.series)
+
+
+def _check(case: Case, checked: Callable[[], None]) -> None:
+    if case.volume is not None:
+        check_voxels(case.volume)
+    checked()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _say_what_broke(done: Future[None]) -> None:
