@@ -31,6 +31,7 @@ from dicom.errors import (
     PeerUnreachable,
     UnsupportedTransferSyntax,
 )
+from tests.certificates import certificate
 
 US = "RADLOOP"
 
@@ -256,18 +257,6 @@ def test_tls_both_ways(storescp: Callable[..., Peer], tmp_path: Path):
         echo(distrusted, calling_aet=US, timeout_s=2)
     with pytest.raises(InvalidSettings):
         DicomTls(ours[0], tmp_path / "none", theirs[0]).client_context()
-
-
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """Make a self-signed certificate and its key."""
-    crt, key = folder / f"{name}.crt", folder / f"{name}.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(crt)],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    return crt, key
 
 
 def test_the_associations_own_thread_takes_nobodys_answer() -> None:

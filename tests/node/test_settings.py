@@ -1,12 +1,17 @@
 """Settings: nothing misspelt does nothing in silence, and what is nearer wins."""
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
 from dicom.errors import InvalidSettings
 from node.settings import Settings, load_settings
+from tests.house.files import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -176,3 +181,26 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 
 def test_the_settings_that_are_shipped_are_valid():
     assert load_settings(Path(__file__).parents[2] / "radloop.toml").route
+
+
+def test_every_setting_is_read_somewhere():
+    code = "\n".join(
+        path.read_text()
+        for folder in ("node", "pipelines")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path != ROOT / "node/settings.py"
+    )
+    named = list(fields_of(Settings))
+    assert len(named) > 80
+    assert [name for name in named if not re.search(rf"\.{name}\b", code)] == []
+
+
+def fields_of(section: type[BaseModel]) -> Iterator[str]:
+    """Yield the names of a section's settings, and of those in it."""
+    for name, field in section.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        within = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not within:
+            yield name
+        for kind in within:
+            yield from fields_of(kind)

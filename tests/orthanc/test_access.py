@@ -13,13 +13,17 @@ from dicom.archive import Archive
 from dicom.dimse import Peer, echo
 from dicom.errors import InvalidSettings, MissingProgram, PeerRefused, PeerUnreachable
 from dicom.phantom import write_head_study
+from node import wiring
 from node.orthanc import OrthancConfig, write_configuration
+from node.settings import Settings
+from tests.certificates import certificate
 from tests.orthanc.servers import (
     CLINICAL_AET,
     SENDER_AET,
     OrthancPair,
     RunningOrthanc,
     clinical_config,
+    free_port,
     research_config,
     running,
 )
@@ -84,6 +88,58 @@ def test_a_peer_may_only_do_what_it_was_given(clinical: RunningOrthanc):
 def test_an_unknown_title_is_told_so(clinical: RunningOrthanc):
     with pytest.raises(PeerRefused, match="does not know our AE title"):
         echo(clinical.peer, calling_aet="STRANGER")
+
+
+def archive_of(data: Path, pacs: dict[str, str], **dicom: object) -> RunningOrthanc:
+    """Return the archive of a site with these settings and one PACS."""
+    settings = Settings.model_validate(
+        {
+            "data": str(data),
+            "dicom": {"port": free_port(), "aet": CLINICAL_AET, **dicom},
+            "orthanc": {"clinical_port": free_port()},
+            "peer": [{"name": "pacs", "aet": "PACS", "port": 104, **pacs}],
+        }
+    )
+    return RunningOrthanc(wiring.clinical_config(settings))
+
+
+@pytest.mark.parametrize("check_host", [False, True])
+def test_a_known_title_from_another_address_is_refused_where_that_is_set(
+    tmp_path: Path, head: Path, check_host: bool
+):
+    elsewhere = {"host": "192.0.2.7"}
+    orthanc = archive_of(tmp_path / "data", elsewhere, check_host=check_host)
+    try:
+        orthanc.start()
+        failed = storescu(orthanc, head, "-aet", "PACS", "-aec", CLINICAL_AET) != 0
+        with orthanc.archive() as archive:
+            assert archive.statistics().instances == (0 if check_host else 4)
+    finally:
+        orthanc.kill()
+    assert failed == check_host
+
+
+def test_with_tls_only_who_shows_a_trusted_certificate_may_store(tmp_path: Path, head: Path):
+    node, pacs, stranger = (certificate(tmp_path, name) for name in ("node", "pacs", "stranger"))
+    files = {"tls_certificate": str(node[0]), "tls_key": str(node[1]), "tls_trusted": str(pacs[0])}
+    orthanc = archive_of(tmp_path / "data", {"host": "127.0.0.1"}, **files)
+    called = ("-aet", "PACS", "-aec", CLINICAL_AET)
+
+    def shown(pair: tuple[Path, Path]) -> tuple[str, ...]:
+        return ("+tls", str(pair[1]), str(pair[0]), *trusting)
+
+    trusting = ("+cf", str(node[0]))
+    try:
+        orthanc.start()
+        with orthanc.archive() as archive:
+            assert storescu(orthanc, head, *called) != 0
+            assert storescu(orthanc, head, *called, "+tla", *trusting) != 0
+            assert storescu(orthanc, head, *called, *shown(stranger)) != 0
+            assert archive.statistics().instances == 0
+            assert storescu(orthanc, head, *called, *shown(pacs)) == 0
+            assert archive.statistics().instances == 4
+    finally:
+        orthanc.kill()
 
 
 def test_without_the_password_nothing_answers(orthanc_pair: OrthancPair):
