@@ -1,10 +1,11 @@
 """A network's copy with the same answers and less work: fewer bits, no norm beside a convolution.
 
-Four things cost time in a network that was written to be trained. A batch norm after a
+Five things cost time in a network that was written to be trained. A batch norm after a
 convolution is, once trained, part of its weights. The norms of single images go through an image
 with few channels once a channel, which with the channels of a voxel side by side is slow. And under
 autocast weights and features are turned into 16 bits and back for every image. An activation keeps
-what it was given, for a gradient that nobody asks for.
+what it was given, for a gradient that nobody asks for. A transposed convolution with few channels
+leaves a processor's units empty (:mod:`models.backends.interleaved`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.backends.interleaved import Interleaved, interleaved
 
 _FORWARD = (nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -45,6 +48,7 @@ def lean(network: nn.Module, kind: torch.dtype) -> nn.Module:
     with torch.inference_mode(False), torch.no_grad():
         made = copy.deepcopy(network)
         _fold_batch_norms(made)
+        _interleave(made)
         _quicken_instance_norms(made)
         _overwrite_in_activations(made)
         made.to(kind)
@@ -96,10 +100,18 @@ def _places(network: nn.Module) -> Counter[int]:
     return Counter(id(child) for each in network.modules() for child in each._modules.values())
 
 
+def _interleave(network: nn.Module) -> None:
+    for module in list(network.modules()):
+        for name, child in list(module._modules.items()):
+            other = interleaved(child) if child is not None else None
+            if other is not None:
+                module._modules[name] = other
+
+
 def _overwrite_in_activations(network: nn.Module) -> None:
     """Let activations overwrite what the step before them made, which nothing else looks at."""
     places = _places(network)
-    fresh = (*_FORWARD, *_TRANSPOSED, *_BATCH_NORMS, *_INSTANCE_NORMS, _InstanceNorm)
+    fresh = (*_FORWARD, *_TRANSPOSED, *_BATCH_NORMS, *_INSTANCE_NORMS, _InstanceNorm, Interleaved)
     for module in list(network.modules()):
         if not _is_plain(module):
             continue

@@ -26,6 +26,7 @@ from models.backends import (
     disagreement,
 )
 from models.backends import chosen as remembering
+from models.backends.interleaved import Interleaved, interleaved
 from models.backends.lean import lean
 from models.building import build
 from models.bundle import read_bundle
@@ -278,18 +279,18 @@ class Norms(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(4)
-        up = torch.nn.ConvTranspose3d(6, 5, 3, stride=2, padding=1, output_padding=1)
-        shared = torch.nn.BatchNorm3d(5)
+        up = torch.nn.ConvTranspose3d(6, 4, 3, stride=2, padding=1, output_padding=1)
+        shared = torch.nn.BatchNorm3d(4)
         everywhere = torch.nn.ReLU()
         self.steps = torch.nn.Sequential(
             everywhere,  # of what the caller holds
             torch.nn.Sequential(torch.nn.Conv3d(1, 6, 3, padding=1, stride=2), torch.nn.Dropout()),
             torch.nn.Sequential(torch.nn.BatchNorm3d(6), torch.nn.PReLU()),
-            torch.nn.Sequential(up, torch.nn.BatchNorm3d(5)),
+            torch.nn.Sequential(up, torch.nn.BatchNorm3d(4)),
             shared,
-            torch.nn.Conv3d(5, 5, 1),
+            torch.nn.Conv3d(4, 4, 1),
             shared,  # twice: in the weights of no convolution
-            torch.nn.Conv3d(5, 4, 3, padding=1),
+            torch.nn.Conv3d(4, 4, 3, padding=1),
             torch.nn.InstanceNorm3d(4, affine=True),
             torch.nn.LeakyReLU(),
             torch.nn.Conv3d(4, 20, 1),
@@ -317,6 +318,7 @@ def test_a_lean_copy_says_the_same_and_leaves_the_network_as_it_was() -> None:
     copy = lean(made, torch.float32)
     norms = [each for each in copy.modules() if isinstance(each, torch.nn.BatchNorm3d)]
     assert len(norms) == 1
+    assert sum(isinstance(each, Interleaved) for each in copy.modules()) == 1
     given = windows.clone()
     torch.testing.assert_close(copy(windows), reference, atol=1e-4, rtol=1e-4)
     short = LeanTorch(made)(windows)
@@ -327,6 +329,50 @@ def test_a_lean_copy_says_the_same_and_leaves_the_network_as_it_was() -> None:
     assert torch.equal(windows, given)
     overwriting = [each for each in copy.modules() if getattr(each, "inplace", False)]
     assert [type(each) for each in overwriting] == [torch.nn.LeakyReLU]
+
+
+@pytest.mark.parametrize("spatial", [2, 3])
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("width", "stride", "padding", "more"),
+    [
+        (3, 2, 1, 1),
+        (2, 2, 0, 0),
+        (4, 2, 1, 0),
+        (3, 3, 0, 0),
+        (5, 2, 2, 1),
+        (1, 2, 0, 1),
+        (3, 1, 1, 0),
+    ],
+)
+def test_blocks_beside_each_other_are_the_transposed_convolution(
+    spatial: int, kind: torch.dtype, width: int, stride: int, padding: int, more: int
+) -> None:
+    kinds = {2: torch.nn.ConvTranspose2d, 3: torch.nn.ConvTranspose3d}
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        usual = kinds[spatial](5, 2, width, stride, padding, more, bias=width != 4).to(kind)
+    other = interleaved(usual)
+    assert other is not None
+    features = torch.randn(2, 5, *(4, 6, 3)[:spatial], generator=torch.manual_seed(7)).to(kind)
+    small = 0.05 if kind is torch.bfloat16 else 1e-5
+    with torch.no_grad():
+        for given in (features, features.movedim(1, -1).contiguous().movedim(-1, 1)):
+            torch.testing.assert_close(other(given), usual(given), atol=small, rtol=small)
+
+
+def test_other_transposed_convolutions_are_left_as_they_are() -> None:
+    up = torch.nn.ConvTranspose3d
+    for usual in (
+        up(4, 8, 3, 2, 1, 1),  # many channels
+        up(4, 2, 3, 2, 1),  # a smaller image
+        up(4, 2, 3, 2, 1, 1, groups=2),
+        up(4, 2, 2, 2, dilation=2),
+        torch.nn.Conv3d(4, 2, 3),
+        torch.nn.ReLU(),
+    ):
+        assert interleaved(usual) is None
+    assert interleaved(up(4, 2, (3, 2, 1), (2, 2, 1), (1, 0, 0), (1, 0, 0))) is not None
 
 
 @pytest.mark.parametrize("way", [LeanTorch.name, OpenVino.name])
