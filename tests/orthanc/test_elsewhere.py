@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.draw
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom.errors import NotFound, OtherGrid
 from dicom.seg import Edited, Origin
+from dicom.study import Instance, Series
 from dicom.uids import derived_uid
-from dicom.volume import read_grid
+from dicom.volume import Grid, read_grid
 from pipelines.corrections import Elsewhere
 from pipelines.corrections.aftercare import Aftercare
 from pipelines.store import ElsewhereObjects
@@ -20,7 +22,7 @@ from tests.orthanc import servers
 from tests.orthanc.drawing import Room, blobs, pseudonym, reading_room
 from tests.orthanc.test_corrections import ORIGINS, save
 from tests.segmentations import bytes_of, encoded, segments_of, uids_of
-from tests.series import write_series
+from tests.series import real_series, write_series
 from tests.structures import square, structure_set
 
 pytestmark = pytest.mark.orthanc
@@ -140,6 +142,64 @@ def test_contours_from_elsewhere_become_voxels(room, refer):
     (segment,) = row.segments
     assert (seen.modality, segment["voxels"]) == ("RTSTRUCT", 3 * 81)
     assert "Muster" not in repr(row)  # names of structures are anybody's free text
+
+
+def series_in(folder: Path) -> Series:
+    headers = [(path, dcmread(path, stop_before_pixels=True)) for path in sorted(folder.iterdir())]
+    instances = (Instance(ds.SOPInstanceUID, ds.SOPClassUID, path) for path, ds in headers)
+    return Series(headers[0][1].SeriesInstanceUID, headers[0][1].Modality, tuple(instances))
+
+
+def voxels_within(contours: Dataset, grid: Grid) -> int:
+    """Count the voxels whose centres lie within the contours of a region, by scikit-image."""
+    (region,) = contours.ROIContourSequence
+    mask_kji = np.zeros(grid.shape_kji, np.bool_)
+    for contour in region.ContourSequence:
+        places = np.array(contour.ContourData, float).reshape(-1, 3)
+        k, j, i = np.linalg.solve(grid.affine_lps, np.c_[places, np.ones(len(places))].T)[:3]
+        mask_kji[round(k.mean())][skimage.draw.polygon(j, i, grid.shape_kji[1:])] ^= True
+    return int(mask_kji.sum())
+
+
+def test_real_contours_whose_images_are_nowhere_are_matched(tmp_path, orthanc):
+    """A sarcoma on CT and on MR, each with a structure set whose images are in no series."""
+    real_series("ct/sts/STS_025.tar.gz", tmp_path)
+    ct, mr = (series_in(tmp_path / "STS_025" / name / "image") for name in ("CT", "MR_T1"))
+    drawn = {
+        series.series_uid: dcmread(tmp_path / "STS_025" / name / "mask" / "RS.dcm")
+        for series, name in ((ct, "CT"), (mr, "MR_T1"))
+    }
+    images = {one.sop_instance_uid for series in (ct, mr) for one in series.instances}
+    for ds in drawn.values():
+        contours = ds.ROIContourSequence[0].ContourSequence
+        named = {c.ContourImageSequence[0].ReferencedSOPInstanceUID for c in contours}
+        assert named and not named & images
+    # The same again, which does not even name its series: CT and MR have the same planes.
+    nowhere = dcmread(tmp_path / "STS_025" / "CT" / "mask" / "RS.dcm")
+    nowhere.SOPInstanceUID = nowhere.file_meta.MediaStorageSOPInstanceUID = derived_uid("nowhere")
+    nowhere.SeriesInstanceUID = derived_uid("nowhere", "series")
+    (frame,) = nowhere.ReferencedFrameOfReferenceSequence
+    frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3"
+    with reading_room(tmp_path, orthanc, series=ct, name="sarcoma") as room:
+        for one in mr.instances:
+            room.archive.store(one.path)
+        for ds in (*drawn.values(), nowhere):
+            room.archive.store(bytes_of(ds))
+        look(room)
+        grids = {"CT": room.grid, "MR": read_grid(mr)}
+        contoured = {"CT": drawn[ct.series_uid], "MR": drawn[mr.series_uid]}
+        matched = [one for one in mine(room) if one.state == "matched"]
+        rows = [room.corrections.correction(one.correction_id) for one in matched]
+        found = {room.studies.series(row.series_id).modality: row for row in rows}
+        assert len(rows) == 2
+        for modality, row in found.items():
+            (segment,) = row.segments
+            count = voxels_within(contoured[modality], grids[modality])
+            assert segment["voxels"] == pytest.approx(count, rel=0.02)
+        (waits,) = (one for one in mine(room) if one.state == "waiting")
+        assert "2 series" in waits.reason
+        row = of(room).match(waits.id, room.study_uid, ct.series_uid, by="rita")
+        assert row.segments[0]["voxels"] == found["CT"].segments[0]["voxels"]
 
 
 def test_what_fits_nothing_waits_for_a_person(room, tmp_path):
