@@ -14,6 +14,7 @@ from node import wiring
 from node.engines import open_engine
 from node.orthanc import find_plugins, find_program
 from node.settings import Settings
+from node.telling import Post
 from pipelines.outputs import get_output
 from pipelines.store import Database
 
@@ -53,6 +54,8 @@ def check(settings: Settings) -> Iterator[Finding]:
     cluster = wiring.slurm(settings)
     if cluster is not None:
         yield _look("cluster that learns", cluster.check)
+    if settings.training.mail_server:
+        yield _look("mail server for alarms", lambda: _mail_server(settings))
     for peer in wiring.peers(settings).values():
         yield _look(
             f"peer {peer.name} ({peer.aet} at {peer.host}:{peer.port})",
@@ -76,6 +79,12 @@ def _programs(settings: Settings) -> None:
 def _ohif(folder: Path) -> None:
     if not (folder / "index.html").is_file():
         raise MissingProgram(f"OHIF is not in {folder}; `make install` puts it there")
+
+
+def _mail_server(settings: Settings) -> None:
+    post = Post.of(settings.training)
+    if post is not None:
+        post.check()
 
 
 def _database(settings: Settings) -> None:

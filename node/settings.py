@@ -13,10 +13,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -38,6 +40,8 @@ Port = int
 
 # The clinical archive among a result's destinations; `radloop send` among those who may store.
 _RESERVED = frozenset({"archive", "radloop"})
+_MAIL_SERVER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+_MAIL_PORTS: Final = {"none": 25, "starttls": 587, "tls": 465}  # RFC 5321, RFC 6409, RFC 8314
 
 
 class _Section(BaseModel):
@@ -221,15 +225,42 @@ class TrainingSettings(_Section):
         "one", description="how many people let a version of a training become current"
     )
     webhook: str = Field("", description="address that alarms are sent to, by POST of JSON")
-    mail_server: str = Field("", description="host:port of an SMTP server, for alarms")
+    mail_server: str = Field(
+        "",
+        description="host:port of an SMTP server, for alarms; without a port 25, 587 or 465",
+    )
+    mail_security: Literal["none", "starttls", "tls"] = Field(
+        "none", description="how mails travel; tls: from the first byte. Certificates are checked"
+    )
+    mail_trusted: Path | None = Field(
+        None, description="certificates that vouch for the server; empty: this system's"
+    )
+    mail_user: str = Field("", description="who logs in there; never without starttls or tls")
+    mail_password: str = Field("", description="its password; best as a secret")
     mail_from: str = Field("", description="sender of mails about alarms")
     mail_to: tuple[str, ...] = Field((), description="who gets them")
+
+    @property
+    def mail_address(self) -> tuple[str, int]:
+        """Host and port of the mail server."""
+        parts = urlsplit(f"//{self.mail_server}")
+        return parts.hostname or "", parts.port or _MAIL_PORTS[self.mail_security]
+
+    def _mail_fits(self) -> None:
+        if self.mail_server and not (self.mail_from and self.mail_to):
+            raise ValueError("mail_server needs mail_from and mail_to")
+        if self.mail_server and not _MAIL_SERVER.fullmatch(self.mail_server):
+            raise ValueError("mail_server is host or host:port")
+        self.mail_address  # noqa: B018 - a port that is none is a ValueError, too
+        if bool(self.mail_user) != bool(self.mail_password):
+            raise ValueError("mail_user and mail_password go together")
+        if self.mail_security == "none" and (self.mail_user or self.mail_trusted):
+            raise ValueError('mail_user and mail_trusted need mail_security = "starttls" or "tls"')
 
     @model_validator(mode="after")
     def _fits(self) -> TrainingSettings:
         QuietHours(self.quiet_hours)
-        if self.mail_server and not (self.mail_from and self.mail_to):
-            raise ValueError("mail_server needs mail_from and mail_to")
+        self._mail_fits()
         if self.launcher == "slurm" and self.slurm is None:
             raise ValueError('launcher = "slurm" needs [training.slurm]')
         return self
