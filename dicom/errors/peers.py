@@ -47,6 +47,16 @@ class ClusterRefused(PeerError):
     advice = "Change [training.slurm]: partition, account, time or gpus, as the message says."
 
 
+class ClusterNotReady(PeerError):
+    """The cluster answers, and lacks what a training needs there; the message says what."""
+
+    code = "cluster_not_ready"
+    advice = (
+        "Mend at the cluster, or in [training.slurm], what the message names; "
+        "docs/operations.md says what a cluster needs."
+    )
+
+
 class JobNeverStarted(PeerError):
     """A job waited in the cluster's queue for longer than the settings allow."""
 
