@@ -6,7 +6,9 @@ milliseconds, whether the study is still what it was. The archive is the only on
 change by C-STORE, by STOW-RS, by the worker, by hand, and the worker is another process.
 
 A study's version is the time of its last instance with the number and the size of all; a series'
-is the same of the series, so that a stored correction costs nobody the metadata of the images.
+is that time with the names of all, which one question tells: a viewer asks for hundreds of series,
+and a stored correction costs nobody the metadata of the images. Orthanc's change feed would be
+less to ask, but it does not tell what was deleted.
 Orthanc tells that time in whole seconds: two instances may come within one, so an answer is kept
 only where the last instance had come at least two seconds before it was asked for.
 
@@ -21,9 +23,9 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any
 from weakref import WeakValueDictionary
 
 import httpx
@@ -35,7 +37,6 @@ _KEEPABLE = re.compile(
 )
 _OF_SERIES = re.compile(rf"studies/{_UID}/series/({_UID})/")
 _SETTLED = timedelta(seconds=2)
-_ROOMS = {"Study": "studies", "Series": "series"}  # of Orthanc's REST API
 _CLOCK = "%Y%m%dT%H%M%S"  # Orthanc's, in UTC
 _SHARE = 4  # one answer takes at most a quarter of the memory
 _LAYOUT = b"\t\n\r"  # jsoncpp's; within a JSON string they are escaped (RFC 8259, 7)
@@ -102,7 +103,7 @@ Beside = tuple[Hashable, Callable[[Kept], Awaitable[Kept]]]
 
 @dataclass(slots=True)
 class _Question:
-    """The version of one study, asked for by several at once."""
+    """The version of one study or series, asked for by several at once."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     begun: int = 0
@@ -112,10 +113,9 @@ class _Question:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An answer, the study's version when it was last right, and the version of its series."""
+    """An answer, and the version of what it is about when it was right."""
 
     version: str
-    own: str | None
     kept: Kept
 
 
@@ -142,6 +142,7 @@ class MetadataCache:
         self._most_bytes = most_bytes
         self._bytes = 0
         self._kept: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._now: datetime | None = None  # by the archive's clock, when it was last asked
         self._questions: WeakValueDictionary[str, _Question] = WeakValueDictionary()
         self._fetching: WeakValueDictionary[Hashable, _Fetching] = WeakValueDictionary()
 
@@ -176,7 +177,7 @@ class MetadataCache:
         """
         if not self._most_bytes:
             return None
-        version = await self._version(study_uid)
+        version = await self._version(study_uid, series_uid)
         if version is None:  # no such study, or an archive that does not tell
             return None
         fetching = self._fetching.get(key)
@@ -187,23 +188,16 @@ class MetadataCache:
             if known is not None and known.version == version:
                 self._kept.move_to_end(key)
                 return known.kept
-            own = None if series_uid is None else await self._ask_version("Series", series_uid)
-            if known is not None and own is not None and known.own == own:
-                if await self._is_settled(version):
-                    self._keep(key, replace(known, version=version))
-                return known.kept
             other = self._kept.get(beside[0]) if beside is not None else None
-            if beside is not None and other is not None:
-                is_right = other.version == version or (own is not None and other.own == own)
-                if is_right:
-                    made = await beside[1](other.kept)
-                    self._keep(key, replace(other, kept=made))
-                    return made
-            is_settled = await self._is_settled(own or version)
+            if beside is not None and other is not None and other.version == version:
+                made = await beside[1](other.kept)
+                self._keep(key, _Entry(version, made))
+                return made
+            is_settled = await self._is_settled(version)
             found = await fetch()
             # What came in while it was fetched has changed the version: it will be asked again.
             if found is not None and is_settled:
-                self._keep(key, _Entry(version, own, found))
+                self._keep(key, _Entry(version, found))
             return found
 
     def _keep(self, key: Hashable, entry: _Entry) -> None:
@@ -220,57 +214,85 @@ class MetadataCache:
         if known is not None:
             self._bytes -= len(known.kept.packed)
 
-    async def _version(self, study_uid: str) -> str | None:
-        """Return the version of a study by a question that began after the call.
+    async def _version(self, study_uid: str, series_uid: str | None) -> str | None:
+        """Return the version of a study, or of a series, by a question that began after the call.
 
-        A viewer asks for hundreds of series at once: those that wait share the next question.
+        A viewer asks for much at once: those that wait share the next question.
         """
-        question = self._questions.get(study_uid)
+        name = series_uid or study_uid
+        question = self._questions.get(name)
         if question is None:
-            question = self._questions[study_uid] = _Question()
+            question = self._questions[name] = _Question()
         before = question.begun
         async with question.lock:
             if question.begun == before:  # none began since we came
                 question.begun += 1
                 question.version = None
-                question.version = await self._ask_version("Study", study_uid)
+                question.version = await (
+                    self._version_of_study(study_uid)
+                    if series_uid is None
+                    else self._version_of_series(series_uid)
+                )
             return question.version
 
-    async def _ask_version(self, level: Literal["Study", "Series"], uid: str) -> str | None:
-        query = {"Level": level, "Query": {f"{level}InstanceUID": uid}, "Expand": True}
-        try:
-            found = await self._archive.post("tools/find", json=query)
-            if found.status_code != httpx.codes.OK:
+    async def _version_of_series(self, series_uid: str) -> str | None:
+        """Ask once: what Orthanc finds of a series names each of its instances."""
+        found = await self._find("Series", {"SeriesInstanceUID": series_uid})
+        parts = []
+        for one in found:
+            names = hashlib.blake2b("\n".join(sorted(one["Instances"])).encode(), digest_size=16)
+            parts.append((str(one.get("LastUpdate", "")), str(one["ID"]), names.hexdigest()))
+        return _joined(parts)
+
+    async def _version_of_study(self, study_uid: str) -> str | None:
+        parts = []
+        for one in await self._find("Study", {"StudyInstanceUID": study_uid}):
+            held = await self._told(f"studies/{one['ID']}/statistics")
+            if held is None:
                 return None
-            # Orthanc tells studies of one UID apart by PatientID, hence more than one.
-            resources = sorted(
-                (str(one["ID"]), str(one.get("LastUpdate", ""))) for one in found.json()
-            )
-            parts = []
-            for orthanc_id, last_update in resources:
-                told = await self._archive.get(f"{_ROOMS[level]}/{orthanc_id}/statistics")
-                if told.status_code != httpx.codes.OK or not last_update:
-                    return None
-                held = told.json()
-                counts = (held.get("CountSeries"), held["CountInstances"], held["DiskSize"])
-                parts.append(" ".join((last_update, orthanc_id, *map(str, counts))))
+            told = held.json()
+            counts = (told["CountSeries"], told["CountInstances"], told["DiskSize"])
+            last = str(one.get("LastUpdate", ""))
+            parts.append((last, str(one["ID"]), " ".join(map(str, counts))))
+        return _joined(parts)
+
+    async def _find(self, level: str, query: dict[str, str]) -> list[dict[str, Any]]:
+        """Return what the archive has of a UID: one, or several by patients' ids; or none."""
+        asked = {"Level": level, "Query": query, "Expand": True}
+        try:
+            answer = await self._archive.post("tools/find", json=asked)
         except httpx.TransportError:
-            return None  # the request itself will say so
-        return "\n".join(parts) or None
+            return []  # the request itself will say so
+        if answer.status_code != httpx.codes.OK:
+            return []
+        found: list[dict[str, Any]] = answer.json()
+        return found
+
+    async def _told(self, path: str) -> httpx.Response | None:
+        try:
+            answer = await self._archive.get(path)
+        except httpx.TransportError:
+            return None
+        return answer if answer.status_code == httpx.codes.OK else None
 
     async def _is_settled(self, version: str) -> bool:
         """Return whether another instance, from now on, would surely change the version."""
         try:
-            now = await self._archive.get("tools/now")
-        except httpx.TransportError:
-            return False
-        if now.status_code != httpx.codes.OK:
-            return False
-        last = max(part.split(" ", 1)[0] for part in version.split("\n"))
-        try:
-            return _time(now.text) - _time(last) >= _SETTLED
+            last = max(_time(part.split(" ", 1)[0]) for part in version.split("\n"))
+            if self._now is not None and self._now - last >= _SETTLED:
+                return True  # it was settled already when the archive was last asked for its time
+            now = await self._told("tools/now")
+            self._now = None if now is None else _time(now.text)
         except ValueError:  # an archive with another way to tell the time
             return False
+        return self._now is not None and self._now - last >= _SETTLED
+
+
+def _joined(parts: list[tuple[str, str, str]]) -> str | None:
+    """Return one text of what was told; None where nothing was, or not since when it is so."""
+    if not all(last for last, *_ in parts):
+        return None
+    return "\n".join(" ".join(part) for part in sorted(parts)) or None
 
 
 def _time(text: str) -> datetime:
