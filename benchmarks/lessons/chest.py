@@ -32,13 +32,13 @@ LUNGS: Final[dict[str, Any]] = {
     "patch": (160, 160),
     "network": {
         "kind": "unet",
-        "channels": (16, 32, 64, 96),
-        "strides": (2, 2, 2),
+        "channels": (16, 32, 64, 128, 128),
+        "strides": (2, 2, 2, 2),
         "residual_units": 1,
         "dropout": 0.1,
     },
-    "steps": 400,
-    "steps_an_epoch": 100,
+    "steps": 2000,
+    "steps_an_epoch": 400,
 }
 MARKERS: Final[dict[str, Any]] = {"steps": 900, "steps_an_epoch": 100}
 

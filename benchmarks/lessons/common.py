@@ -26,8 +26,8 @@ from models.registry import Registry
 
 DATA: Final = Path(__file__).parents[3] / "shared/data"
 SEED: Final = 0
-THREADS: Final = 1
-"""Of PyTorch: on two cores that others use too, a second thread waits more than it computes."""
+THREADS: Final = 2
+"""Of PyTorch: the cores of the machine that the targets speak of."""
 
 
 @dataclass(slots=True)

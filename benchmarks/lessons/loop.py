@@ -60,7 +60,7 @@ from tests.orthanc import servers
 from tests.orthanc.drawing import Room, reading_room
 
 MODEL: Final = "organs"  # what the room's results are said to be of
-ROUNDS, A_ROUND, TESTED, STEPS, WEAK_STEPS = 3, 5, 8, 150, 10
+ROUNDS, A_ROUND, TESTED, STEPS, WEAK_STEPS = 3, 5, 8, 300, 10
 SLICES, SIDE = 16, 48
 LESS_PATH = 0.5
 POLICY: Final = Policy("policy", fewest_patients=5, margin=0.05)

