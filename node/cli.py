@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from dicom.errors import NotFound, PeerError, RadloopError, ResourceError
@@ -63,9 +64,10 @@ def main() -> None:
     try:
         app()
     except RadloopError as error:
-        err.print(f"[bold red]✗[/] {error.message} [dim]({error.code})[/]", highlight=False)
+        said = escape(error.message)  # it may name a table of the settings, such as [training]
+        err.print(f"[bold red]✗[/] {said} [dim]({error.code})[/]", highlight=False)
         if error.advice and error.advice != error.message:
-            err.print(f"  {error.advice}", highlight=False)
+            err.print(f"  {escape(error.advice)}", highlight=False)
         sys.exit(next((code for family, code in _FAMILIES if isinstance(error, family)), 2))
 
 
@@ -162,8 +164,8 @@ def check(config: Config = None, data: Data = None) -> None:
             continue
         wrong += 1
         out.print(
-            f"[bold red]✗[/] {finding.what}: {finding.error.message} "
-            f"[dim]({finding.error.code})[/]\n  {finding.error.advice}",
+            f"[bold red]✗[/] {finding.what}: {escape(finding.error.message)} "
+            f"[dim]({finding.error.code})[/]\n  {escape(finding.error.advice)}",
             highlight=False,
         )
     out.print("all is well" if not wrong else f"{wrong} to mend", highlight=False)
