@@ -12,6 +12,7 @@ from models.learning.cases import (
     write_dataset,
 )
 from models.learning.planning import Plan, UNetPlan
+from models.learning.recipe import get_recipe
 from models.table import FindingRow, SegmentRow
 from pipelines.learning import School
 from pipelines.store import Database
@@ -84,6 +85,43 @@ def blobs(folder: Path, *, task="segmentation", slices=1, side=48, patients=SPLI
             cases=tuple(cases),
         ),
     )
+    return read_dataset(folder)
+
+
+def kits(folder: Path, *, tumours: bool = True):
+    """Write kidneys with tumours in them, as an import by the recipe leaves them."""
+    recipe = get_recipe("kidney_tumour")
+    draw = np.random.default_rng(3)
+    cases = []
+    for number, split in enumerate(SPLITS):
+        label = np.zeros((12, 32, 32), np.uint8)
+        label[3:9, 8:18, 8:18] = 1
+        if tumours:
+            label[5:8, 12:16, 12:16] = 2
+        image = draw.normal(0, 20, (1, *label.shape)).astype(np.float32) + 90 * label
+        cases.append(
+            Case(
+                id=f"c{number}",
+                patient=f"p{number}",
+                split=split,
+                shape=label.shape,
+                spacing_kji=(3.0, 2.0, 2.0),
+                image_sha256=write_array(folder, f"c{number}", "image.npy", image),
+                label_sha256=write_array(folder, f"c{number}", "label.npy", label),
+            )
+        )
+    dataset = Dataset(
+        name="kits",
+        version="1",
+        task="segmentation",
+        classes=recipe.classes,
+        modalities=("CT",),
+        segments=recipe.segment,
+        channels=("grey",),
+        recipe=recipe.name,
+        cases=tuple(cases),
+    )
+    write_dataset(folder, dataset)
     return read_dataset(folder)
 
 

@@ -6,13 +6,13 @@ The one place that says which fields of a plan weights are bound to, and how a p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import ValidationError
 
-from dicom.errors import InvalidPlan
+from dicom.errors import CannotTrain, InvalidPlan, InvalidRequest
 from models.bundle import Bundle
-from models.learning.cases import Dataset, DatasetFolder
+from models.learning.cases import Dataset, DatasetFolder, TaskKind
 from models.learning.planning import Plan, make_plan
 from models.learning.recipe import TrainingRecipe, get_recipe
 
@@ -85,6 +85,40 @@ def recipe_of(dataset: Dataset) -> TrainingRecipe | None:
         return None
     recipe = get_recipe(dataset.recipe)
     return None if recipe.first is not None and dataset.after is None else recipe
+
+
+def cascade_of(dataset: Dataset) -> TrainingRecipe | None:
+    """Return the cascade's recipe by which a dataset of whole images was imported; None: by none.
+
+    Two models learn from it, one after the other: see :mod:`models.learning.cascades`.
+    """
+    if not dataset.recipe or dataset.after is not None:
+        return None
+    recipe = get_recipe(dataset.recipe)
+    return recipe if recipe.first is not None else None
+
+
+def check_task(dataset: Dataset, wanted: str) -> None:
+    """See that a dataset is one for a task, such as ``segmentation-3d`` or ``multi-label``.
+
+    Raises
+    ------
+    InvalidRequest
+        When there is no such task.
+    CannotTrain
+        When the dataset is one for another task.
+    """
+    word, _, ending = wanted.lower().replace("multi-label", "multilabel").partition("-")
+    if word not in get_args(TaskKind) or ending not in ("", "2d", "3d"):
+        raise InvalidRequest(
+            f"there is no task {wanted!r}; there are: segmentation, classification, detection, "
+            "multi-label, each also with -2d or -3d behind it"
+        )
+    if word != dataset.task or ending not in ("", f"{dataset.dimensions}d"):
+        raise CannotTrain(
+            f"{dataset.identity} is for {dataset.task} in {dataset.dimensions}D, not for {wanted}: "
+            "its labels say no more"
+        )
 
 
 def changed_plan(plan: Plan, changes: Mapping[str, Any]) -> Plan:

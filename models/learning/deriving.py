@@ -122,12 +122,23 @@ def _written(folder: DatasetFolder, target: Path, how: Derivation) -> Iterator[C
             update={
                 "shape": (slices, rows, columns),
                 "affine_lps": affine,
-                "image_sha256": write_array(
-                    target, case.id, IMAGE, np.asarray(folder.image(case)[:, *region])
-                ),
+                "image_sha256": _image(folder, target, case, region if how.about else None),
                 "label_sha256": write_array(target, case.id, LABEL, label),
             }
         )
+
+
+def _image(folder: DatasetFolder, target: Path, case: Case, region: Region | None) -> str:
+    """Write an image's part and return its hash; a whole one is the same file, where it can be."""
+    if region is not None:
+        return write_array(target, case.id, IMAGE, np.asarray(folder.image(case)[:, *region]))
+    place = Path("cases", case.id, IMAGE)
+    (target / place).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        (target / place).hardlink_to(folder.root / place)  # frozen: neither is written to again
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(folder.root / place, target / place)
+    return case.image_sha256
 
 
 def _mapped(label: npt.NDArray[Any], mapping: Mapping[int, int]) -> npt.NDArray[np.uint8]:

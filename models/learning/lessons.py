@@ -16,13 +16,13 @@ from models.building import device_of
 from models.bundle import Bundle, version_key
 from models.learning.beginning import begin_plan
 from models.learning.bundling import Title, write_bundle
+from models.learning.cascades import first_name, for_first, for_second
 from models.learning.cases import DatasetFolder, read_dataset
 from models.learning.deriving import Derivation, derive
 from models.learning.graph import Graph, read_graph
 from models.learning.graphing import shipped_graphs
 from models.learning.recipe import TrainingRecipe, get_recipe
 from models.learning.trainer import train
-from models.table import AfterRow
 
 
 def learn_by_recipe(
@@ -47,7 +47,7 @@ def learn_by_recipe(
             first,
             organ.root,
             folder=folder,
-            name=f"{name}_first",
+            name=first_name(name),
             version=version,
             minutes=minutes / 2,
             changes=changes,
@@ -72,38 +72,6 @@ def learn_by_recipe(
     )
     title = Title(name, version, recipe.title, intended_use=recipe.intended_use)
     return write_bundle(folder, done, data.dataset, title)
-
-
-def for_first(recipe: TrainingRecipe) -> Derivation:
-    """Return how a cascade's dataset becomes that of the model that looks first."""
-    assert recipe.first is not None  # of a cascade
-    first = get_recipe(recipe.first.recipe)
-    return Derivation(
-        mapping=recipe.first.mapping,
-        classes=first.classes,
-        segments=first.segment,
-        recipe=first.name,
-    )
-
-
-def for_second(recipe: TrainingRecipe, bundle: str) -> Derivation:
-    """Return how a cascade's dataset becomes that of the second model: parts about what is true.
-
-    Parameters
-    ----------
-    bundle : str
-        NAME@VERSION of the model that looks first.
-    """
-    assert recipe.first is not None  # of a cascade
-    look = recipe.first
-    row = next(one for one in get_recipe(look.recipe).segment if one.label == look.segment)
-    about = {n for n in recipe.classes if look.mapping.get(n, n) == row.number}
-    return Derivation(
-        about=frozenset(about),
-        margin_mm=look.margin_mm,
-        after=AfterRow(bundle=bundle, segment=look.segment, margin_mm=look.margin_mm),
-        recipe=recipe.name,
-    )
 
 
 def derived_once(data: DatasetFolder, root: Path, what: str, how: Derivation) -> DatasetFolder:

@@ -135,8 +135,8 @@ def derive(
     data: Data = None,
 ) -> None:
     """Make a dataset of another: other labels, or parts cut out about a structure."""
+    from models.learning.cascades import for_first, for_second
     from models.learning.deriving import Derivation
-    from models.learning.lessons import for_first, for_second
     from models.learning.recipe import get_recipe
 
     shelf = _shelf(config, data)

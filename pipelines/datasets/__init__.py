@@ -150,22 +150,34 @@ class Shelf:
     def derive(self, of: DatasetFolder, name: str, how: Derivation) -> DatasetFolder:
         """Make the next version of a dataset of another one: parts of it, or other labels.
 
+        Where that is the newest version already, voxel for voxel, it is that one.
+
         Raises
         ------
         InvalidDataset
             When nothing can be made of it so.
         """
-        versions = [_version(each) for each in self.names() if each.split("@")[0] == name]
-        number = str(max(versions, default=0) + 1)
-        return derive(of, self._root / f"{name}@{number}", name, number, how)
+        older = [each for each in self.names() if each.split("@")[0] == name]
+        number = str(max((_version(each) for each in older), default=0) + 1)
+        made = derive(of, self._root / f"{name}@{number}", name, number, how)
+        if older:
+            newest = self.get(older[-1])
+            if _is_same(newest.dataset, made.dataset):
+                shutil.rmtree(made.root)
+                return newest
+        return made
 
     def _refuse_twice(self, dataset: Dataset) -> None:
         older = [each for each in self.names() if each.split("@")[0] == dataset.name]
         if not older:
             return
         newest = self.get(older[-1]).dataset
-        if newest.model_copy(update={"version": dataset.version}).sha256 == dataset.sha256:
+        if _is_same(newest, dataset):
             raise Conflict(f"{newest.identity} is the same already")
+
+
+def _is_same(newest: Dataset, dataset: Dataset) -> bool:
+    return newest.model_copy(update={"version": dataset.version}).sha256 == dataset.sha256
 
 
 def _version(name: str) -> int:

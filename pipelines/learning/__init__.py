@@ -10,13 +10,14 @@
 
 `school` has what all of it works with. `rules` say which corrections become a dataset; `gathering`,
 `fusing`, `splitting`, `freezing` make it, and `asking` lets people ask for one. `ordering` asks for
-trainings, `lessons` and `attending` carry them out, `schedule` and `hours` say when. `judging` and
-`promoting` say which version is current, `signing` what a registry is told of that, `reporting`
-writes card and report, `drift` raises alarms.
+trainings, `cascading` for two that belong together; `lessons` carries them out, `schedule` and
+`hours` say when. `judging` and `promoting` say which version is current, `signing` what a registry
+is told of that, `reporting` writes card and report, `drift` raises alarms.
 """
 
 from models.learning.beginning import changed_plan
 from pipelines.learning.asking import ask_dataset, learn_from_corrections
+from pipelines.learning.cascading import order_cascade
 from pipelines.learning.drift import Lookout, find_drift
 from pipelines.learning.freezing import Frozen, freeze_dataset, freeze_recent
 from pipelines.learning.gathering import LeftOut, Material, fitting
@@ -75,6 +76,7 @@ __all__ = [
     "know_dataset",
     "learn_from_corrections",
     "next_version",
+    "order_cascade",
     "order_training",
     "plan_training",
     "promote",

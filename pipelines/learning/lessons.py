@@ -26,6 +26,7 @@ from models.learning.comparison import Comparison
 from models.learning.orders import BEST, CURVE, BundleOrder, MeasureOrder, TrainOrder
 from models.learning.planning import Plan
 from pipelines.launching import Attended, Ending, Launcher, Local, Place, Watch, attend
+from pipelines.learning.cascading import follow
 from pipelines.learning.hours import QuietHours
 from pipelines.learning.judging import judge
 from pipelines.learning.promoting import (
@@ -71,7 +72,8 @@ class Means:
     quiet : QuietHours
         Trainings that nobody asked for at once run then alone.
     minutes_a_day : float
-        Of trainings that a rule asked for; 0: as many as they take.
+        Of learning within 24 hours, whoever asked: beyond, what nobody asked for at once waits. 0:
+        no limit.
     device : str
         Where it learns.
     threads : int or None
@@ -179,6 +181,7 @@ class Lessons:
             return  # it waits for the next quiet hours
         steps.run("measure", lambda: self._measure(training_id), retries=once)
         steps.run("decide", lambda: self._decide(training_id))
+        steps.run("follow", lambda: self._follow(training_id))
         self._school.trainings.end(training_id)
         self._track_end(training_id)
 
@@ -294,6 +297,10 @@ class Lessons:
             promote_by_figures(school, installed.identity, evaluation, by=f"rule {training.rule}")
         except RadloopError as error:  # not better: that is noted, and the version stays
             log.info("not_promoted", code=error.code)
+
+    def _follow(self, training_id: str) -> None:
+        """Ask for a cascade's second model, where this was its first."""
+        follow(self._school, training_id)
 
     # --- parts ----------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ def order_training(
     at_once: bool = True,
     rule: str | None = None,
     key: str | None = None,
+    then: Mapping[str, Any] | None = None,
 ) -> TrainingView:
     """Ask the node to learn from a dataset; it begins when no other training runs.
 
@@ -65,6 +66,8 @@ def order_training(
         The `[[learning]]` that asks.
     key : str or None
         Of the training's id: who asks twice with the same one gets the same training.
+    then : mapping or None
+        What shall be learnt when its bundle is there: :mod:`pipelines.learning.cascading`.
 
     Raises
     ------
@@ -112,6 +115,7 @@ def order_training(
             asked_by=asked_by,
             at_once=at_once,
             rule=rule,
+            then=then,
         )
     )
 

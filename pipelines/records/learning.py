@@ -76,6 +76,8 @@ class TrainingRow(Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     candidate: Mapped[str | None]  # name@version, once it is a bundle
+    then: Mapped[dict[str, Any] | None]  # of a cascade's first model: what is learnt after it
+    followed_by: Mapped[str | None]  # the training that came of that
 
 
 class EpochRow(Base):

@@ -44,6 +44,8 @@ class NewTraining:
         Also outside quiet hours.
     rule : str or None
         The `[[learning]]` that asks; None for a person.
+    then : mapping or None
+        Of a cascade's first model: what shall be learnt when it is there.
     """
 
     id: str
@@ -60,6 +62,7 @@ class NewTraining:
     launcher: LauncherName = "local"
     at_once: bool = True
     rule: str | None = None
+    then: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ class TrainingView:
     error_code: str | None
     error_message: str | None
     candidate: str | None
+    then: Mapping[str, Any] | None = None
+    followed_by: str | None = None
     epochs: tuple[EpochView, ...] = field(default=())
 
     @property
@@ -166,6 +171,7 @@ class Trainings:
                 progress=0.0,
                 used_s=0.0,
                 changed_at=now,
+                then=None if new.then is None else dict(new.then),
             )
             session.add(row)
             session.flush()
@@ -329,6 +335,11 @@ class Trainings:
         with self._database.read() as session:
             return float(session.scalar(query) or 0.0)
 
+    def followed(self, training_id: str, by: str) -> None:
+        """Note the training that came after one."""
+        with self._database.write() as session:
+            _training(session, training_id).followed_by = by
+
     def made(self, training_id: str, candidate: str) -> None:
         """Note the bundle that came of it."""
         with self._database.write() as session:
@@ -411,5 +422,7 @@ def _view(row: TrainingRow, epochs: tuple[EpochView, ...]) -> TrainingView:
         error_code=row.error_code,
         error_message=row.error_message,
         candidate=row.candidate,
+        then=row.then,
+        followed_by=row.followed_by,
         epochs=epochs,
     )

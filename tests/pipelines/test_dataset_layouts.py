@@ -13,7 +13,7 @@ from dicom.volume import read_volume
 from models.learning.beginning import begin_plan
 from models.learning.cases import DatasetFolder
 from models.learning.deriving import Derivation
-from models.learning.lessons import for_first, for_second
+from models.learning.cascades import for_first, for_second
 from models.learning.recipe import get_recipe, read_recipe, recipe_names
 from pipelines.datasets import Shelf, Wanted, get_layout
 from pipelines.exports.cases import Shares
