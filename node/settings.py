@@ -203,14 +203,14 @@ class TrainingSettings(_Section):
 
     quiet_hours: str = Field(
         "",
-        description="such as 22:00-06:00: trainings that rules ask for, or that people put off, run "
-        "then; empty: always",
+        description="such as 22:00-06:00: trainings that rules ask for, or that people put off to "
+        "them, run then; empty: always",
     )
     minutes_a_day: float = Field(
         0,
         ge=0,
-        description="of learning within 24 hours, whoever asked for it: beyond them, what rules ask "
-        "for and what people put off to quiet hours waits; 0: no limit",
+        description="within 24 hours, of trainings that rules ask for, or that people put off to "
+        "quiet hours; 0: as many as they take",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:1")
     threads: int = Field(0, ge=0, description="threads of a CPU; 0: as many as torch chooses")

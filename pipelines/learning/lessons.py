@@ -72,8 +72,8 @@ class Means:
     quiet : QuietHours
         Trainings that nobody asked for at once run then alone.
     minutes_a_day : float
-        Of learning within 24 hours, whoever asked: beyond, what nobody asked for at once waits. 0:
-        no limit.
+        Within 24 hours, of trainings that rules ask for, or that people put off to quiet hours; 0:
+        as many as they take.
     device : str
         Where it learns.
     threads : int or None
