@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -31,6 +31,7 @@ from models.tensors import LPS_TO_RAS
 Steps = list[dict[str, Any]]
 _PERCENTILES = (0.5, 99.5)
 _MOST_PLACES = 20_000
+_MOST_MAPPED = 256  # each keeps a file open: processes may have a thousand
 _RESIZE = {2: "bilinear", 3: "trilinear"}
 
 
@@ -144,18 +145,25 @@ class Prepared:
     folder: DatasetFolder
     plan: Plan
     cache: Path
+    _mapped: dict[tuple[str, str], npt.NDArray[Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def image(self, case: Case) -> npt.NDArray[np.float32]:
         """Return an image, shape (channels, x, y[, z])."""
         return self._kept(
-            self._key(case, case.image_sha256, "image"),
+            case,
+            case.image_sha256,
+            "image",
             lambda: np.asarray(prepare(self.folder.image(case), affine_of(case), self.plan)),
         )
 
     def label(self, case: Case) -> npt.NDArray[np.uint8]:
         """Return labels, shape (labels or 1, x, y[, z])."""
         return self._kept(
-            self._key(case, case.label_sha256, "label"),
+            case,
+            case.label_sha256,
+            "label",
             lambda: prepare_label(self.folder.label(case), affine_of(case), self.plan),
         )
 
@@ -195,7 +203,7 @@ class Prepared:
             found: npt.NDArray[np.float64] = half @ matrix @ np.linalg.inv(half)
             return found
 
-        return self._kept(self._key(case, str(case.shape), "grid"), made)
+        return self._kept(case, str(case.shape), "grid", made)
 
     def places(self, case: Case) -> npt.NDArray[np.int32]:
         """Return voxels that have a label, a few thousand, evenly drawn; shape (n, axes)."""
@@ -209,7 +217,7 @@ class Prepared:
             step = max(1, len(found) // _MOST_PLACES)
             return found[::step]
 
-        return self._kept(self._key(case, case.label_sha256, "places"), drawn)
+        return self._kept(case, case.label_sha256, "places", drawn)
 
     def _key(self, case: Case, sha256: str, what: str) -> str:
         how = [what, sha256, affine_of(case).tolist(), spatial_steps(self.plan)]
@@ -217,8 +225,18 @@ class Prepared:
             how.append(intensity_steps(self.plan))
         return hashlib.sha256(json.dumps(how).encode()).hexdigest()[:32]
 
-    def _kept(self, key: str, make: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - a thunk of an array
-        path = self.cache / f"{key}.npy"
+    def _kept(
+        self,
+        case: Case,
+        sha256: str,
+        what: str,
+        make: Any,  # noqa: ANN401 - a thunk of an array
+    ) -> npt.NDArray[Any]:
+        """Return an array of a case; made, or mapped, where this process has not yet done so."""
+        mapped = self._mapped.get((case.id, what))
+        if mapped is not None:
+            return mapped
+        path = self.cache / f"{self._key(case, sha256, what)}.npy"
         if not path.is_file():
             self.cache.mkdir(parents=True, exist_ok=True)
             beside = path.with_suffix(f".{uuid4().hex}.part")  # ranks prepare side by side
@@ -226,6 +244,9 @@ class Prepared:
                 np.save(file, np.ascontiguousarray(make()), allow_pickle=False)
             beside.replace(path)
         found: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if len(self._mapped) >= _MOST_MAPPED:
+            self._mapped.clear()
+        self._mapped[case.id, what] = found
         return found
 
 

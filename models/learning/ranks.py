@@ -81,18 +81,38 @@ def over_all_ranks(
 
     The gradients of all ranks, **added**, are those of the whole batch. DistributedDataParallel
     takes their mean: multiply by the number of ranks before going back.
+
+    Parameters
+    ----------
+    loss : callable
+        Gets answers of the whole batch as the network gave them, perhaps in half precision.
     """
     if place()[1] == 1:
         return loss(answers, targets)
     if isinstance(answers, torch.Tensor):
-        return loss(_gathered(answers), _gathered(targets))
-    return loss([_gathered(one) for one in answers], _gathered(targets))
+        return loss(_with_others(answers), _shown(targets))
+    return loss([_with_others(one) for one in answers], _shown(targets))
+
+
+def _with_others(mine: torch.Tensor) -> torch.Tensor:
+    """Return all ranks' tensors along the batch; of them only this rank's carries a gradient."""
+    rank, _ = place()
+    share = len(mine)
+    whole = _gathered(mine.detach())
+    return torch.cat([whole[: rank * share], mine, whole[(rank + 1) * share :]])
+
+
+def _shown(targets: torch.Tensor) -> torch.Tensor:
+    """Return all ranks' targets; labels of voxels, which are 0 to 255, travel as bytes."""
+    if targets.dtype == torch.int64 and targets.ndim > 1:
+        return _gathered(targets.to(torch.uint8)).long()
+    return _gathered(targets)
 
 
 def _gathered(mine: torch.Tensor) -> torch.Tensor:
-    """Return all ranks' tensors along the batch; of them only this rank's carries a gradient."""
-    rank, ranks = place()
-    parts = [torch.empty_like(mine) for _ in range(ranks)]
-    distributed.all_gather(parts, mine.detach().contiguous())
-    parts[rank] = mine
-    return torch.cat(parts)
+    """Return all ranks' tensors along the batch, as the bytes that they are."""
+    _, ranks = place()
+    mine = mine.contiguous()
+    whole = mine.new_empty((ranks * len(mine), *mine.shape[1:]))
+    distributed.all_gather_into_tensor(whole.view(torch.uint8), mine.view(torch.uint8))
+    return whole

@@ -9,6 +9,7 @@ machine or on many, learn as one (:mod:`models.learning.ranks`); only the first 
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -27,6 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dicom.errors import (
     Canceled,
     CannotTrain,
+    DiskFull,
     MissingDevice,
     OutOfMemory,
     Preempted,
@@ -160,12 +162,10 @@ def train(
     told : callable or None
         Told each epoch.
     canceled : callable or None
-        Asked at each step.
+        Asked at each step; given to all ranks or to none, like the next.
     interrupted : callable or None
         Asked at each step whether this machine is wanted for something else: a checkpoint is
         written there and then.
-    canceled : callable or None
-        Asked at each step.
 
     Raises
     ------
@@ -176,6 +176,8 @@ def train(
     OutOfMemory
     MissingDevice
         When the GPU was lost; a new process goes on from the last checkpoint.
+    DiskFull
+        When there is no room for a checkpoint; the one before it stays.
     Canceled
         When it is no longer wanted; it can be gone on with.
     Preempted
@@ -242,7 +244,9 @@ class _Training:
         self.timed: list[float] = []
         self._restore()
         self.chronicle = Chronicle(run, folder.dataset)
-        self.model = DistributedDataParallel(self.network) if self.ranks > 1 else self.network
+        self.model = self.network
+        if self.ranks > 1:  # gradients lie where they are added up, and are not copied there
+            self.model = DistributedDataParallel(self.network, gradient_as_bucket_view=True)
 
     def to_the_end(
         self,
@@ -274,6 +278,8 @@ class _Training:
         began: float,
     ) -> None:
         """See whether it shall end here; all ranks end at the same step."""
+        if canceled is None and interrupted is None:
+            return
         wishes = [asked is not None and asked() for asked in (canceled, interrupted)]
         is_canceled, is_interrupted = agreed(wishes, self.device)
         if is_canceled:
@@ -300,8 +306,7 @@ class _Training:
             with self._apart(until=part == plan.accumulate - 1):
                 with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
                     answers = self.model(images)
-                # The loss adds up over all voxels: half precision has not the digits for that.
-                loss = over_all_ranks(self.loss, single(answers), targets) / plan.accumulate
+                loss = over_all_ranks(self._loss_of, answers, targets) / plan.accumulate
                 torch.autograd.backward(self.scaler.scale(loss * self.ranks))
             total += float(loss.detach())
             waited += batch.waited_s
@@ -315,6 +320,10 @@ class _Training:
         state.step += 1
         self._follow_with_average()
         return total, waited
+
+    def _loss_of(self, answers: Any, targets: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - of the network
+        """Return the loss; it adds up over all voxels, and half precision has not the digits."""
+        return self.loss(single(answers), targets)
 
     def _apart(self, *, until: bool) -> AbstractContextManager[None]:
         """Let ranks keep their gradients to themselves, until the last of several batches."""
@@ -510,9 +519,22 @@ def _begin_with(network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file whole or not at all.
+
+    Raises
+    ------
+    DiskFull
+        The half of it is gone: a word about it finds room.
+    """
     beside = path.with_suffix(".part")
-    with beside.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFull("no room left for the checkpoint; the one before it is kept") from error

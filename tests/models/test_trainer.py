@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from dicom.errors import Canceled, CannotTrain, Preempted, TrainingDiverged
+from dicom.errors import (
+    Canceled,
+    CannotTrain,
+    DiskFull,
+    MissingDevice,
+    Preempted,
+    TrainingDiverged,
+)
 from models.learning.cases import DatasetFolder, read_dataset
 from models.learning.graph import read_graph
 from models.learning.networks import build_network
@@ -195,6 +202,32 @@ def test_a_loss_that_is_no_number_stops_it_and_keeps_the_last_checkpoint(tmp_pat
     with pytest.raises(TrainingDiverged, match="step 21"):
         trained(folder, tmp_path, plan=small_plan(steps=20))
     assert (tmp_path / "run" / LAST).read_bytes() == broken != kept
+
+
+def test_a_full_disk_has_a_code_and_the_checkpoint_before_it_stays(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    beside = tmp_path / "run" / "last.part"
+    with pytest.raises(DiskFull):  # from its second checkpoint on; the kernel says so
+        trained(folder, tmp_path, told=lambda _: beside.symlink_to("/dev/full"))
+    assert len(read_curve(tmp_path / "run")) == 1
+    assert not beside.is_symlink()  # what it took is free again
+    assert len(trained(folder, tmp_path).epochs) == 2  # it goes on from there
+
+
+def test_a_gpu_that_is_lost_has_a_code_and_our_bugs_have_none(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+
+    def says(error: str):
+        def at_the_next_step() -> bool:
+            raise torch.AcceleratorError(error)  # what PyTorch raises, in CUDA's words
+
+        return at_the_next_step
+
+    lost = "CUDA error: unspecified launch failure\nCUDA kernel errors might be reported later"
+    with pytest.raises(MissingDevice):
+        trained(folder, tmp_path, canceled=says(lost))
+    with pytest.raises(torch.AcceleratorError):
+        trained(folder, tmp_path, canceled=says("CUDA error: device-side assert triggered"))
 
 
 @pytest.mark.parametrize(
