@@ -326,6 +326,25 @@ def _parsed(document: str | Path) -> Mapping[str, Any]:
     return found
 
 
+def half_read(document: str) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """Return name, kind and what it takes from of each node of a text that may be no graph.
+
+    What cannot be read is left out: this is for showing people where they went wrong.
+    """
+    try:
+        nodes = _parsed(document).get("node")
+    except InvalidGraph:
+        return ()
+    found = []
+    for node in nodes if isinstance(nodes, list) else ():
+        if isinstance(node, Mapping) and isinstance(node.get("name"), str):
+            taken = node.get("from")
+            taken = taken if isinstance(taken, list) else []
+            names = tuple(_node_of(one) for one in taken if isinstance(one, str))
+            found.append((node["name"], str(node.get("kind", "?")), names))
+    return tuple(found)
+
+
 def _check(graph: Graph) -> None:
     """Refuse names twice, references to nothing, circles, and nodes that lead nowhere.
 

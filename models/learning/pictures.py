@@ -105,6 +105,40 @@ def painted(
     return np.rint(drawn).astype(np.uint8)
 
 
+def pictured(
+    image: npt.NDArray[Any],
+    label: npt.NDArray[Any] | None,
+    rows: npt.NDArray[np.float64],
+    colours: dict[int, Rgb],
+    *,
+    side: int,
+) -> Pixels:
+    """Return the slice of a case on which most is to be seen, with its labels or its boxes.
+
+    Parameters
+    ----------
+    image : ndarray, shape (channels, slices, rows, columns)
+    label : ndarray, shape ([labels,] slices, rows, columns), or None
+    rows : ndarray, shape (boxes, 7)
+        Class, low edges (k, j, i), high edges; voxel n reaches from n to n + 1.
+    """
+    if not len(rows):
+        at = slice_to_show(label, image.shape[1])
+        flat = None if label is None else label[..., at, :, :]
+        return painted(image[:, at], flat, colours, side=side)
+    on = [(rows[:, 1] < k + 1) & (rows[:, 4] > k) for k in range(image.shape[1])]
+    at = int(np.argmax([one.sum() for one in on]))
+    picture = Image.fromarray(painted(image[:, at], None, colours, side=side))
+    pen, scale = ImageDraw.Draw(picture), picture.width / image.shape[3]
+    for row in rows[on[at]]:
+        top, left, bottom, right = (round(float(row[n]) * scale) for n in (2, 3, 5, 6))
+        number = int(row[0])
+        colour = colours.get(number, PALETTE[number % len(PALETTE)])
+        ends = (left, top, max(right - 1, left + 1), max(bottom - 1, top + 1))
+        pen.rectangle(ends, outline=colour, width=2)
+    return np.asarray(picture)
+
+
 def painted_look(
     look: Look, colours: dict[int, Rgb], names: Mapping[int, str], *, side: int = 256
 ) -> Pixels:

@@ -369,7 +369,7 @@ def make_plan(
     else:
         why["intensity"] = "grey values mean nothing by themselves: the image's own percentiles"
     batch = {2: 8, 3: 2}[dimensions]
-    why["batch"] = "nnU-Net's smallest in 3D; more fit in 2D"
+    why["batch"] = "2 in 3D, nnU-Net's least; 8 in 2D, where more fit"
     network: UNetPlan | ClassifierPlan
     if dataset.task == "classification":
         network = ClassifierPlan()

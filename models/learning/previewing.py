@@ -12,7 +12,7 @@ import numpy as np
 from models.learning.augment import Recipe, follow, unroll
 from models.learning.cases import read_dataset
 from models.learning.graph import Sink, read_graph
-from models.learning.pictures import Pixels, as_png, colours_of, painted, sheet, slice_to_show
+from models.learning.pictures import Pixels, as_png, colours_of, pictured, sheet
 
 _SIDE: Final = 150
 _COLUMNS: Final = 6
@@ -73,9 +73,7 @@ def preview(
         sample = follow(recipe, folder, seed=graph.seed, epoch=draw)
         if sample is None:
             continue
-        at = slice_to_show(sample.label, sample.shape_kji[0])
-        label = None if sample.label is None else sample.label[..., at, :, :]
-        pictures.append(painted(sample.image[:, at], label, colours, side=_SIDE))
+        pictures.append(pictured(sample.image, sample.label, sample.boxes, colours, side=_SIDE))
         passed = " > ".join(step.name for step in recipe.steps)
         shown.append(f"{recipe.case.id}: {passed or 'as it is'}")
     blank = np.zeros((_SIDE, _SIDE, 3), np.uint8)

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from models.designs.document import IMAGE
 from models.designs.tracing import Figures, Traced
-from models.learning.graph import Graph, Sink, Source
+from models.learning.graph import Graph, Sink, Source, half_read
 
 _HIGH: Final = 46
 _ROW: Final = 74
@@ -116,6 +116,19 @@ def graph_diagram(graph: Graph, counts: Mapping[str, int], *, wrong: str = "") -
         for node in graph.in_order()
     ]
     return draw(boxes, title=f"The augmentation graph: {len(boxes)} nodes")
+
+
+def half_a_graph(document: str, *, wrong: str) -> Markup | None:
+    """Return what can be read of an augmentation graph that is none; None where nothing can."""
+    nodes = {node[0]: node for node in half_read(document)}  # of a name that is there twice, one
+    kinds = {"source": "source", "sink": "sink"}
+    boxes = [
+        Box(name, kinds.get(kind, "step"), taken, (kind,), is_wrong=name == wrong)
+        for name, kind, taken in nodes.values()
+    ]
+    if not boxes:
+        return None
+    return draw(boxes, title="The graph as it was sent; it does not fit together")
 
 
 def draw(boxes: Sequence[Box], *, title: str) -> Markup:

@@ -1,4 +1,7 @@
-"""A plan as a form: a field for each that the schema has, and back again."""
+"""A plan as a form: a field for each that the schema has, and back again.
+
+What people change first stands first; the rest is folded away in groups that say what is in them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any, Final, Literal
 from models.learning.planning import Plan
 
 _SHOWN_ELSEWHERE: Final = {"task", "dimensions", "in_channels", "classes", "network", "why"}
-_LABELS: Final = {
+LABELS: Final = {
     "spacing_mm": "Spacing, mm",
     "labelled": "Patches with a label",
     "rate": "Learning rate",
@@ -25,11 +28,26 @@ _LABELS: Final = {
     "frozen": "Frozen blocks",
     "window": "Window",
 }
+_FIRST: Final = ("spacing_mm", "patch", "batch", "loss", "rate", "steps")
+_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "How images are brought in": ("intensity", "window", "size", "labelled", "typical_box"),
+    "How it learns": (
+        "steps_an_epoch",
+        "patience",
+        "average",
+        "accumulate",
+        "decay",
+        "warm_up",
+        "frozen",
+        "precision",
+        "seed",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class FormField:
-    """One field of the form; `value` is text as it is typed."""
+    """One field of the form; `value` is text as it is typed, `planned` as the node planned it."""
 
     name: str
     label: str
@@ -42,17 +60,68 @@ class FormField:
     high: str = ""
     is_whole: bool = False
     is_changed: bool = False
+    planned: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldGroup:
+    """Fields that are folded away together.
+
+    Attributes
+    ----------
+    title : str
+    says : str
+        Their values in a line: what the group holds, without opening it.
+    fields : tuple of FormField
+    """
+
+    title: str
+    says: str
+    fields: tuple[FormField, ...]
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether one of them was changed; the group stands open then."""
+        return any(field.is_changed for field in self.fields)
 
 
 def plan_fields(plan: Plan, typed: Mapping[str, str]) -> tuple[FormField, ...]:
-    """Return the form of a plan, with what was typed in place of what was planned."""
+    """Return the form of a plan, with what was typed in place of what was planned.
+
+    Parameters
+    ----------
+    typed : mapping
+        By field; ``was-FIELD`` is what was planned when the form was shown: who left it as it was
+        wants what is planned now, be it for another dataset.
+    """
     schema = Plan.model_json_schema()["properties"]
     content = plan.model_dump(mode="json")
     return tuple(
-        _field(name, facts, _text(content[name]), plan.why.get(name, ""), typed.get(name))
+        _field(name, facts, _text(content[name]), plan.why.get(name, ""), _changed(name, typed))
         for name, facts in schema.items()
-        if name not in _SHOWN_ELSEWHERE
+        if name not in _SHOWN_ELSEWHERE and not _says_nothing(name, plan)
     )
+
+
+def first_fields(fields: tuple[FormField, ...]) -> tuple[FormField, ...]:
+    """Return what people change first."""
+    by_name = {field.name: field for field in fields}
+    return tuple(by_name[name] for name in _FIRST if name in by_name)
+
+
+def field_groups(fields: tuple[FormField, ...]) -> tuple[FieldGroup, ...]:
+    """Return the other fields, in groups; one that no group names stands in the last."""
+    named = {name for names in _GROUPS.values() for name in names}
+    rest = tuple(f.name for f in fields if f.name not in named and f.name not in _FIRST)
+    by_name = {field.name: field for field in fields}
+    groups = []
+    last = list(_GROUPS)[-1]
+    for title, names in _GROUPS.items():
+        wanted = (*names, *rest) if title == last else names
+        found = tuple(by_name[name] for name in wanted if name in by_name)
+        says = ", ".join(f"{one.label.lower()} {one.value}" for one in found if one.value)
+        groups.append(FieldGroup(title, says, found))
+    return tuple(groups)
 
 
 def changes_of(fields: tuple[FormField, ...]) -> dict[str, Any]:
@@ -72,6 +141,20 @@ def numbers(text: str) -> list[Any]:
     return found[0] if len(found) == 1 and isinstance(found[0], list) else found
 
 
+def _changed(name: str, typed: Mapping[str, str]) -> str | None:
+    found = typed.get(name)
+    return None if found is not None and found == typed.get(f"was-{name}") else found
+
+
+def _says_nothing(name: str, plan: Plan) -> bool:
+    """Return whether a field has no meaning for the task of a plan."""
+    if name == "typical_box":
+        return plan.task != "detection"
+    if name in ("size", "labelled"):  # a classification sees whole images, as large as its patch
+        return plan.task == "classification"
+    return False
+
+
 def _field(
     name: str, facts: Mapping[str, Any], planned: str, why: str, typed: str | None
 ) -> FormField:
@@ -80,16 +163,17 @@ def _field(
     is_number = facts.get("type") in ("number", "integer")
     return FormField(
         name=name,
-        label=_LABELS.get(name, name.replace("_", " ").capitalize()),
+        label=LABELS.get(name, name.replace("_", " ").capitalize()),
         kind="choice" if choices else "number" if is_number else "text",
         value=value,
-        help=facts.get("description", ""),
+        help=facts.get("description", "").replace("null:", "empty:"),
         why=why,
         choices=choices,
         low=str(facts.get("minimum", "")),
         high=str(facts.get("maximum", facts.get("exclusiveMaximum", ""))),
         is_whole=facts.get("type") == "integer",
         is_changed=value != planned,
+        planned=planned,
     )
 
 

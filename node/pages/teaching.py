@@ -6,31 +6,21 @@ in each other's way; and it works without a script.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Final, get_args
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from markupsafe import Markup
 from starlette.datastructures import FormData
 
-from dicom.errors import InvalidDesign, InvalidGraph, InvalidRequest, RadloopError
-from models.designs.document import Activation, Attention, Design, Norm, read_design, write_design
-from models.designs.shapes import (
-    UNetShape,
-    classifier,
-    fresh_name,
-    unet,
-    with_block,
-    with_fields,
-    without_block,
-)
-from models.designs.tracing import Traced
+from dicom.errors import InvalidDesign, InvalidRequest, RadloopError
+from models.designs.document import Activation, Norm, read_design
+from models.learning.beginning import cascade_of, recipe_of
 from models.learning.graph import Graph, read_graph
 from models.learning.graphing import KINDS, shipped_graphs, with_node, without_node, write_graph
-from models.learning.planning import ClassifierPlan, Plan, UNetPlan, trace_plan
-from node.api.learning.datasets import summaries
+from models.learning.planning import trace_plan
+from models.learning.recipe import get_recipe
+from node.api.learning.cascades import CascadeRequest, begin_cascade
+from node.api.learning.datasets import DatasetSummary, summaries
 from node.api.learning.plans import (
     GraphRequest,
     PlanRequest,
@@ -40,18 +30,24 @@ from node.api.learning.plans import (
 )
 from node.api.learning.trainings import begin_training
 from node.auth import Caller, LearningCaller
-from node.faults import Fault, fault
-from node.pages.diagrams import Box, draw, graph_diagram, network_diagram
-from node.pages.planform import FormField, changes_of, numbers, plan_fields
+from node.faults import fault
+from node.pages.designing import BLOCKS, change_design, show_wrong_design
+from node.pages.desk import CascadeStep, Desk
+from node.pages.diagrams import graph_diagram, half_a_graph, network_diagram
+from node.pages.planform import LABELS, changes_of, field_groups, first_fields, plan_fields
 from node.pages.render import render
 from node.parts import FrontParts, parts_of
 from pipelines.learning import changed_plan
-from pipelines.store import LauncherName
 
 router = APIRouter(include_in_schema=False)
 
 _LONGEST: Final = 60_000
-_BLOCKS: Final = ("convolutions", "down", "up", "join", "attention", "deep")
+_TASKS: Final = {
+    "segmentation": "Segmentation",
+    "multilabel": "Segmentation with labels that overlap",
+    "classification": "Classification",
+    "detection": "Detection",
+}
 
 
 async def _sent(request: Request) -> FormData:
@@ -61,34 +57,12 @@ async def _sent(request: Request) -> FormData:
 Sent = Annotated[FormData, Depends(_sent)]
 
 
-@dataclass(slots=True)
-class _Desk:
-    """The form as it was sent, and what is made of it; each part has room for what is wrong."""
-
-    typed: dict[str, str]
-    plan: Plan | None = None
-    fields: tuple[FormField, ...] = ()
-    design: str = ""
-    graph: str = ""
-    traced: Traced | None = None
-    drawing: Markup | None = None
-    graph_drawing: Markup | None = None
-    preview: str = ""
-    shown: tuple[str, ...] = ()
-    counts: Mapping[str, int] = field(default_factory=dict)
-    faults: dict[str, Fault] = field(default_factory=dict)
-
-    def get(self, name: str, default: str = "") -> str:
-        """Return a field as it was typed."""
-        return self.typed.get(name, default).strip()
-
-
 @router.get("/learning/train", response_class=HTMLResponse)
 def train_page(
     request: Request, caller: LearningCaller, dataset: Annotated[str, Query(max_length=130)] = ""
 ) -> Response:
     """Show what the node would do with a dataset; without one, which there are."""
-    return _answered(request, caller, _Desk({"dataset": dataset}), "look")
+    return _answered(request, caller, Desk({"dataset": dataset}), "look")
 
 
 @router.post("/learning/train", response_class=HTMLResponse)
@@ -97,18 +71,25 @@ def change_training(request: Request, caller: LearningCaller, sent: Sent) -> Res
     typed = {name: str(value) for name, value in sent.items() if isinstance(value, str)}
     if any(len(value) > _LONGEST for value in typed.values()):
         raise InvalidRequest(f"a field has at most {_LONGEST} characters")
-    desk = _Desk(typed, design=typed.get("design", ""), graph=typed.get("graph", ""))
+    desk = Desk(typed, design=typed.get("design", ""), graph=typed.get("graph", ""))
     return _answered(request, caller, desk, typed.get("do", "look"))
 
 
-def _answered(request: Request, caller: Caller, desk: _Desk, deed: str) -> Response:
+def _answered(request: Request, caller: Caller, desk: Desk, deed: str) -> Response:
     parts = parts_of(request)
     if desk.get("dataset"):
-        _plan(parts, desk, deed)
-        _augment(request, desk, deed)
+        _take_recipe(parts, desk)
+        if desk.is_cascade:
+            _show_cascade(desk)
+        else:
+            _plan(parts, desk, deed)
+            _augment(request, desk, deed)
     if deed == "train" and not desk.faults:
         try:
-            made = begin_training(parts, caller, _order(desk))
+            if desk.is_cascade:
+                made = begin_cascade(parts, caller, _cascade_order(desk))
+            else:
+                made = begin_training(parts, caller, _order(desk))
         except RadloopError as error:
             desk.faults["order"] = fault(error)
         else:
@@ -119,11 +100,14 @@ def _answered(request: Request, caller: Caller, desk: _Desk, deed: str) -> Respo
         version=parts.version,
         desk=desk,
         plan=desk.plan,
-        datasets=summaries(parts),
+        first_fields=first_fields(desk.fields),
+        field_groups=field_groups(desk.fields),
+        labels=LABELS,
+        datasets=_by_task(summaries(parts)),
         bundles=[bundle.identity for bundle in parts.school.registry.bundles],
         graphs=list(shipped_graphs()),
         node_kinds=KINDS,
-        block_kinds=_BLOCKS,
+        block_kinds=BLOCKS,
         norms=get_args(Norm),
         activations=get_args(Activation),
         launchers=parts.school.launchers,
@@ -133,10 +117,47 @@ def _answered(request: Request, caller: Caller, desk: _Desk, deed: str) -> Respo
     return page
 
 
+def _by_task(every: list[DatasetSummary]) -> dict[str, list[DatasetSummary]]:
+    """Return the datasets by what can be learnt from them, in words."""
+    found: dict[str, list[DatasetSummary]] = {}
+    for one in every:
+        found.setdefault(f"{_TASKS[one.task]}, {one.dimensions}D", []).append(one)
+    return dict(sorted(found.items()))
+
+
+# --- recipes ------------------------------------------------------------------------------------
+
+
+def _take_recipe(parts: FrontParts, desk: Desk) -> None:
+    """Know the recipe by which the dataset was taken in; its graph is there from the beginning."""
+    try:
+        dataset = parts.school.shelf.get(desk.get("dataset")).dataset
+    except RadloopError as error:
+        desk.faults["plan"] = fault(error)
+        return
+    desk.recipe, desk.cascade = recipe_of(dataset), cascade_of(dataset)
+    if desk.get("planned") == desk.get("dataset"):
+        return  # what stands there was looked at already
+    before = shipped_graphs().get(desk.get("graph-from"), "")
+    if desk.graph.split() == before.split():
+        graph = None if desk.recipe is None else desk.recipe.graph
+        desk.graph = "" if graph is None else write_graph(graph)
+
+
+def _show_cascade(desk: Desk) -> None:
+    """Draw how each of both models learns."""
+    assert desk.cascade is not None and desk.cascade.first is not None  # it is one
+    both = (get_recipe(desk.cascade.first.recipe), desk.cascade)
+    desk.steps = tuple(
+        CascadeStep(one, None if one.graph is None else graph_diagram(one.graph, {}))
+        for one in both
+    )
+
+
 # --- plan and network ---------------------------------------------------------------------------
 
 
-def _plan(parts: FrontParts, desk: _Desk, deed: str) -> None:
+def _plan(parts: FrontParts, desk: Desk, deed: str) -> None:
     """Plan as the node would, with what was typed; draw the network."""
     try:
         own = planned(parts, _request(desk))
@@ -147,11 +168,11 @@ def _plan(parts: FrontParts, desk: _Desk, deed: str) -> None:
         return
     changes = changes_of(desk.fields)
     try:
-        _design(desk, own, deed)
+        change_design(desk, own, deed)
         if desk.design.strip():
             changes["network"] = read_design(desk.design).model_dump(mode="json", by_alias=True)
     except InvalidDesign as error:
-        _wrong_design(desk, error)
+        show_wrong_design(desk, error)
         return
     try:
         desk.plan = changed_plan(own, changes)
@@ -160,148 +181,15 @@ def _plan(parts: FrontParts, desk: _Desk, deed: str) -> None:
         desk.drawing = network_diagram(desk.traced, image=image)
     except RadloopError as error:
         if "block " in error.message or "network" in error.message:
-            _wrong_design(desk, error)
+            show_wrong_design(desk, error)
         else:
             desk.faults["plan"] = fault(error)
-
-
-def _design(desk: _Desk, plan: Plan, deed: str) -> None:
-    """Change the network's document as a button says."""
-    verb, _, which = deed.partition(":")
-    if verb == "own-network":
-        desk.design = ""
-    elif verb == "open-network":
-        desk.design = write_design(_as_design(plan))
-    elif verb == "shape-network":
-        desk.design = write_design(_shaped(desk, plan))
-    elif verb in ("remove-block", "add-block", "change-block"):
-        design = read_design(desk.design) if desk.design.strip() else _as_design(plan)
-        if verb == "remove-block":
-            design = without_block(design, which)
-        elif verb == "add-block":
-            design = _with_new_block(desk, design)
-        else:
-            design = _with_changed_block(desk, design)
-        desk.design = write_design(design)
-
-
-def _as_design(plan: Plan) -> Design:
-    """Return a plan's network as blocks: the same one, or one of the same levels."""
-    network = plan.network
-    if isinstance(network, Design):
-        return network
-    if isinstance(network, UNetPlan):
-        shape = UNetShape(
-            network.channels,
-            network.strides,
-            residual=network.residual_units > 0,
-            dropout=network.dropout,
-        )
-        return unet(shape)
-    if isinstance(network, ClassifierPlan):
-        first = network.first_channels
-        levels = min(len(network.layers), _halvings(plan.patch))
-        return classifier([first * 2**level for level in range(max(1, levels))])
-    raise InvalidDesign("the network cannot be drawn as blocks")
-
-
-def _halvings(patch: tuple[int, ...]) -> int:
-    found = 1
-    while all(side % 2**found == 0 and side // 2**found >= 2 for side in patch):
-        found += 1
-    return found
-
-
-def _shaped(desk: _Desk, plan: Plan) -> Design:
-    channels = numbers(desk.get("shape-channels"))
-    if not all(isinstance(one, int) for one in channels) or not channels:
-        raise InvalidDesign("levels: channels are whole numbers, such as 16, 32, 64")
-    if plan.task == "classification":
-        count = _whole(desk, "shape-convolutions", 2)
-        norm: Any = desk.get("shape-norm", "batch")
-        return classifier(channels, convolutions=count, dropout=_share(desk), norm=norm)
-    strides = numbers(desk.get("shape-strides")) or [2] * (len(channels) - 1)
-    if len(strides) != len(channels) - 1:
-        raise InvalidDesign(
-            f"levels: {len(channels)} of them have {len(channels) - 1} strides between them, "
-            f"not {len(strides)}"
-        )
-    steps = [tuple(one) if isinstance(one, list) else one for one in strides]
-    fields: dict[str, Any] = {
-        "convolutions": _whole(desk, "shape-convolutions", 2),
-        "kernel": _whole(desk, "shape-kernel", 3),
-        "residual": bool(desk.get("shape-residual")),
-        "attention": bool(desk.get("shape-attention")),
-        "deep": bool(desk.get("shape-deep")),
-        "dropout": _share(desk),
-        "norm": desk.get("shape-norm", "instance"),
-        "activation": desk.get("shape-activation", "leaky_relu"),
-        "down": desk.get("shape-down", "max"),
-        "up": desk.get("shape-up", "transposed"),
-    }
-    return unet(UNetShape(channels, steps, **fields))
-
-
-def _with_new_block(desk: _Desk, design: Design) -> Design:
-    kind, taken = desk.get("new-kind"), desk.get("new-from")
-    content: dict[str, Any] = {"name": fresh_name(design, kind), "kind": kind, "from": [taken]}
-    if kind in ("convolutions", "up", "attention"):
-        content["channels"] = _whole(desk, "new-channels", 16)
-    if kind in ("join", "attention"):
-        content["from"] = [taken, desk.get("new-second")]
-    if kind == "deep":
-        return read_design(_document(design, [*_blocks(design), content]))
-    return with_block(design, content)
-
-
-def _with_changed_block(desk: _Desk, design: Design) -> Design:
-    name = desk.get("change-name")
-    block = design.by_name().get(name)
-    if block is None:
-        raise InvalidDesign(f"block {name}: there is none of that name")
-    fields: dict[str, Any] = {}
-    if desk.get("change-from"):
-        fields["from"] = [one.strip() for one in desk.get("change-from").split(",")]
-    for key, value in (
-        pair.split("=", 1) for pair in desk.get("change-fields").split(";") if "=" in pair
-    ):
-        found = numbers(value.strip())
-        fields[key.strip()] = found[0] if len(found) == 1 else found
-    if desk.get("change-channels") and not isinstance(block, Attention):
-        fields["channels"] = _whole(desk, "change-channels", 16)
-    return with_fields(design, name, fields)
-
-
-def _blocks(design: Design) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = design.model_dump(mode="json", by_alias=True)["block"]
-    return blocks
-
-
-def _document(design: Design, blocks: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"norm": design.norm, "activation": design.activation, "block": blocks}
-
-
-def _wrong_design(desk: _Desk, error: RadloopError) -> None:
-    """Show what is wrong, and the blocks without figures where there are any."""
-    _, block, after = error.message.partition("block ")
-    shown = InvalidDesign(block + after) if block else error  # the plan says where it met it
-    desk.faults["network"] = fault(shown)
-    wrong = after.partition(":")[0]
-    try:
-        design = read_design(desk.design)
-    except InvalidDesign:
-        return
-    boxes = [
-        Box(block.name, block.kind, block.from_, (block.kind,), is_wrong=block.name == wrong)
-        for block in design.in_order()
-    ]
-    desk.drawing = draw(boxes, title="The network as it was sent; it does not fit together")
 
 
 # --- augmentation -------------------------------------------------------------------------------
 
 
-def _augment(request: Request, desk: _Desk, deed: str) -> None:
+def _augment(request: Request, desk: Desk, deed: str) -> None:
     """Change the graph's text as a button says; draw it, and samples where they are asked for."""
     verb, _, which = deed.partition(":")
     if verb == "no-graph":
@@ -321,15 +209,17 @@ def _augment(request: Request, desk: _Desk, deed: str) -> None:
         if verb in ("preview", "take-graph", "add-node", "remove-node", "train"):
             _look_at(request, desk, graph)
         desk.graph_drawing = graph_diagram(graph, desk.counts)
+        desk.graph_nodes = tuple((node.name, node.kind) for node in graph.in_order())
+        desk.graph_title = graph.title
     except RadloopError as error:
         desk.faults["graph"] = fault(error)
         _draw_wrong_graph(desk, error)
 
 
-def _look_at(request: Request, desk: _Desk, graph: Graph) -> None:
+def _look_at(request: Request, desk: Desk, graph: Graph) -> None:
     if desk.get("do") == "train":
         return
-    draw_number = _whole(desk, "draw", 0)
+    draw_number = desk.whole("draw", 0)
     asked = GraphRequest(
         dataset=desk.get("dataset"),
         graph=graph.model_dump(mode="json", by_alias=True),
@@ -340,27 +230,35 @@ def _look_at(request: Request, desk: _Desk, graph: Graph) -> None:
     desk.typed["draw"] = str(draw_number + 1)
 
 
-def _draw_wrong_graph(desk: _Desk, error: RadloopError) -> None:
+def _draw_wrong_graph(desk: Desk, error: RadloopError) -> None:
+    """Draw what can be read of a graph that is none, and mark the node that the error names."""
     wrong = error.message.partition("node ")[2].partition(":")[0]
-    try:
-        graph = read_graph(desk.graph)
-    except InvalidGraph:
-        return
-    desk.graph_drawing = graph_diagram(graph, {}, wrong=wrong)
+    desk.graph_drawing = half_a_graph(desk.graph, wrong=wrong)
 
 
 # --- what was typed -----------------------------------------------------------------------------
 
 
-def _request(desk: _Desk) -> PlanRequest:
+def _request(desk: Desk) -> PlanRequest:
     return PlanRequest(
         dataset=desk.get("dataset"),
         start_from=desk.get("start_from") or None,
-        minutes=_minutes(desk),
+        minutes=desk.minutes,
     )
 
 
-def _order(desk: _Desk) -> TrainingRequest:
+def _cascade_order(desk: Desk) -> CascadeRequest:
+    return CascadeRequest(
+        dataset=desk.get("dataset"),
+        name=desk.get("name"),
+        minutes=desk.minutes,
+        device=desk.get("device", "auto"),
+        launcher=desk.launcher,
+        at_once=desk.at_once,
+    )
+
+
+def _order(desk: Desk) -> TrainingRequest:
     changes = changes_of(desk.fields)
     if desk.design.strip():
         changes["network"] = read_design(desk.design).model_dump(mode="json", by_alias=True)
@@ -371,43 +269,11 @@ def _order(desk: _Desk) -> TrainingRequest:
     return TrainingRequest(
         dataset=desk.get("dataset"),
         start_from=desk.get("start_from") or None,
-        minutes=None if by_steps else _minutes(desk),
+        minutes=None if by_steps else desk.minutes,
         changes=changes,
         name=desk.get("name"),
         graph=desk.graph if desk.graph.strip() else None,
         device=desk.get("device", "auto"),
-        launcher=_launcher(desk),
-        at_once=desk.get("when", "now") == "now",
+        launcher=desk.launcher,
+        at_once=desk.at_once,
     )
-
-
-def _launcher(desk: _Desk) -> LauncherName | None:
-    chosen = desk.get("launcher")
-    found: dict[str, LauncherName] = {"local": "local", "slurm": "slurm"}
-    return found.get(chosen)
-
-
-def _minutes(desk: _Desk) -> float | None:
-    try:
-        found = float(desk.get("minutes") or 30)
-    except ValueError:
-        raise InvalidRequest("minutes are a number") from None
-    if not 0.01 <= found <= 100_000:
-        raise InvalidRequest("minutes are between 0.01 and 100000")
-    return found
-
-
-def _whole(desk: _Desk, name: str, default: int) -> int:
-    text = desk.get(name)
-    if not text:
-        return default
-    if not text.isdigit():
-        raise InvalidDesign(f"{name.partition('-')[2] or name}: a whole number is needed")
-    return int(text)
-
-
-def _share(desk: _Desk) -> float:
-    try:
-        return float(desk.get("shape-dropout") or 0)
-    except ValueError:
-        raise InvalidDesign("dropout: a number between 0 and 0.9 is needed") from None

@@ -10,7 +10,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from models.bundle import read_bundle
+from models.learning.cases import write_dataset
 from models.learning.planning import Plan
+from models.learning.recipe import get_recipe
 from models.learning.watching import looks_of
 from node import wiring
 from node.app import create_app
@@ -19,7 +21,7 @@ from pipelines.learning import Picked, sign
 from pipelines.store import EpochView
 from pipelines.store.observed import Observations, ShownGreys
 from tests.bundles import write_threshold_bundle
-from tests.learning import blobs
+from tests.learning import blobs, kits
 from tests.node.front import USERS, Front, complete, make_front
 
 SPLITS = ("train",) * 4 + ("validation",) * 2 + ("test",) * 2
@@ -86,15 +88,12 @@ def test_a_dataset_is_shown_with_figures_pictures_and_what_changed(
 
 def test_the_plan_is_a_form_with_reasons_and_a_drawn_network(client: TestClient) -> None:
     page = client.get("/learning/train?dataset=blobs@1").text
-    for name in set(Plan.model_fields) - {
-        "task",
-        "dimensions",
-        "in_channels",
-        "classes",
-        "network",
-        "why",
-    }:
-        assert f'name="{name}"' in page, name
+    elsewhere = {"task", "dimensions", "in_channels", "classes", "network", "why"}
+    for name in set(Plan.model_fields) - elsewhere - {"typical_box"}:  # that of detections
+        assert f' name="{name}"' in page, name
+    folded = page.index("<details")
+    assert page.index(' name="loss"') < folded < page.index(' name="decay"')
+    assert "weight decay 0.0001" in page  # what is folded away is said in a line
     assert "Dice minds small structures" in page
     assert 'class="diagram" role="img" aria-label="The network: ' in page
     assert "style=" not in page  # the content security policy would drop it
@@ -109,6 +108,51 @@ def test_a_field_is_changed_and_a_wrong_one_is_named(client: TestClient) -> None
     assert answer.status_code == 400
     assert "each side of patch is a multiple of" in answer.text
     assert 'value="50, 48"' in answer.text  # what was typed stays
+
+
+def test_what_was_not_changed_is_planned_anew(client: TestClient) -> None:
+    """Another dataset, or other minutes: only what a person changed stays."""
+    page = sent(
+        client, planned="blobs@1", minutes="60", steps="1800", batch="3", **{"was-steps": "1800"}
+    )
+    assert 'value="3600"' in page and page.count("<b>changed</b>") == 1
+
+
+def test_a_recipes_graph_is_drawn_from_the_beginning_and_goes_with_its_dataset(
+    front: Front, client: TestClient, tmp_path: Path
+) -> None:
+    folder = blobs(tmp_path / "datasets" / "few@1", patients=SPLITS)
+    known = get_recipe("chest_lungs")
+    own = {"name": "few", "recipe": known.name, "classes": known.classes}
+    write_dataset(folder.root, folder.dataset.model_copy(update={**own, "segments": known.segment}))
+    page = client.get("/learning/train?dataset=few@1").text
+    assert f"the graph of the recipe {known.name}" in page
+    assert 'aria-label="The augmentation graph: ' in page
+    graph = typed(page, "graph")
+    kept = {"graph": graph, "planned": "few@1", "graph-from": known.name}
+    assert 'name="graph"' not in sent(client, **kept)  # blobs@1 has no recipe
+    assert 'name="graph"' in sent(client, **{**kept, "graph": f"{graph}# mine"})
+    without = {**kept, "graph": "", "dataset": "few@1"}
+    assert 'name="graph"' not in client.post("/learning/train", data=without).text
+
+
+def test_both_models_of_a_cascade_are_one_deed(
+    front: Front, client: TestClient, tmp_path: Path
+) -> None:
+    kits(tmp_path / "datasets" / "kits@1")
+    page = client.get("/learning/train?dataset=kits@1").text
+    assert "First: Kidneys on computed tomography" in page and "Train both" in page
+    assert page.count('aria-label="The augmentation graph: ') == 2
+    single = {"dataset": "kits@1", "way": "single"}
+    assert "Train both" not in client.post("/learning/train", data=single).text
+    form = {"dataset": "kits@1", "way": "cascade", "name": "kidney_tumour", "minutes": "10"}
+    answer = client.post("/learning/train", data={**form, "do": "train"})
+    (made,) = front.parts.school.trainings.all()
+    assert answer.headers["location"] == f"/learning/trainings/{made.id}"
+    assert "Then kidney_tumour@0.1.0 is learnt" in client.get(answer.headers["location"]).text
+    asked = {"dataset": "blobs@1", "name": "blobs"}
+    refused = client.post("/api/learning/cascades", json=asked)
+    assert refused.json()["code"] == "invalid_recipe"
 
 
 def test_blocks_are_changed_on_the_page_and_an_impossible_one_is_shown(client: TestClient) -> None:
@@ -165,6 +209,7 @@ def test_a_graph_is_drawn_previewed_changed_and_refused_in_its_place(
         "/learning/train", data={"dataset": "blobs@1", "graph": graph.replace("0.8]", "8]")}
     )
     assert wrong.status_code == 400
+    assert 'class="box box-step box-wrong"' in wrong.text  # what can be read of it is drawn
     assert "Node parts: " in wrong.text and "share is a range within 0 and 1" in wrong.text
     missing = client.post(
         "/api/learning/graphs/preview", json={"dataset": "blobs@1", "graph": "nothing"}

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from dicom.errors import NotFound
 from models.learning.cases import Dataset, Split, difference
-from models.learning.pictures import as_png, colours_of, painted, sheet, slice_to_show
+from models.learning.pictures import as_png, captioned, colours_of, pictured, sheet
 from node.api.learning.pictures import PNG, picture
 from node.auth import LearningCaller
 from node.parts import FrontParts, parts_of
@@ -88,9 +88,10 @@ def contact_sheet(
     pictures = []
     for case in folder.dataset.of(split)[(page - 1) * A_SHEET : page * A_SHEET]:
         label = folder.label(case) if case.label_sha256 else None
-        at = slice_to_show(label, case.shape[0])
-        flat = None if label is None else label[..., at, :, :]
-        pictures.append(painted(folder.image(case)[:, at], flat, colours, side=_SIDE))
+        one = pictured(folder.image(case), label, folder.boxes(case), colours, side=_SIDE)
+        if case.finding is not None:
+            one = captioned(one, folder.dataset.classes[case.finding], letters=12)
+        pictures.append(one)
     if not pictures:
         raise NotFound("the split has no more cases")
     return picture(as_png(sheet(pictures, columns=6)))
