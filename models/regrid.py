@@ -71,6 +71,15 @@ class Along:
             self.of_high[::-1].copy(),
         )
 
+    def cut(self, part: slice) -> Along:
+        """Return some of the places, one after the other."""
+        return Along(self.low[part], self.high[part], self.of_low[part], self.of_high[part])
+
+    def reached(self, of_source: NDArray[np.bool_]) -> slice | None:
+        """Return between which places all lie that are made of certain indices; None: none is."""
+        made = np.flatnonzero(of_source[self.low] | of_source[self.high])
+        return slice(int(made[0]), int(made[-1]) + 1) if made.size else None
+
     def mirrored(self, count: int) -> Along:
         """Return the same places of a source axis that runs the other way."""
         last = count - 1
@@ -121,21 +130,57 @@ def largest_at(
     def fill(first: int, end: int) -> None:
         a, b = _reach(axes[0], first, end)
         if count == 2:
-            step = np.subtract(channels_ckji[1, a:b], channels_ckji[0, a:b])
-            for k, plane in _planes(_ordered(step), axes, first, end, a):
-                np.greater(plane, 0, out=index_kji[k].view(np.bool_))
+            step = _ordered(np.subtract(channels_ckji[1, a:b], channels_ckji[0, a:b]))
+            part = _part_of(step > 0, axes)
+            if part is not None:
+                found = index_kji.view(np.bool_)
+                for k, plane in _planes(step, part.axes(axes), first, end, a):
+                    np.greater(plane, 0, out=found[k, part.rows, part.columns])
             return
-        best = np.full((end - first, *index_kji.shape[1:]), -np.inf, np.float32)
-        for channel in range(count):
-            part = _ordered(channels_ckji[channel, a:b])
-            for k, plane in _planes(part, axes, first, end, a):
-                so_far = best[k - first]
+        background = _ordered(channels_ckji[0, a:b])
+        best = np.empty((end - first, *index_kji.shape[1:]), np.float32)
+        for k, plane in _planes(background, axes, first, end, a):
+            best[k - first] = plane
+        for channel in range(1, count):
+            values = _ordered(channels_ckji[channel, a:b])
+            part = _part_of(values > background, axes)
+            if part is None:
+                continue
+            for k, plane in _planes(values, part.axes(axes), first, end, a):
+                so_far = best[k - first, part.rows, part.columns]
                 larger = plane > so_far
-                np.putmask(index_kji[k], larger, np.uint8(channel))
+                np.copyto(index_kji[k, part.rows, part.columns], np.uint8(channel), where=larger)
                 np.maximum(so_far, plane, out=so_far)
 
     _in_slabs(fill, len(axes[0]), threads)
     return index_kji
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows and columns of a target beyond which a channel is nowhere larger than the first one.
+
+    Interpolation keeps order: what is not larger at any neighbour is not larger between them.
+    """
+
+    rows: slice
+    columns: slice
+
+    def axes(self, whole: Axes) -> Axes:
+        """Return the axes of the part."""
+        slices, rows, columns = whole
+        return slices, rows.cut(self.rows), columns.cut(self.columns)
+
+
+def _part_of(larger_kji: NDArray[np.bool_], axes: Axes) -> _Part | None:
+    """Return the part of the target that a few slices of the source reach; None: none of it."""
+    larger_ji: NDArray[np.bool_] = np.logical_or.reduce(larger_kji, axis=0)
+    _, rows, columns = axes
+    j, i = (
+        rows.reached(np.logical_or.reduce(larger_ji, axis=1)),
+        columns.reached(np.logical_or.reduce(larger_ji, axis=0)),
+    )
+    return None if j is None or i is None else _Part(j, i)
 
 
 def above_at(
