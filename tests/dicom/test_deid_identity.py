@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
 
@@ -11,6 +11,7 @@ from dicom.deid import Deidentifier, Identity
 from dicom.errors import CannotDeidentify
 from dicom.profile import node_profile
 from dicom.uids import pseudonym_uid
+from tests.examples import examples
 from tests.planted import (
     KEY,
     MR_CLASS,
@@ -78,7 +79,7 @@ def test_the_identity_of_many_instances_is_that_of_one_after_the_other(engine):
 uids = st.from_regex(r"1\.2\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})", fullmatch=True)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(25)
 @given(st.lists(uids, min_size=1, max_size=6), st.binary(min_size=32, max_size=32))
 def test_a_uid_has_one_pseudonym_wherever_it_stands(originals, key):
     ds = slice_of_mr(SOPInstanceUID=originals[0])

@@ -6,7 +6,7 @@ import io
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.datadict import DicomDictionary, dictionary_VR, keyword_for_tag
@@ -21,6 +21,7 @@ from dicom.deid import Deidentifier
 from dicom.errors import CannotDeidentify, NotDicom
 from dicom.profile import node_profile
 from dicom.uids import date_shift_days, pseudonym_uid
+from tests.examples import examples
 from tests.planted import (
     KEY,
     MR_CLASS,
@@ -123,7 +124,7 @@ def test_a_un_value_too_short_for_an_item_is_refused(engine):
         engine.deidentify(ds)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(st.binary(max_size=40))
 def test_a_un_value_that_is_no_sequence_passes_nothing_on(noise):
     ds = slice_of_mr()

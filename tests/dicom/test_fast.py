@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, event, example, given, settings
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 from pydicom import Dataset, config
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
@@ -37,6 +37,7 @@ from tests.engines import (
     without_engine,
     written,
 )
+from tests.examples import examples
 
 CORPUS = Path(__file__).parents[3] / "shared/data/dicom-corpus"
 
@@ -129,11 +130,7 @@ _TREE = st.recursive(
 )
 
 
-@settings(
-    max_examples=max(250, settings.default.max_examples),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@examples(100)
 @given(
     attributes=st.lists(_TREE, max_size=10),
     changed=st.lists(_TREE, max_size=3),

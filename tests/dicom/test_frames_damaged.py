@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
@@ -15,6 +15,7 @@ from pydicom.uid import JPEG2000, UID, ExplicitVRLittleEndian, JPEG2000Lossless,
 
 from dicom import errors
 from dicom.frames import FrameSource, read_frames
+from tests.examples import examples
 from tests.images import COMPRESSED, compressed, ramp, written
 
 CONTRADICTIONS = [
@@ -102,7 +103,7 @@ def test_a_frame_that_is_not_there_is_refused(tmp_path, frame):
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000, *COMPRESSED], ids=lambda s: s.name)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(25)
 @given(
     changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=5)
 )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dicom import errors
 from dicom.frames import rescale
+from tests.examples import examples
 from tests.images import ramp
 
 
-@settings(max_examples=100, deadline=None)
+@examples(60)
 @given(
     stored=arrays(st.sampled_from([np.uint8, np.int8, np.uint16, np.int16, np.uint32]), (2, 3)),
     slopes=st.tuples(*2 * [st.sampled_from([1, 2, -1, 0.5, 3.25, 40000])]),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
@@ -28,6 +28,7 @@ from dicom.errors import InputError, NotDicom
 from dicom.header import PIXEL_KEYWORDS, Header, read_header
 from dicom.header.scan import Odd, Window, inflate, scan_elements, scan_meta
 from dicom.part10 import PARSER_ERRORS, quiet_pydicom
+from tests.examples import examples
 from tests.series import DATA
 
 CORPUS = DATA / "dicom-corpus"
@@ -332,7 +333,7 @@ def damaged(content: bytes, made_changes: list[Change]) -> bytes:
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES[:3], ids=lambda syntax: syntax.name)
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(40)
 @given(made_changes=changes)
 def test_a_damaged_header_gives_what_pydicom_reads_or_a_coded_error(
     tmp_path_factory, syntax, made_changes

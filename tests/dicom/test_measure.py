@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
@@ -15,6 +15,7 @@ from dicom.measure import Measured, measure
 from dicom.seg import Masks
 from dicom.study import Instance
 from dicom.volume import Grid, SliceSource, Volume
+from tests.examples import examples
 
 SHAPE = (14, 20, 26)
 
@@ -133,7 +134,7 @@ def test_axial_means_the_patients_axial_planes_however_the_slices_lie() -> None:
     assert rod.diameter_mm == pytest.approx(np.hypot(30, 8))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(st.integers(0, 2**32 - 1), st.floats(0.02, 0.6))
 def test_the_longest_distance_is_never_missed(seed: int, share: float) -> None:
     draw = np.random.default_rng(seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import highdicom
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -21,6 +21,7 @@ from dicom.seg import (
     decode_seg,
 )
 from dicom.volume import Volume, read_grid, read_volume
+from tests.examples import examples
 from tests.segmentations import (
     bytes_of,
     encoded,
@@ -87,7 +88,7 @@ def test_a_wrong_spacing_in_the_source_does_not_reach_the_result(tmp_path: Path)
     assert list(measures.PixelSpacing) == pytest.approx([1.5, 1.25])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(10)
 @given(
     shape=st.tuples(st.integers(1, 5), st.integers(3, 11), st.integers(3, 11)),
     count=st.integers(1, 4),

@@ -9,7 +9,7 @@ import gdcm
 import highdicom
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.uid import ComputedRadiographyImageStorage, RLELossless
@@ -20,6 +20,7 @@ from dicom.seg import Crop, Form, Masks, check_seg, decode_seg, write_seg
 from dicom.seg.rle import encode_frame
 from dicom.volume import Volume, read_grid, read_pictures, read_volume
 from tests.enhanced import write_enhanced
+from tests.examples import examples
 from tests.segmentations import (
     ALGORITHM,
     NOON,
@@ -81,7 +82,7 @@ def test_every_form_is_read_by_highdicom_and_dcmqi_voxel_for_voxel(
     assert problems("dcentvfy", path, *files) == []
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(8)
 @given(
     shape=st.tuples(st.integers(1, 4), st.integers(1, 11), st.integers(1, 17)),
     form=st.sampled_from(list(FORMS.values())),
@@ -284,7 +285,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 # --- RLE ----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(
     shape=st.tuples(st.integers(1, 9), st.integers(1, 300)),
     highest=st.sampled_from([1, 3, 200, 60_000]),

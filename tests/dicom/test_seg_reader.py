@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.encaps import encapsulate
@@ -35,6 +35,7 @@ from dicom.errors import (
 )
 from dicom.seg import Form, decode_seg
 from dicom.volume import Volume, read_volume
+from tests.examples import examples
 from tests.segmentations import bytes_of, encoded, segments_of
 from tests.series import DATA, write_series
 
@@ -346,7 +347,7 @@ def _first_fragment(data: bytes) -> bytes:
 # --- any header ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(50)
 @given(data=st.data())
 def test_a_mutated_file_ends_in_values_or_in_a_code(
     volume: Volume,
@@ -383,7 +384,7 @@ def test_a_mutated_file_ends_in_values_or_in_a_code(
             assert error.code
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(30)
 @given(data=st.data())
 def test_any_value_of_any_attribute_ends_in_values_or_in_a_code(
     volume: Volume, labels: np.ndarray, data: st.DataObject

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -21,6 +21,7 @@ from pydicom.uid import (
 
 from dicom.study import Instance, Series
 from dicom.volume import read_grid, read_volume
+from tests.examples import examples
 from tests.series import (
     AXIAL,
     DATA,
@@ -72,7 +73,7 @@ def test_the_grid_is_the_volume_without_its_voxels(tmp_path: Path) -> None:
     assert grid.frame_of_reference_uid == volume.frame_of_reference_uid
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(8)
 @given(
     degrees=st.tuples(*[st.integers(-180, 180)] * 3),
     step=st.floats(0.3, 8.0),

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset
@@ -27,12 +27,13 @@ from dicom.volume import (
 from dicom.volume.report import report_series
 from tests.dicom.test_volume_split import echoes, several
 from tests.enhanced import Frame, write_enhanced
+from tests.examples import examples
 from tests.series import write_series
 
 LIMIT_BYTES = 300 << 20
 """`dicom.frames` makes arrays of up to 256 MiB without asking the files."""
 
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = examples(30)
 
 VALUES = [
     *("", "0", "-1", "1", "1e308", "-1e308", "nan", "inf", "1e-320", "abc", "65535"),

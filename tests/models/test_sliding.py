@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from monai.inferers.inferer import SlidingWindowInferer
 
@@ -16,6 +16,7 @@ from models.prediction import Canceled
 from models.running import Watch, Watched
 from models.sliding import NotOneMap, Sliding, slide
 from models.stitching import Finish
+from tests.examples import examples
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def cases(draw: st.DrawFn) -> tuple[torch.Tensor, torch.nn.Module, SlidingWindow
 
 
 @given(cases())
-@settings(max_examples=80, deadline=None)
+@examples(40)
 def test_logits_are_those_of_monai(
     case: tuple[torch.Tensor, torch.nn.Module, SlidingWindowInferer],
 ) -> None:
