@@ -46,7 +46,9 @@ class Previews:
             When the machine is too busy for it.
         """
         try:
-            made = self._opened().submit(_make, dataset, graph, draw).result(_MOST_S)
+            pool = self._opened()
+            pool.submit(_begun).result()  # loading torch is no part of the preview's time
+            made = pool.submit(_make, dataset, graph, draw).result(_MOST_S)
         except BrokenProcessPool as error:
             self.close()
             raise OutOfMemory("the preview's process was ended by the system") from error
@@ -92,8 +94,14 @@ def _begin() -> None:
 
     import torch
 
+    import models.learning.previewing  # noqa: F401 - what the first preview would load
+
     os.nice(10)  # a reader's work comes first
     torch.set_num_threads(1)
+
+
+def _begun() -> None:
+    """Answer as soon as the process works."""
 
 
 def _make(dataset: Path, graph: Mapping[str, Any], draw: int) -> Preview:
