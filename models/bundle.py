@@ -149,6 +149,10 @@ class Bundle:
         """What a classification or detection can say; empty where it makes segments."""
         return self.task.findings if isinstance(self.task, Classification | Detection) else ()
 
+    def fault(self, what: str) -> InvalidBundle:
+        """Return the error for what is wrong in the configuration."""
+        return InvalidBundle(f"configs/{self.configuration.name}: {what}")
+
     def suits(self, facts: SeriesFacts) -> str | None:
         """Return why the bundle is not for this series, in plain words; None when it is."""
         if self.prompts is not None:

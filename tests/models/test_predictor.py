@@ -529,7 +529,6 @@ def test_the_quick_road_gives_the_labels_of_monais_own(
 ) -> None:
     from contextlib import nullcontext
 
-    import models.predictor
 
     configuration = inference(spacing_mm=2.0)
     configuration["postprocessing"]["transforms"].insert(
@@ -542,7 +541,7 @@ def test_the_quick_road_gives_the_labels_of_monais_own(
     quick = Predictor(read_bundle(root), device="cpu")
     assert quick._parts.threshold == 0.5
     labels = quick.predict(intensity(points), affine_lps).labels_kji
-    monkeypatch.setattr(models.predictor, "quick_resampling", nullcontext)
+    monkeypatch.setattr("models.predictor.predictor.quick_resampling", nullcontext)
     expected = quick.predict(intensity(points), affine_lps).labels_kji
     assert 0.01 < expected.mean() < 0.5
     assert (labels == expected).mean() > 0.9995
