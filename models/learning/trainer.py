@@ -44,7 +44,7 @@ from models.learning.pictures import Look
 from models.learning.planning import Plan
 from models.learning.precision import half_of, single
 from models.learning.preparing import Prepared
-from models.learning.ranks import agreed, by_the_first, over_all_ranks, place
+from models.learning.ranks import Answers, agreed, by_the_first, over_all_ranks, place
 from models.learning.validating import Scores, validate
 from models.learning.watching import Chronicle
 from models.memory import is_lost_device, is_memory_error
@@ -321,9 +321,10 @@ class _Training:
         self._follow_with_average()
         return total, waited
 
-    def _loss_of(self, answers: Any, targets: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - of the network
+    def _loss_of(self, answers: Answers, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss; it adds up over all voxels, and half precision has not the digits."""
-        return self.loss(single(answers), targets)
+        logits: Any = single(answers)  # several, where the loss is one of several
+        return self.loss(logits, targets)
 
     def _apart(self, *, until: bool) -> AbstractContextManager[None]:
         """Let ranks keep their gradients to themselves, until the last of several batches."""
