@@ -29,8 +29,9 @@ from node.commands.common import (
     settings_for,
 )
 from node.commands.deface import deface
+from node.commands.evaluating import evaluate
 from node.commands.export import check_export, export
-from node.commands.learning import evaluate, recipes, train
+from node.commands.learning import recipes, train
 from node.commands.predict import predict
 from node.commands.profile import profile
 from node.commands.verify import verify

@@ -121,6 +121,22 @@ def check_task(dataset: Dataset, wanted: str) -> None:
         )
 
 
+def check_codes(dataset: Dataset) -> None:
+    """See that a bundle can be made of what is learnt; better now than after hours of learning.
+
+    Raises
+    ------
+    CannotTrain
+        When the dataset's classes have no codes: results could not be written.
+    """
+    if not dataset.segments and not dataset.findings:
+        raise CannotTrain(
+            f"the classes of {dataset.identity} have no codes, so that no result could be written: "
+            'name them as DICOM does when it is imported (--class "1=Liver"), or import it by a '
+            "recipe"
+        )
+
+
 def changed_plan(plan: Plan, changes: Mapping[str, Any]) -> Plan:
     """Return a plan with fields of one's own.
 

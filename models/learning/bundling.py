@@ -13,8 +13,8 @@ from typing import Any, Final
 import torch
 from pydantic import BaseModel
 
-from dicom.errors import CannotTrain
 from models.bundle import Bundle, read_bundle
+from models.learning.beginning import check_codes
 from models.learning.cases import COLOUR, Dataset
 from models.learning.networks import network_configuration
 from models.learning.planning import Plan
@@ -67,8 +67,7 @@ def write_bundle(folder: Path, trained: Trained, dataset: Dataset, title: Title)
         When there is such a bundle: versions are not written over.
     """
     plan = trained.plan
-    if not dataset.segments and not dataset.findings:
-        raise CannotTrain("the dataset's classes have no codes: say what each of them is")
+    check_codes(dataset)
     target = folder / f"{title.name}@{title.version}"
     if target.exists():
         raise FileExistsError(f"{target.name} is there already")

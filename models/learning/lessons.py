@@ -14,7 +14,7 @@ import torch
 
 from models.building import device_of
 from models.bundle import Bundle, version_key
-from models.learning.beginning import begin_plan
+from models.learning.beginning import begin_plan, check_codes
 from models.learning.bundling import Title, write_bundle
 from models.learning.cascades import first_name, for_first, for_second
 from models.learning.cases import DatasetFolder, read_dataset
@@ -58,6 +58,7 @@ def learn_by_recipe(
         minutes /= 2
         how = for_second(recipe, bundle.identity)
         data = derived_once(data, folder / "datasets", f"about_{recipe.first.recipe}", how)
+    check_codes(data.dataset)
     if threads is not None:
         torch.set_num_threads(threads)
     plan = begin_plan(data, recipe=recipe, minutes=minutes, seed=seed, changes=changes)
@@ -102,6 +103,7 @@ def train_further(
 ) -> Bundle:
     """Return a bundle that learnt further; see :meth:`models.model.Model.train`."""
     data = read_dataset(dataset)
+    check_codes(data.dataset)
     plan = begin_plan(data, start_from=bundle, minutes=minutes, seed=seed, changes=changes)
     chosen = version or _next(bundle)
     if threads is not None:

@@ -1,19 +1,19 @@
-"""`radloop train` and `radloop evaluate`: learning and measuring, without any server."""
+"""`radloop train` and `radloop recipes`: learning, without any server."""
 
 from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from dicom.errors import Conflict, InvalidPlan
+from dicom.errors import Conflict, InvalidPlan, InvalidRequest
 from node.commands.common import (
     Config,
     Data,
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from models.bundle import Bundle
-    from models.learning.cases import DatasetFolder, Split
-    from models.learning.evaluating import Evaluation
+    from models.learning.cases import DatasetFolder
     from models.learning.graph import Graph
     from models.learning.orders import TrainOrder
     from models.learning.planning import Plan
+    from models.learning.recipe import TrainingRecipe
     from models.learning.trainer import Epoch
     from models.registry import Registry
     from node.settings import Settings
+    from pipelines.datasets import Shelf
 
 
 def train(
@@ -47,8 +48,19 @@ def train(
     version: Annotated[
         str, typer.Option(help="... and its version; else the one after the highest there is.")
     ] = "",
+    task: Annotated[
+        str,
+        typer.Option(
+            help="What it shall learn: segmentation (-2d, -3d), classification, detection, "
+            "multi-label; refused where the dataset is for another."
+        ),
+    ] = "",
     recipe: Annotated[
-        str, typer.Option(help="How such a model learns: radloop recipes lists them.")
+        str,
+        typer.Option(
+            help="How such a model learns: radloop recipes lists them. Else the one by which the "
+            "dataset was imported; none: by no recipe. A cascade's trains both its models."
+        ),
     ] = "",
     augment: Annotated[
         Path | None,
@@ -77,43 +89,133 @@ def train(
     """Learn from a dataset: plan, train, write a bundle. Stopped in between, it goes on."""
     import torch
 
-    from models.building import device_of
-    from models.greys import taught_by, write_taught
-    from models.learning.beginning import begin_plan, recipe_of
-    from models.learning.bundling import Title, write_bundle
-    from models.learning.cases import first_channels
-    from models.learning.orders import TrainOrder
+    from models.learning.beginning import cascade_of, check_task, recipe_of
     from models.learning.recipe import get_recipe
-    from models.learning.trainer import train as learn
     from node import wiring
     from pipelines.datasets import Shelf
     from pipelines.learning import check_model_name
 
     settings = settings_for("train", config, data)
-    folder = Shelf(wiring.datasets_folder(settings)).get(dataset)
+    shelf = Shelf(wiring.datasets_folder(settings))
+    folder = shelf.get(dataset)
+    if task:
+        check_task(folder.dataset, task)
     if threads is not None:
         torch.set_num_threads(threads)
     name = name or folder.dataset.name.lower()
     check_model_name(name)
-    version = version or _next_version(name, settings)
-    if (wiring.imported_bundles(settings) / f"{name}@{version}").exists():
-        raise Conflict(f"{name}@{version} is there already: versions are not written over")
-    beginning = None if start_from is None else _registry(settings).get(start_from)
-    chosen = get_recipe(recipe) if recipe else recipe_of(folder.dataset)
+    chosen, cascade = None, None
+    if recipe not in ("", "none"):
+        chosen = get_recipe(recipe)
+        if chosen.first is not None and folder.dataset.after is None:
+            cascade = chosen
+    elif not recipe:
+        chosen, cascade = recipe_of(folder.dataset), cascade_of(folder.dataset)
+    lesson = _Lesson(
+        name=name,
+        version=version or _next_version(name, settings),
+        recipe=chosen,
+        graph=_graph(augment),
+        start_from=None if start_from is None else _registry(settings).get(start_from),
+        minutes=minutes,
+        changes=_changes(change or []),
+        seed=seed,
+        device=device,
+        threads=threads,
+        launcher=launcher,
+        plan_only=plan_only,
+    )
+    if cascade is None:
+        _learn(folder, lesson, settings)
+    else:
+        _learn_both(shelf, folder, cascade, lesson, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lesson:
+    """What is to be learnt, and how, as the shell says it."""
+
+    name: str
+    version: str
+    recipe: TrainingRecipe | None
+    graph: Graph | None
+    start_from: Bundle | None
+    minutes: float | None
+    changes: Mapping[str, Any]
+    seed: int
+    device: str
+    threads: int | None
+    launcher: str
+    plan_only: bool
+
+    @property
+    def identity(self) -> str:
+        """Of the bundle that will be made."""
+        return f"{self.name}@{self.version}"
+
+
+def _learn_both(
+    shelf: Shelf,
+    folder: DatasetFolder,
+    cascade: TrainingRecipe,
+    lesson: _Lesson,
+    settings: Settings,
+) -> None:
+    """Learn a cascade's models in their order; one that is there already is not learnt again."""
+    from models.learning.cascades import first_name, for_first, for_second
+    from models.learning.recipe import get_recipe
+
+    if cascade.first is None or lesson.start_from is not None:
+        raise InvalidRequest("a cascade begins from scratch: train one of its models with --from")
+    look = get_recipe(cascade.first.recipe)
+    half = None if lesson.minutes is None else lesson.minutes / 2
+    first = replace(lesson, name=first_name(lesson.name), recipe=look, minutes=half)
+    kits = folder.dataset.name
+    known = {bundle.identity for bundle in _registry(settings).bundles}
+    if first.identity in known:
+        out.print(f"{first.identity} is there already", highlight=False)
+    else:
+        out.print(f"First {first.identity}: {look.title}", highlight=False)
+        organ = shelf.derive(folder, f"{kits}_{look.name}"[:64], for_first(cascade))
+        _learn(organ, first, settings)
+    if lesson.plan_only:
+        out.print(f"Then {lesson.identity} is planned, about what the first finds.")
+        return
+    out.print(f"Then {lesson.identity}: {cascade.title}", highlight=False)
+    how = for_second(cascade, first.identity)
+    parts = shelf.derive(folder, f"{kits}_{lesson.name}_parts"[:64], how)
+    _learn(parts, replace(lesson, recipe=cascade, minutes=half), settings)
+
+
+def _learn(folder: DatasetFolder, lesson: _Lesson, settings: Settings) -> None:
+    """Learn one model, and sign it as a candidate."""
+    from models.building import device_of
+    from models.greys import taught_by, write_taught
+    from models.learning.beginning import begin_plan, check_codes
+    from models.learning.bundling import Title, write_bundle
+    from models.learning.cases import first_channels
+    from models.learning.trainer import train as learn
+    from node import wiring
+
+    if (wiring.imported_bundles(settings) / lesson.identity).exists():
+        raise Conflict(f"{lesson.identity} is there already: versions are not written over")
     plan = begin_plan(
         folder,
-        recipe=chosen,
-        start_from=beginning,
-        minutes=minutes,
-        seed=seed,
-        changes=_changes(change or []),
+        recipe=lesson.recipe,
+        start_from=lesson.start_from,
+        minutes=lesson.minutes,
+        seed=lesson.seed,
+        changes=lesson.changes,
     )
-    if plan_only:
+    if lesson.plan_only:
         _print_plan(plan)
         return
-    graph = chosen.graph if chosen is not None and augment is None else _graph(augment)
-    run = wiring.runs_folder(settings) / f"{name}@{version}"
-    is_local = (launcher or settings.training.launcher) == "local"
+    check_codes(folder.dataset)
+    graph = lesson.graph
+    if graph is None and lesson.recipe is not None:
+        graph = lesson.recipe.graph
+    run = wiring.runs_folder(settings) / lesson.identity
+    is_local = (lesson.launcher or settings.training.launcher) == "local"
     turn = only_one(wiring.runs_folder(settings)) if is_local else nullcontext()
     with turn, progress_bar() as progress:
         bar = progress.add_task("learning", total=1.0)
@@ -123,40 +225,30 @@ def train(
             progress.console.print(_line(epoch), highlight=False)
 
         if not is_local:
-            order = TrainOrder(
-                dataset=folder.root,
-                cache=wiring.prepared_folder(settings),
-                bundles=None,
-                plan=plan,
-                name=name,
-                version=version,
-                graph=None if graph is None else graph.model_dump(mode="json", by_alias=True),
-                start_from=None if beginning is None else beginning.weights,
-                minutes=minutes,
-                device=device,
-                threads=threads,
-            )
-            _bring_from_cluster(launcher, settings, run, order, told)
+            order = _order(folder, plan, graph, lesson, settings)
+            _bring_from_cluster(lesson.launcher, settings, run, order, told)
         done = learn(
             folder,
             plan,
             run,
             cache=wiring.prepared_folder(settings),
             graph=graph,
-            device=device_of(device),
-            start_from=None if beginning is None else _weights(beginning),
-            minutes=minutes,
+            device=device_of(lesson.device),
+            start_from=None if lesson.start_from is None else _weights(lesson.start_from),
+            minutes=lesson.minutes,
             told=told,
         )
     bundle = write_bundle(
-        wiring.imported_bundles(settings), done, folder.dataset, Title(name, version)
+        wiring.imported_bundles(settings),
+        done,
+        folder.dataset,
+        Title(lesson.name, lesson.version),
     )
     write_taught(bundle.root / "docs", taught_by(first_channels(folder)))
     _sign(bundle, folder.dataset.identity, settings)
-    score = done.best.scores.mean
     out.print(
         f"{bundle.identity}  epoch {done.best_epoch} of {len(done.epochs)}, "
-        f"{score:.3f} on the validation split",
+        f"{done.best.scores.mean:.3f} on the validation split",
         highlight=False,
     )
     out.print(
@@ -164,6 +256,28 @@ def train(
         f"To use it:       radloop models promote {bundle.identity} --why ...",
         highlight=False,
         soft_wrap=True,
+    )
+
+
+def _order(
+    folder: DatasetFolder, plan: Plan, graph: Graph | None, lesson: _Lesson, settings: Settings
+) -> TrainOrder:
+    """Return what a cluster is told."""
+    from models.learning.orders import TrainOrder
+    from node import wiring
+
+    return TrainOrder(
+        dataset=folder.root,
+        cache=wiring.prepared_folder(settings),
+        bundles=None,
+        plan=plan,
+        name=lesson.name,
+        version=lesson.version,
+        graph=None if graph is None else graph.model_dump(mode="json", by_alias=True),
+        start_from=None if lesson.start_from is None else lesson.start_from.weights,
+        minutes=lesson.minutes,
+        device=lesson.device,
+        threads=lesson.threads,
     )
 
 
@@ -192,7 +306,7 @@ def _bring_from_cluster(
         nonlocal said, shown
         if str(place) != said and str(place):
             said = str(place)
-            out.print(said, highlight=False)
+            out.print(said, highlight=False, markup=False)
         epochs = read_curve(run)
         for epoch in epochs[shown:]:
             told(epoch)
@@ -250,78 +364,6 @@ def _sign(bundle: Bundle, dataset: str, settings: Settings) -> None:
         sign(school, bundle, by=person_at_the_shell(), dataset=dataset)
 
 
-def evaluate(
-    bundle: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, or a bundle's folder.")],
-    dataset: Annotated[str, typer.Option(help="NAME or NAME@VERSION.")],
-    split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
-    against: Annotated[
-        str | None, typer.Option(help="Another bundle: by how much this one is better.")
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write all figures there.")
-    ] = None,
-    device: Device = "auto",
-    config: Config = None,
-    data: Data = None,
-) -> None:
-    """Measure a bundle on a dataset's split, on the images' own grid, with confidence intervals."""
-    from models.learning.evaluating import gain
-    from node import wiring
-    from pipelines.datasets import Shelf
-
-    settings = settings_for("evaluate", config, data)
-    folder = Shelf(wiring.datasets_folder(settings)).get(dataset)
-    found = [
-        _evaluated(each, settings, folder, split, device)
-        for each in ([bundle] if against is None else [bundle, against])
-    ]
-    first = found[0]
-    for evaluation in found:
-        _print_evaluation(evaluation, dict(folder.dataset.classes))
-    better = gain(first, found[1]) if against is not None else None
-    if better is not None:
-        out.print(
-            f"gain in Dice  {better.mean:+.4f}  (95 %: {better.low:+.4f} to {better.high:+.4f}, "
-            f"{better.patients} patients)",
-            highlight=False,
-        )
-    if json_file is not None:
-        content = {
-            "evaluations": [_as_json(one) for one in found],
-            "gain": None if better is None else asdict(better),
-        }
-        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _evaluated(
-    name: str,
-    settings: Settings,
-    folder: DatasetFolder,
-    split: str,
-    device: str,
-) -> Evaluation:
-    from dicom.errors import InvalidRequest
-    from models.bundle import read_bundle
-    from models.learning.evaluating import evaluate as measure
-    from models.predictor import open_predictor
-    from models.registry import Registry
-    from node import wiring
-
-    if split not in ("train", "validation", "test"):
-        raise InvalidRequest(f"there is no split {split!r}")
-    chosen: Split = split  # type: ignore[assignment]
-    registry = Registry(wiring.bundle_folders(settings))
-    bundle = read_bundle(Path(name)) if Path(name).is_dir() else registry.get(name)
-    with progress_bar("{task.completed}/{task.total}") as progress:
-        bar = progress.add_task(bundle.identity, total=None)
-        return measure(
-            open_predictor(bundle, lambda: registry, device=device),
-            folder,
-            split=chosen,
-            told=lambda done, of: progress.update(bar, completed=done, total=of),
-        )
-
-
 def _changes(words: list[str]) -> dict[str, Any]:
     """Return the fields of a plan that are set by ``--set``."""
     fields: dict[str, Any] = {}
@@ -376,52 +418,3 @@ def _line(epoch: Epoch) -> str:
         f"score {epoch.scores.mean:.4f}  {epoch.seconds:.0f} s, "
         f"{epoch.waited_s / epoch.seconds:.0%} waiting for data"
     )
-
-
-def _print_evaluation(found: Evaluation, classes: dict[int, str]) -> None:
-    out.print(
-        f"[bold]{found.bundle}[/] on {found.dataset}, {found.split}: {len(found.cases)} cases",
-        highlight=False,
-    )
-    if found.cases[0].probability is not None:
-        right = found.interval("correct")
-        assert right is not None  # every case has an answer
-        out.print(f"  accuracy {_spread(right)}", highlight=False)
-        return
-    names = _FIGURES if found.cases[0].boxes is None else _OF_BOXES
-    table = Table("class", *names, box=None)
-    for number, name in (*classes.items(), (None, "all")):
-        figures = [found.interval(figure, number) for figure in names.values()]
-        table.add_row(name, *("-" if one is None else _spread(one) for one in figures))
-    out.print(table)
-
-
-_FIGURES = {
-    "Dice": "dice",
-    "surface Dice": "surface_dice",
-    "HD95 mm": "hausdorff95_mm",
-    "volume error": "volume_error",
-    "added path mm": "added_path_mm",
-}
-
-
-_OF_BOXES = {"average precision": "ap50", "found": "found", "right": "right"}
-
-
-def _spread(one: Any) -> str:  # noqa: ANN401 - an Interval, loaded late
-    return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})"
-
-
-def _as_json(found: Evaluation) -> dict[str, Any]:
-    content = asdict(found)
-    for score, case in zip(found.cases, content["cases"], strict=True):
-        case["case"] = score.case.id
-        case["patient"] = score.case.patient
-    first = found.cases[0]
-    of_masks = _FIGURES if first.boxes is None else _OF_BOXES
-    figures = ["correct"] if first.probability is not None else list(of_masks.values())
-    intervals = {figure: found.interval(figure) for figure in figures}
-    content["intervals"] = {
-        figure: None if one is None else asdict(one) for figure, one in intervals.items()
-    }
-    return content

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dicom.errors import Conflict, InvalidRequest, NotFound, UnknownBundle
 from models.bundle import version_key
-from models.learning.beginning import begin_plan, changed_plan
+from models.learning.beginning import begin_plan, changed_plan, check_codes
 from models.learning.cases import Dataset
 from models.learning.graph import Graph
 from models.learning.planning import Plan
@@ -87,6 +87,7 @@ def order_training(
         with suppress(NotFound):
             return school.trainings.training(training_id)
     known = school.shelf.get(dataset).dataset
+    check_codes(known)
     check_model_name(name)
     chosen = version or next_version(school, name)
     _check_new(school, name, chosen)

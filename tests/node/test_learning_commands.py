@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from dicom.errors import Conflict, InvalidPlan, InvalidRequest, NotFound
+from dicom.errors import CannotTrain, Conflict, InvalidPlan, InvalidRequest, NotFound
+from models.registry import Registry
 from node.cli import app
 from pipelines.store import Alarms
+from tests.learning import kits
 from tests.node.front import migrated_database
 
 SMALL = (
@@ -25,6 +27,8 @@ SMALL = (
     "rate=0.01",
     "average=0.8",
 )
+
+SMALL3 = 'network={"kind":"unet","channels":[4,8],"strides":[2],"residual_units":0}'
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +93,9 @@ def test_from_pictures_to_a_bundle_and_its_figures(folder: Path):
     assert "discs@1" in radloop("datasets", "list", cwd=folder).output
     assert "nothing changed" in radloop("datasets", "diff", "discs@1", "discs@1", cwd=folder).output
 
-    planned = radloop("train", "--dataset", "discs", "--name", "discs", "--plan", cwd=folder)
+    planned = radloop(
+        "train", "--dataset", "discs", "--task", "segmentation-2d", "--plan", cwd=folder
+    )
     assert planned.exit_code == 0, planned.output
     assert "U-Net" in planned.output
     wrong = radloop(
@@ -97,6 +103,13 @@ def test_from_pictures_to_a_bundle_and_its_figures(folder: Path):
     )
     assert isinstance(wrong.exception, InvalidPlan)
     assert "a multiple of" in str(wrong.exception)
+
+    for task in ("classification", "segmentation-3d", "multi-label"):
+        other = radloop("train", "--dataset", "discs", "--task", task, cwd=folder)
+        assert isinstance(other.exception, CannotTrain)
+        assert f"is for segmentation in 2D, not for {task}" in str(other.exception)
+    unknown = radloop("train", "--dataset", "discs", "--task", "guessing", cwd=folder)
+    assert isinstance(unknown.exception, InvalidRequest)
 
     weak = radloop(
         "train", "--dataset", "discs", "--name", "discs", *settings(*SMALL, "steps=5"), cwd=folder
@@ -119,6 +132,42 @@ def test_from_pictures_to_a_bundle_and_its_figures(folder: Path):
     assert better > 0.85
     assert figures["gain"]["mean"] == pytest.approx(better - worse)
     assert f"{better:.3f}" in compared.output
+
+
+def test_a_cascade_learns_both_its_models_by_one_command(tmp_path: Path):
+    kits(tmp_path / "data" / "datasets" / "kits@1")
+    small = (
+        "patch=[16,16,16]",
+        "steps=2",
+        "steps_an_epoch=2",
+        "batch=1",
+        "spacing_mm=null",
+        SMALL3,
+    )
+    at = ("--data", str(tmp_path / "data"))
+    learnt = radloop(
+        "train", "--dataset", "kits", "--name", "kt", *at, *settings(*small), cwd=tmp_path
+    )
+    assert learnt.exit_code == 0, learnt.exception
+    assert "First kt_first@0.1.0: Kidneys on" in learnt.output and "Then kt@0.1.0" in learnt.output
+    bundles = Registry((tmp_path / "data" / "bundles",))
+    after = bundles.get("kt").after
+    assert (
+        after is not None and after.bundle == "kt_first@0.1.0" == bundles.get("kt_first").identity
+    )
+    whole = radloop("train", "--dataset", "kits", "--recipe", "none", "--plan", *at, cwd=tmp_path)
+    assert "spacing_mm" in whole.output and "the recipe:" not in whole.output
+
+
+def test_a_dataset_without_codes_is_refused_before_it_is_learnt_from(folder: Path, tmp_path: Path):
+    made = radloop(
+        "datasets", "import", str(folder / "in"), "--layout", "pairs", "--name", "things",
+        "--class", "1=Thingummy", cwd=tmp_path,
+    )  # fmt: skip
+    assert made.exit_code == 0 and "have no codes yet" in made.output
+    refused = radloop("train", "--dataset", "things", cwd=tmp_path)
+    assert isinstance(refused.exception, CannotTrain) and "have no codes" in str(refused.exception)
+    assert not list(tmp_path.rglob("last.pt"))
 
 
 def test_mistakes_have_codes(folder: Path, tmp_path: Path):
