@@ -6,23 +6,36 @@
  */
 
 const CORNERSTONE = '@ohif/extension-cornerstone.utilityModule.common';
+const SEGMENTATION_RENDERED = 'CORNERSTONE_TOOLS_SEGMENTATION_RENDERED';
 
 // OHIF makes seven contexts for WebGL before it draws anything, for as many viewports at once. Where
 // there are fewer, viewports share them.
-const CONTEXTS = 2;
-const LONGEST_WAIT_MS = 3000; // for an image; segmentations then come without it
+const CONTEXTS = 1;
+const LONGEST_WAIT_MS = 3000; // for an image, where none is on its way
+const LONGEST_IMAGE_MS = 10_000; // for one that is: all else then comes without it
 const LONGEST_HOLD_MS = 10_000; // for segmentations; other slices then come without them
+const LONGEST_BARE_MS = 1000; // for segmentations; panels and tools then come without them
 
-// What moves while nothing is there yet takes the processor from what is awaited.
+// What moves while nothing is there yet takes the processor from what is awaited, and so does what
+// is drawn around it: without a graphics card more than half of the time until the image.
 const STILL = '*, *::before, *::after { animation: none !important; transition: none !important; }';
+const PANE = '[data-cy=viewport-pane]';
+const VIEWPORT = `${PANE} .cornerstone-viewport-element`;
+const BARE = `
+  #root *:not(${PANE}, ${PANE} *) { visibility: hidden !important; }
+  ${PANE} { visibility: visible !important; }`;
 
 let cornerstone = null;
 let shown = Promise.resolve();
+let drawn = Promise.resolve();
 let ends = [];
 
-/** Resolves when the study that is opening shows an image, or has none to show. */
+/**
+ * Resolves when the study that is opening shows its image, with its segmentations where they come
+ * soon; or has none to show.
+ */
 export function imageShown() {
-  return shown;
+  return drawn;
 }
 
 function useFewContexts() {
@@ -33,21 +46,78 @@ function useFewContexts() {
   });
 }
 
-function firstImage() {
+/**
+ * Smooth no edges where a processor does the work of a graphics card: four times the pixels, and a
+ * slice has no edges. There is no setting for it: the drawing library asks for a context by itself.
+ */
+function drawPlainly() {
+  if (!cornerstone.getRenderingCapabilities().softwareRasterizer) {
+    return;
+  }
+  const { getContext } = HTMLCanvasElement.prototype;
+  HTMLCanvasElement.prototype.getContext = function getPlainContext(kind, options) {
+    const isDrawing = kind.startsWith('webgl');
+    return getContext.call(this, kind, isDrawing ? { ...options, antialias: false } : options);
+  };
+}
+
+function firstImage({ displaySetService }) {
   return new Promise(resolve => {
-    const drawn = () => requestAnimationFrame(() => setTimeout(resolve));
-    document.addEventListener('CORNERSTONE_STACK_NEW_IMAGE', drawn, { capture: true, once: true });
-    setTimeout(resolve, LONGEST_WAIT_MS);
+    const given = () => requestAnimationFrame(() => setTimeout(resolve));
+    for (const name of ['CORNERSTONE_STACK_NEW_IMAGE', 'CORNERSTONE_VOLUME_NEW_IMAGE']) {
+      document.addEventListener(name, given, { capture: true, once: true });
+    }
+    const lookForOne = () => {
+      const sets = displaySetService.getActiveDisplaySets();
+      const hasImages = sets.some(set => set.numImageFrames > 0 && set.Modality !== 'SEG');
+      if (sets.length > 0 && !(hasImages && document.querySelector(VIEWPORT))) {
+        resolve(); // documents, videos, slides of a microscope
+      }
+    };
+    setTimeout(lookForOne, LONGEST_WAIT_MS);
+    setTimeout(resolve, LONGEST_IMAGE_MS);
   });
 }
 
-/** Let nothing move until the image is there. */
-function keepStill() {
+/** Style the page until that resolves. Returns how to end it. */
+function styleUntil(text, end) {
   const sheet = new CSSStyleSheet();
-  sheet.replaceSync(STILL);
+  sheet.replaceSync(text);
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
-  shown.then(() => {
+  const remove = () => {
     document.adoptedStyleSheets = document.adoptedStyleSheets.filter(one => one !== sheet);
+  };
+  end.then(remove);
+  return remove;
+}
+
+/** Resolves when the image is there and its segmentations are loaded, as far as they are awaited. */
+function allLoaded({ displaySetService }) {
+  const loading = () =>
+    displaySetService
+      .getActiveDisplaySets()
+      .filter(set => set.Modality === 'SEG')
+      .flatMap(set => set.loadingPromise ?? []);
+  return shown.then(() => Promise.allSettled(loading()));
+}
+
+/** Resolves when segmentations are drawn that were loaded; at once where there are none. */
+function segmentationsDrawn(loaded) {
+  if (!loaded.some(({ status }) => status === 'fulfilled')) {
+    return undefined;
+  }
+  return new Promise(resolve => {
+    const end = () => {
+      cornerstone.eventTarget.removeEventListener(SEGMENTATION_RENDERED, end);
+      requestAnimationFrame(resolve);
+    };
+    cornerstone.eventTarget.addEventListener(SEGMENTATION_RENDERED, end);
+  });
+}
+
+function after(ms) {
+  return new Promise(resolve => {
+    setTimeout(resolve, ms);
   });
 }
 
@@ -67,6 +137,7 @@ function showImageFirst({ displaySetService, cornerstoneViewportService, uiNotif
         return load(options);
       }
       if (!running) {
+        set.prepare?.();
         running = shown.then(() => load(options));
         set.loadingPromise = running; // what OHIF waits for when the image is there
         running.catch(({ message }) =>
@@ -94,7 +165,7 @@ function showImageFirst({ displaySetService, cornerstoneViewportService, uiNotif
 }
 
 /** Fetch no slices ahead until the segmentations are on the image. Returns how to end it. */
-function fetchAheadLater({ displaySetService }) {
+function fetchAheadLater(loaded) {
   const pool = cornerstone.imageLoadPoolManager;
   const most = pool.getMaxSimultaneousRequests('prefetch');
   pool.setMaxSimultaneousRequests('prefetch', 0);
@@ -106,14 +177,7 @@ function fetchAheadLater({ displaySetService }) {
       pool.startGrabbing();
     }
   };
-  const loading = () =>
-    displaySetService
-      .getActiveDisplaySets()
-      .filter(set => set.Modality === 'SEG')
-      .map(set => set.loadingPromise);
-  shown
-    .then(() => Promise.allSettled(loading()))
-    .then(() => requestIdleCallback(release, { timeout: LONGEST_WAIT_MS }));
+  loaded.then(() => requestIdleCallback(release, { timeout: LONGEST_WAIT_MS }));
   setTimeout(release, LONGEST_HOLD_MS);
   return release;
 }
@@ -125,11 +189,21 @@ export default {
       .getModuleEntry(CORNERSTONE)
       .exports.getCornerstoneLibraries());
     useFewContexts();
+    drawPlainly();
   },
   onModeEnter({ servicesManager: { services } }) {
-    shown = firstImage();
-    keepStill();
-    ends = [...showImageFirst(services), fetchAheadLater(services)];
+    shown = firstImage(services);
+    const loaded = allLoaded(services);
+    drawn = Promise.race([
+      loaded.then(segmentationsDrawn),
+      shown.then(() => after(LONGEST_BARE_MS)),
+    ]);
+    ends = [
+      styleUntil(STILL, shown),
+      styleUntil(BARE, drawn),
+      ...showImageFirst(services),
+      fetchAheadLater(loaded),
+    ];
   },
   onModeExit() {
     ends.forEach(end => end());

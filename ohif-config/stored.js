@@ -12,7 +12,11 @@ import { displaySet, instanceOf, libraries, source } from './viewer.js';
 
 const taken = new WeakSet();
 
-/** Let the node give the voxels of these display sets, as far as they are segmentations. */
+/**
+ * Let the node give the voxels of these display sets, as far as they are segmentations.
+ *
+ * Each gets `prepare()`, too: it asks for them before they are to be loaded.
+ */
 export function takeOver(sets) {
   sets.filter(set => set.Modality === 'SEG' && set.load && !taken.has(set)).forEach(takeOverOne);
 }
@@ -21,9 +25,17 @@ function takeOverOne(set) {
   taken.add(set);
   const stock = set.load;
   let running = null;
+  let asked = null;
+  set.prepare = () => {
+    asked ??= ask(set);
+    asked.catch(() => {}); // who loads it hears of it
+  };
   const load = async options => {
     try {
-      await fill(set);
+      set.prepare();
+      const answer = asked;
+      asked = null; // the next one hears what is stored then
+      await fill(set, await answer);
     } catch (error) {
       if (!(error instanceof node.Refused)) {
         console.warn('radloop: loaded by the viewer itself', error);
@@ -44,15 +56,19 @@ function takeOverOne(set) {
   };
 }
 
-/** Put into the display set what OHIF's own parser would; OHIF goes on from there. */
-async function fill(set) {
-  const images = displaySet(set.referencedDisplaySetInstanceUID);
-  const imageIds = images?.imageIds ?? source().getImageIdsForDisplaySet(images);
-  const { head, planes } = await node.post('/api/viewer/labels', {
+/** Ask the node for the labels of a segmentation. */
+async function ask(set) {
+  return node.post('/api/viewer/labels', {
     StudyInstanceUID: set.StudyInstanceUID,
-    SeriesInstanceUID: images.SeriesInstanceUID,
+    SeriesInstanceUID: displaySet(set.referencedDisplaySetInstanceUID).SeriesInstanceUID,
     SOPInstanceUID: set.SOPInstanceUID,
   });
+}
+
+/** Put into the display set what OHIF's own parser would; OHIF goes on from there. */
+async function fill(set, { head, planes }) {
+  const images = displaySet(set.referencedDisplaySetInstanceUID);
+  const imageIds = images.imageIds ?? source().getImageIdsForDisplaySet(images);
   const { imageLoader } = libraries().cornerstone;
   const slices = new Map(imageIds.map((imageId, k) => [keyOf(instanceOf(imageId)), k]));
   const places = head.layers.flat().map(name => slices.get(keyOf(name)));
