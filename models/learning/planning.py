@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dicom.errors import CannotTrain, InvalidDesign
+from dicom.errors import InvalidDesign
 from models.designs.document import Design
 from models.designs.monai import trace_densenet, trace_unet
 from models.designs.tracing import Traced, trace
-from models.learning.cases import DatasetFolder, TaskKind, class_counts
+from models.learning.cases import DatasetFolder, TaskKind
+from models.learning.fingerprint import Fingerprint, fingerprint
 
 Axes = tuple[int, ...]
 """Along the network's axes: x (columns), y (rows), and z (slices) in 3D."""
@@ -28,7 +28,6 @@ LossKind = Literal[
     "dice_ce", "dice_bce", "dice_focal", "tversky", "cross_entropy", "bce", "centres"
 ]
 
-_FEWEST_PATIENTS: Final = 2
 _DEEPEST: Final = 6
 _SMALLEST_MAP: Final = 4  # voxels of the coarsest feature map along an axis
 _FIRST_CHANNELS: Final = {2: 24, 3: 16}
@@ -38,7 +37,6 @@ _SMALLEST_PATCH: Final = 32  # along the longest side
 _ANISOTROPIC: Final = 3.0
 _BYTES_A_FEATURE: Final = 4 * 6  # float32; what autograd keeps of a block's two convolutions
 _STEPS_A_MINUTE_GUESS: Final = 60
-_SAMPLED: Final = 200_000
 _USUAL_BOX: Final = 16.0  # voxels, where no case has a box
 
 
@@ -241,89 +239,6 @@ def trace_plan(plan: Plan) -> Traced:
         out_channels=plan.out_channels,
         patch=plan.patch,
         batch=plan.batch,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """What a plan is made from; axes are (k, j, i).
-
-    Attributes
-    ----------
-    shape_kji : tuple of int
-        The median case.
-    spacing_kji : tuple of float, or None
-        The median of those that say one; None where not all do.
-    low, high : float
-        The 0.5th and 99.5th percentile of all images; of labelled voxels alone where there are any.
-    patients : int
-        Whose cases may be learnt from.
-    shares : mapping of int to float
-        Of each class among all voxels (cases) of the training split.
-    """
-
-    shape_kji: tuple[int, int, int]
-    spacing_kji: tuple[float, float, float] | None
-    low: float
-    high: float
-    patients: int
-    shares: Mapping[int, float]
-
-
-def fingerprint(folder: DatasetFolder, *, painted: Collection[int] = frozenset()) -> Fingerprint:
-    """Look at the training split.
-
-    Parameters
-    ----------
-    painted : collection of int
-        Classes that need not occur: the augmentation paints them in.
-
-    Raises
-    ------
-    CannotTrain
-        When there are too few patients, an image is constant, or a class never occurs.
-    """
-    cases = folder.dataset.of("train")
-    patients = len({case.patient for case in cases})
-    if patients < _FEWEST_PATIENTS:
-        raise CannotTrain(
-            f"{patients} patients to learn from; at least {_FEWEST_PATIENTS} are needed"
-        )
-    values = []
-    for case in cases:
-        image = folder.image(case)
-        sample = image.reshape(-1)[:: max(1, image.size * len(cases) // _SAMPLED)]
-        if sample.size and sample.min() == sample.max() and image.min() == image.max():
-            raise CannotTrain(f"the image of case {case.id} is constant")
-        values.append(np.asarray(sample, np.float64))
-    low, high = np.percentile(np.concatenate(values), (0.5, 99.5))
-    counts = class_counts(folder, cases)
-    missing = [
-        folder.dataset.classes[number]
-        for number, count in counts.items()
-        if not count and number not in painted
-    ]
-    if missing:
-        raise CannotTrain(f"no case to learn from shows: {', '.join(missing)}")
-    spacings = [case.spacing_kji for case in cases]
-    known = [spacing for spacing in spacings if spacing is not None]
-    k, j, i = (int(n) for n in np.median([case.shape for case in cases], axis=0))
-    whole = (
-        len(cases)
-        if folder.dataset.task in ("classification", "detection")
-        else sum(math.prod(case.shape) for case in cases)
-    )
-    spacing = None
-    if len(known) == len(spacings):
-        a, b, c = (float(n) for n in np.median(known, axis=0))
-        spacing = (a, b, c)
-    return Fingerprint(
-        shape_kji=(k, j, i),
-        spacing_kji=spacing,
-        low=float(low),
-        high=float(high),
-        patients=patients,
-        shares={number: count / whole for number, count in counts.items()},
     )
 
 

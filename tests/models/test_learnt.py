@@ -19,7 +19,8 @@ from models.learning.cases import (
     write_dataset,
 )
 from models.learning.evaluating import evaluate, gain, interval
-from models.learning.planning import Plan, fingerprint, make_plan
+from models.learning.fingerprint import fingerprint
+from models.learning.planning import Plan, make_plan
 from models.learning.preparing import Prepared, affine_of, prepare
 from models.learning.trainer import train
 from models.prediction import Image
