@@ -19,11 +19,13 @@ import numpy.typing as npt
 import torch
 
 from dicom.errors import CannotTrain
-from models.learning.augment import Part, Recipe, Sample, Spacing, follow, reach_of, resized
+from models.learning.augment import Part, Recipe, follow, reach_of
 from models.learning.cases import Case
 from models.learning.detecting import Rows, centre_maps, cut_rows
 from models.learning.planning import Plan
 from models.learning.preparing import Prepared
+from models.learning.sample import Sample, Spacing
+from models.learning.steps import resized
 
 _TRIES = 100
 
