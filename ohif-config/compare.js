@@ -21,13 +21,13 @@ const TOGETHER = [
 ];
 
 const SETTLING_MS = 300; // of the viewports: OHIF does it later, and tells nobody
+const DRAWING_MS = 30_000; // at most, on a slow machine
 const LABELMAP = '-Labelmap';
 
 /** The comparison that is on the screen, and in words what is seen and counted. */
-export const comparison = { isOn: false, lines: [] };
+export const comparison = { isOn: false, isDifference: false, lines: [] };
 
-let hidden = [];
-let presentation = null; // where the image was before it had half the width
+let before = null; // what was on the screen
 
 /**
  * Show two results on the same images, one viewport each; slice, zoom and window go together.
@@ -38,9 +38,7 @@ export async function compareBeside(first, second, names) {
   await stopComparing();
   const [firstId, secondId] = await bothOf(first, second, viewer.activeViewportId());
   const images = viewer.imagesOfSeries(first.image_SeriesInstanceUID);
-  const viewport = viewer.viewportOf();
-  const slice = viewport.getCurrentImageIdIndex?.() ?? 0;
-  presentation = viewport.getViewPresentation?.() ?? null;
+  const slice = viewer.viewportOf().getCurrentImageIdIndex?.() ?? 0;
   layOut(2);
   const [left, right] = await viewportIds(2);
   viewer.service('viewportGridService').setDisplaySetsForViewports(
@@ -54,15 +52,17 @@ export async function compareBeside(first, second, names) {
     [left, right].every(id => viewer.viewportOf(id)?.getImageIds?.().length)
   );
   await pause(SETTLING_MS); // OHIF lays over a new viewport what lies over the others
-  await drawOnly(left, firstId);
-  await drawOnly(right, secondId);
-  viewer.viewportOf(left).setImageIdIndex(slice);
-  comparison.isOn = true;
-  comparison.lines = [
+  for (const [viewportId, segmentationId] of [
+    [left, firstId],
+    [right, secondId],
+  ]) {
+    await viewer.viewportOf(viewportId).setImageIdIndex(slice);
+    await drawOnly(viewportId, segmentationId);
+  }
+  begin(first, [
     { text: t('compare.left', { title: names.first }) },
     { text: t('compare.right', { title: names.second }) },
-  ];
-  session.select(first.id);
+  ]);
 }
 
 /** Draw where two results differ, and nothing else. */
@@ -83,10 +83,13 @@ export async function compareDifference(first, second, names) {
     id: labelmap.differenceId(),
   });
   const counts = subtract(firstId, secondId, id);
-  hideAllBut(viewportId, id);
+  await overlays.showOnly(viewportId, [id]);
   labelmap.showFullest(id);
-  comparison.isOn = true;
-  comparison.lines = toldOf(counts, names);
+  begin(first, toldOf(counts, names), { isDifference: true });
+}
+
+function begin(first, lines, { isDifference = false } = {}) {
+  Object.assign(comparison, { isOn: true, isDifference, lines });
   session.select(first.id);
 }
 
@@ -121,9 +124,36 @@ export function share(value) {
  * edits and what is stored. Loading one can move the edits of the other to an id of their own.
  */
 async function bothOf(first, second, viewportId) {
+  const edited = session.segmentationOf(second);
+  noteScreen(viewportId);
   const stored = await overlays.showStored(second, viewportId);
   const firstId = session.segmentationOf(first) ?? (await overlays.show(first, viewportId));
+  noteMoved(edited, session.segmentationOf(second));
   return [firstId, stored === firstId ? session.segmentationOf(second) : stored];
+}
+
+/** Note what is on the screen, so that it can come back. */
+function noteScreen(viewportId) {
+  before = {
+    selected: session.selected,
+    visible: representationsIn(viewportId)
+      .filter(({ visible }) => visible)
+      .map(({ segmentationId }) => segmentationId),
+    active: labelmap.activeSegmentation()?.segmentationId ?? null,
+    // Where the image lay before it had half the width.
+    presentation: viewer.viewportOf(viewportId).getViewPresentation?.() ?? null,
+  };
+}
+
+/** Edits were moved to an id of their own: it is them that were on the screen. */
+function noteMoved(from, to) {
+  const moved = id => (id === from && to !== null ? to : id);
+  before.visible = before.visible.map(moved);
+  before.active = moved(before.active);
+}
+
+function representationsIn(viewportId) {
+  return viewer.service('segmentationService').getSegmentationRepresentations(viewportId);
 }
 
 function subtract(firstId, secondId, id) {
@@ -153,19 +183,12 @@ function subtract(firstId, secondId, id) {
   return counts;
 }
 
-function hideAllBut(viewportId, id) {
-  const segmentations = viewer.service('segmentationService');
-  for (const { segmentationId, visible } of segmentations.getSegmentationRepresentations(
-    viewportId
-  )) {
-    if (visible && segmentationId !== id) {
-      segmentations.toggleSegmentationRepresentationVisibility(viewportId, {
-        segmentationId,
-        type: 'Labelmap',
-      });
-      hidden.push([viewportId, segmentationId]);
-    }
-  }
+/** Work on the one image: a comparison that is on the screen ends first. */
+export function onOneImage(work) {
+  return async (...given) => {
+    await stopComparing();
+    return work(...given);
+  };
 }
 
 /** Back to one image, with what was shown before. */
@@ -173,38 +196,44 @@ export async function stopComparing() {
   if (!comparison.isOn) {
     return;
   }
-  comparison.isOn = false;
-  comparison.lines = [];
+  Object.assign(comparison, { isOn: false, isDifference: false, lines: [] });
   labelmap.removeDifferences();
-  const segmentations = viewer.service('segmentationService');
-  for (const [viewportId, segmentationId] of hidden) {
-    const [shown] = segmentations.getSegmentationRepresentations(viewportId, { segmentationId });
-    if (shown && !shown.visible) {
-      segmentations.toggleSegmentationRepresentationVisibility(viewportId, {
-        segmentationId,
-        type: 'Labelmap',
-      });
-    }
-  }
-  hidden = [];
   if (viewer.service('viewportGridService').getNumViewportPanes() > 1) {
+    const half = viewer.viewportOf().canvas.clientWidth;
     layOut(1);
     await viewportIds(1);
-    await zoomAsBefore();
+    await zoomAsBefore(half);
   }
-  session.changed();
+  const viewportId = viewer.activeViewportId();
+  const isThere = id => labelmap.stateOf(id) !== null;
+  await overlays.showOnly(viewportId, before.visible.filter(isThere));
+  if (before.active && isThere(before.active)) {
+    viewer.service('segmentationService').setActiveSegmentation(viewportId, before.active);
+  }
+  session.follow();
+  session.select(before.selected);
+  before = null;
 }
 
 /** Give the image the place and size that it had in the whole width. */
-async function zoomAsBefore() {
-  await pause(SETTLING_MS);
+async function zoomAsBefore(half) {
+  const end = performance.now() + DRAWING_MS;
+  do {
+    await pause(SETTLING_MS);
+  } while (!isWiderThan(half) && performance.now() < end);
   const viewport = viewer.viewportOf();
   viewport.resetCamera();
-  if (presentation) {
-    viewport.setViewPresentation(presentation);
+  if (before.presentation) {
+    viewport.setViewPresentation(before.presentation);
   }
   viewport.render();
-  presentation = null;
+}
+
+/** Whether the image has taken the width that its place has now. */
+function isWiderThan(width) {
+  const canvas = viewer.viewportOf()?.canvas;
+  const drawn = canvas ? canvas.width / window.devicePixelRatio : 0;
+  return drawn > width + 1 && Math.abs(drawn - canvas.clientWidth) <= 1;
 }
 
 function layOut(columns) {
@@ -217,9 +246,10 @@ async function viewportIds(count) {
   return [...grid.getState().viewports.keys()];
 }
 
+/** Draw one segmentation in a viewport, and see that it is drawn. */
 async function drawOnly(viewportId, segmentationId) {
   const segmentations = viewer.service('segmentationService');
-  for (const other of segmentations.getSegmentationRepresentations(viewportId)) {
+  for (const other of representationsIn(viewportId)) {
     if (other.segmentationId !== segmentationId) {
       segmentations.removeRepresentationsFromViewport(viewportId, {
         segmentationId: other.segmentationId,
@@ -227,25 +257,42 @@ async function drawOnly(viewportId, segmentationId) {
       });
     }
   }
-  await segmentations.addSegmentationRepresentation(viewportId, {
-    segmentationId,
-    type: 'Labelmap',
-  });
-  await pause(SETTLING_MS);
-  removeStrays(viewportId, segmentationId);
+  await overlays.showOnly(viewportId, [segmentationId]);
+  const end = performance.now() + DRAWING_MS;
+  do {
+    await pause(SETTLING_MS);
+    removeStrays(viewportId, segmentationId);
+  } while (!isColoured(viewportId, segmentationId) && performance.now() < end);
+}
+
+function labelmapActors(viewportId) {
+  return viewer
+    .viewportOf(viewportId)
+    .getActors()
+    .filter(({ representationUID: name = '' }) => name.includes(LABELMAP));
 }
 
 /** Take out what is still drawn of segmentations that were taken from a viewport meanwhile. */
 function removeStrays(viewportId, segmentationId) {
-  const viewport = viewer.viewportOf(viewportId);
-  const strays = viewport
-    .getActors()
-    .filter(({ representationUID: name = '' }) => name.includes(LABELMAP))
-    .filter(({ representationUID: name }) => !name.startsWith(segmentationId + LABELMAP));
-  viewport.removeActors(strays.map(({ uid }) => uid));
+  const strays = labelmapActors(viewportId).filter(
+    ({ representationUID: name }) => !name.startsWith(segmentationId + LABELMAP)
+  );
+  viewer.viewportOf(viewportId).removeActors(strays.map(({ uid }) => uid));
   const { triggerSegmentationRepresentationModified } =
     viewer.libraries().cornerstoneTools.segmentation.triggerSegmentationEvents;
   triggerSegmentationRepresentationModified(viewportId, segmentationId, 'Labelmap');
+}
+
+/** Whether a segmentation has its colours: Cornerstone draws one that has none yet in black. */
+function isColoured(viewportId, segmentationId) {
+  const actors = labelmapActors(viewportId);
+  return (
+    actors.length > 0 &&
+    actors.every(
+      ({ actor, representationUID: name }) =>
+        name.startsWith(segmentationId + LABELMAP) && actor.getProperty().getRGBTransferFunction(0)
+    )
+  );
 }
 
 function pause(time_ms) {

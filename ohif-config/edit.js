@@ -2,6 +2,7 @@
  * Editing by hand: OHIF's own tools at hand, and segments from the coded vocabulary.
  */
 
+import { comparison } from './compare.js';
 import { dot, h, icon } from './elements.js';
 import * as labelmap from './labelmap.js';
 import { Section } from './section.js';
@@ -180,8 +181,10 @@ class Edit extends Section {
         : [])
     );
     if (!id) {
-      this.segments.append(h('p', { class: 'quiet' }, t('edit.none')));
+      const why = comparison.isDifference ? 'edit.compared' : 'edit.none';
+      this.segments.append(h('p', { class: 'quiet' }, t(why)));
     }
+    this.vocabulary.hidden = comparison.isDifference;
   }
 
   row(id, { number, label, colour }, isActive) {

@@ -14,15 +14,42 @@ function refersTo(segmentation, image) {
   return series.some(item => item.SeriesInstanceUID === image.SeriesInstanceUID);
 }
 
-/** The SEG instances that another segmentation was made from: what it says now counts. */
-function corrected(displaySets) {
-  const uids = displaySets
-    .filter(set => set.Modality === 'SEG')
-    .flatMap(set => set.instance?.PredecessorDocumentsSequence ?? [])
+/** The SEG instances that a segmentation was made from. */
+function predecessors(set) {
+  return [set.instance?.PredecessorDocumentsSequence ?? []]
+    .flat()
     .flatMap(study => study.ReferencedSeriesSequence ?? [])
     .flatMap(series => series.ReferencedSOPSequence ?? [])
     .map(instance => instance.ReferencedSOPInstanceUID);
-  return new Set(uids);
+}
+
+/** What counts now: of all that was made from one segmentation, step by step, what was made last. */
+function current(displaySets) {
+  const segmentations = displaySets.filter(set => set.Modality === 'SEG');
+  const known = new Map(segmentations.map(set => [set.SOPInstanceUID, set]));
+  const origin = set => {
+    const seen = new Set();
+    let uid = set.SOPInstanceUID;
+    while (known.has(uid) && !seen.has(uid) && predecessors(known.get(uid)).length) {
+      seen.add(uid);
+      [uid] = predecessors(known.get(uid));
+    }
+    return uid;
+  };
+  const last = new Map();
+  for (const set of segmentations) {
+    const from = origin(set);
+    if (!last.has(from) || madeAt(last.get(from)) < madeAt(set)) {
+      last.set(from, set);
+    }
+  }
+  return new Set(last.values());
+}
+
+/** When a segmentation was made: sorts as text. */
+function madeAt({ instance = {} }) {
+  const { ContentDate: date = '', ContentTime: time = '', SeriesNumber: number = 0 } = instance;
+  return `${date}${String(time).padEnd(13, '0')} ${String(number).padStart(9, '0')}`;
 }
 
 /** The image series that a study opens with: the one of the address, else the segmented one. */
@@ -113,11 +140,11 @@ export default {
     );
     hangingProtocolService.addCustomAttribute(
       'liesOnOpeningImage',
-      'A segmentation of that series that none was made from',
+      'A segmentation of that series, as it was corrected last',
       (set, { displaySets }) => {
         const shown = openingImage(displaySets);
         const isOnIt = set.Modality === 'SEG' && shown !== undefined && refersTo(set, shown);
-        return isOnIt && !corrected(displaySets).has(set.SOPInstanceUID);
+        return isOnIt && current(displaySets).has(set);
       }
     );
   },

@@ -48,6 +48,7 @@ class Login extends HTMLElement {
       required: true,
     });
     this.problem = h('p', { class: 'fault', role: 'alert', hidden: true });
+    this.button = h('button', { class: 'main', type: 'submit' }, t('login.go'));
     const form = h(
       'form',
       { class: 'dialog', 'data-cy': 'radloop-login' },
@@ -56,7 +57,7 @@ class Login extends HTMLElement {
       h('label', {}, t('login.name'), this.name),
       h('label', {}, t('login.password'), this.password),
       this.problem,
-      h('button', { class: 'main', type: 'submit' }, t('login.go'))
+      this.button
     );
     form.addEventListener('submit', event => {
       event.preventDefault();
@@ -79,10 +80,22 @@ class Login extends HTMLElement {
 
   async submit() {
     const form = new URLSearchParams({ name: this.name.value, password: this.password.value });
-    await fetch('/login', { method: 'POST', body: form, credentials: 'same-origin' });
-    this.password.value = '';
-    if (!(await this.finish())) {
-      this.say(t('login.wrong'));
+    this.button.disabled = true;
+    this.problem.hidden = true;
+    try {
+      await fetch('/login', { method: 'POST', body: form, credentials: 'same-origin' });
+      this.password.value = '';
+      if (!(await this.finish())) {
+        this.say(t('login.wrong'));
+      }
+    } catch (error) {
+      if (!(error instanceof TypeError)) {
+        throw error;
+      }
+      this.say(t('login.unreachable')); // fetch's way to say that no answer came
+    } finally {
+      this.button.disabled = false;
+      this.password.focus();
     }
   }
 

@@ -56,12 +56,10 @@ export async function toggle(result) {
     await show(result);
     return;
   }
-  const isVisible = representationIn(viewportId, id).visible;
-  viewer.service('segmentationService').toggleSegmentationRepresentationVisibility(viewportId, {
-    segmentationId: id,
-    type: 'Labelmap',
-  });
-  if (!isVisible) {
+  const drawn = representationIn(viewportId, id);
+  const isWanted = !drawn.visible;
+  turn(viewportId, drawn, isWanted);
+  if (isWanted) {
     makeActive(viewportId, id);
   }
   session.select(result.id);
@@ -75,17 +73,27 @@ export async function showAlone(result) {
 }
 
 /** Hide what else is drawn in a viewport. */
-export function hideOthers(viewportId, id) {
-  const segmentations = viewer.service('segmentationService');
-  for (const { segmentationId, visible, type } of segmentations.getSegmentationRepresentations(
-    viewportId
-  )) {
-    if (visible && segmentationId !== id) {
-      segmentations.toggleSegmentationRepresentationVisibility(viewportId, {
-        segmentationId,
-        type,
-      });
-    }
+export function hideOthers(viewportId, ...ids) {
+  viewer
+    .service('segmentationService')
+    .getSegmentationRepresentations(viewportId)
+    .filter(({ segmentationId }) => !ids.includes(segmentationId))
+    .forEach(other => turn(viewportId, other, false));
+}
+
+/** Show these segmentations in a viewport, and no others. */
+export async function showOnly(viewportId, ids) {
+  for (const id of ids) {
+    await drawIn(viewportId, id);
+  }
+  hideOthers(viewportId, ...ids);
+}
+
+function turn(viewportId, { segmentationId, type, visible }, isWanted) {
+  if (visible !== isWanted) {
+    viewer
+      .service('segmentationService')
+      .toggleSegmentationRepresentationVisibility(viewportId, { segmentationId, type });
   }
 }
 
@@ -140,14 +148,11 @@ async function moveAside(id, viewportId) {
 
 async function drawIn(viewportId, id) {
   await until(() => labelmap.stateOf(id) !== null);
-  const segmentations = viewer.service('segmentationService');
-  if (!representationIn(viewportId, id)) {
-    await segmentations.addSegmentationRepresentation(viewportId, {
-      segmentationId: id,
-      type: 'Labelmap',
-    });
-  } else if (!representationIn(viewportId, id).visible) {
-    segmentations.toggleSegmentationRepresentationVisibility(viewportId, {
+  const drawn = representationIn(viewportId, id);
+  if (drawn) {
+    turn(viewportId, drawn, true);
+  } else {
+    await viewer.service('segmentationService').addSegmentationRepresentation(viewportId, {
       segmentationId: id,
       type: 'Labelmap',
     });

@@ -40,6 +40,19 @@ class Panel extends HTMLElement {
         event.stopPropagation();
       }
     });
+    // Who chose with the mouse goes on with the viewer's keys; who chose with the keys, with the list.
+    let byKey = false;
+    root.addEventListener('keydown', () => {
+      byKey = true;
+    });
+    root.addEventListener('pointerdown', () => {
+      byKey = false;
+    });
+    root.addEventListener('change', ({ target }) => {
+      if (target.matches('select') && !byKey) {
+        target.blur();
+      }
+    });
     if (!isClinical()) {
       root.append(h('p', { class: 'quiet pad' }, t('panel.not-clinical')));
       return;
@@ -162,10 +175,12 @@ class Foot extends Section {
     if (savingNow()) {
       return t('foot.saving');
     }
+    if (session.asked > 0) {
+      return t('foot.drawing');
+    }
     if (work?.isDirty) {
-      const { active_s: seconds, strokes } = work.effort.report();
-      const values = { time: clock(seconds), strokes };
-      return t(work.kept === work.changes ? 'foot.kept' : 'foot.unsaved', values);
+      const { active_s: seconds } = work.effort.report();
+      return t(work.kept === work.changes ? 'foot.kept' : 'foot.unsaved', { time: clock(seconds) });
     }
     return selected
       ? t('foot.selected', { title: selected.title, state: t(`state.${selected.state}`) })

@@ -3,6 +3,7 @@
  * they lie in the labelmap like strokes of the brush, and can be undone like those.
  */
 
+import { comparison } from './compare.js';
 import { h, icon } from './elements.js';
 import { activeSegment, segmentToDraw } from './edit.js';
 import * as labelmap from './labelmap.js';
@@ -28,17 +29,19 @@ export async function prompt(asked, { isAdded = false } = {}) {
     ? { ...shapeOf(segmentationId), layers: [[]], planes: [] }
     : oneLayer(labelmap.read(segmentationId, plane => only(plane, segment.number)));
   const { planes, ...voxels } = drawn;
-  const answer = await node.post(
-    '/api/prompts',
-    await pack(
-      {
-        StudyInstanceUID: images.StudyInstanceUID,
-        SeriesInstanceUID: images.SeriesInstanceUID,
-        ...voxels,
-        segments: [{ number: segment.number, label: segment.label }],
-        prompt: { ...asked, segment: segment.number },
-      },
-      planes
+  const answer = await whileTold(async () =>
+    node.post(
+      '/api/prompts',
+      await pack(
+        {
+          StudyInstanceUID: images.StudyInstanceUID,
+          SeriesInstanceUID: images.SeriesInstanceUID,
+          ...voxels,
+          segments: [{ number: segment.number, label: segment.label }],
+          prompt: { ...asked, segment: segment.number },
+        },
+        planes
+      )
     )
   );
   const laid = labelmap.layMasks(
@@ -48,6 +51,18 @@ export async function prompt(asked, { isAdded = false } = {}) {
     { replace: !isAdded, takes: isAdded || asked.kind === 'refine' }
   );
   return { ...laid, head: answer.head, segmentationId };
+}
+
+/** Let the panel's foot tell that the node is at work. */
+async function whileTold(work) {
+  session.asked += 1;
+  session.changed();
+  try {
+    return await work();
+  } finally {
+    session.asked -= 1;
+    session.changed();
+  }
 }
 
 function shapeOf(segmentationId) {
@@ -63,6 +78,12 @@ function oneLayer(voxels) {
 
 function place({ SOPInstanceUID, frame, row, column }) {
   return { SOPInstanceUID, frame, row, column };
+}
+
+/** The voxels of a stroke, each once. */
+function placesOf(voxels) {
+  const places = voxels.map(voxel => [`${voxel.index}/${voxel.row}/${voxel.column}`, place(voxel)]);
+  return [...new Map(places).values()];
 }
 
 class Prompts extends Section {
@@ -96,15 +117,19 @@ class Prompts extends Section {
       grow: this.picker('grow', 'target', { onPoint: voxel => this.grow(voxel) }),
       inside: this.picker('inside', 'plus', {
         onPoint: voxel => this.refine({ positive: [place(voxel)] }),
+        onStroke: voxels => this.refine({ positive: placesOf(voxels) }),
       }),
       outside: this.picker('outside', 'minus', {
         onPoint: voxel => this.refine({ negative: [place(voxel)] }),
+        onStroke: voxels => this.refine({ negative: placesOf(voxels) }),
       }),
       box: this.picker('box', 'box', { onBox: ([first, last]) => this.box(first, last) }),
     };
+    this.hint = h('p', { class: 'quiet hint', hidden: true });
     this.append(
       h('h3', {}, t('prompts.title')),
       h('div', { class: 'line' }, ...Object.values(this.pickers), this.flat),
+      this.hint,
       h('div', { class: 'line' }, this.tolerance, this.range),
       h(
         'div',
@@ -141,7 +166,9 @@ class Prompts extends Section {
       button.classList.toggle('on', now === name);
       button.setAttribute('aria-pressed', String(now === name));
     }
-    const isUsable = shownImages() !== null;
+    this.hint.hidden = !(now in this.pickers);
+    this.hint.textContent = this.hint.hidden ? '' : t(`prompts.${now}-now`);
+    const isUsable = shownImages() !== null && !comparison.isDifference;
     this.querySelectorAll('button').forEach(button => {
       button.disabled = !isUsable;
     });
@@ -157,7 +184,7 @@ class Prompts extends Section {
     return seed !== null && (this.isGrowing || seed.changes === changesOf(seed.segmentationId));
   }
 
-  picker(name, drawing, { onPoint = null, onBox = null }) {
+  picker(name, drawing, { onPoint = null, onStroke = null, onBox = null }) {
     const button = h(
       'button',
       {
@@ -171,6 +198,7 @@ class Prompts extends Section {
             warm();
             startPicking(name, {
               onPoint: onPoint && attempt(onPoint),
+              onStroke: onStroke && attempt(onStroke),
               onBox: onBox && attempt(onBox),
             });
           }

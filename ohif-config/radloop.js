@@ -6,6 +6,7 @@
  */
 
 import './panel.js';
+import { onOneImage } from './compare.js';
 import { keeper } from './drafts.js';
 import { toggleHelp } from './help.js';
 import { bindings } from './keys.js';
@@ -40,11 +41,11 @@ const panelElement = {
 
 const COMMANDS = {
   radloopRun: () => panelPart('radloop-run')?.go(),
-  radloopNext: next,
-  radloopToggle: () => {
+  radloopNext: onOneImage(next),
+  radloopToggle: onOneImage(() => {
     const result = session.result(session.selected);
     return result && overlays.toggle(result);
-  },
+  }),
   radloopSave: () => save(),
   radloopAccept: accept,
   radloopReject: reject,

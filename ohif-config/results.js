@@ -2,7 +2,13 @@
  * The results of the study: what they are, what they measure, where they stand.
  */
 
-import { compareBeside, compareDifference, comparison, stopComparing } from './compare.js';
+import {
+  compareBeside,
+  compareDifference,
+  comparison,
+  onOneImage,
+  stopComparing,
+} from './compare.js';
 import { dot, h, icon } from './elements.js';
 import * as overlays from './overlays.js';
 import { Section } from './section.js';
@@ -53,7 +59,7 @@ function row(result) {
           title: t(isShown ? 'results.hide' : 'results.show'),
           'aria-pressed': isShown,
           'data-cy': 'radloop-show',
-          onclick: attempt(() => overlays.toggle(result)),
+          onclick: attempt(onOneImage(() => overlays.toggle(result))),
         },
         icon(isShown ? 'seen' : 'hidden')
       ),
@@ -62,7 +68,7 @@ function row(result) {
         {
           class: 'name',
           title: t('results.alone'),
-          onclick: attempt(() => overlays.showAlone(result)),
+          onclick: attempt(onOneImage(() => overlays.showAlone(result))),
         },
         h('span', {}, titleOf(result)),
         h('small', {}, [kindOf(result), when(result.created_at)].filter(Boolean).join(' · '))
@@ -78,7 +84,7 @@ function row(result) {
           class: 'toggle',
           title: t('results.edit'),
           'data-cy': 'radloop-edit',
-          onclick: attempt(() => overlays.edit(result)),
+          onclick: attempt(onOneImage(() => overlays.edit(result))),
         },
         icon('edit')
       )
@@ -88,19 +94,18 @@ function row(result) {
 }
 
 function detail(result) {
+  const model = [result.bundle, result.version].filter(Boolean).join(' ') || result.title;
   const facts = [
-    result.bundle && [
-      t('results.model'),
-      [result.bundle, result.version].filter(Boolean).join(' '),
-    ],
-    result.confidence !== null &&
-      result.confidence !== undefined && [t('results.confidence'), percent(result.confidence)],
+    model !== result.title && [t('results.model'), model],
+    result.kind === 'ai' && [t('results.confidence'), confidenceOf(result)],
   ].filter(Boolean);
+  const isEmpty = result.segments.every(({ volume_ml: volume }) => volume === 0);
   return h(
     'div',
     { class: 'detail' },
     facts.length > 0 &&
       h('dl', {}, ...facts.flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, value)])),
+    result.kind === 'ai' && isEmpty && h('p', {}, t('results.empty')),
     h('table', {}, h('tbody', {}, ...result.segments.map(measured))),
     compare(result)
   );
@@ -111,11 +116,7 @@ function measured({ label, colour, volume_ml: volume, longest_mm: longest }) {
     'tr',
     {},
     h('td', {}, dot(colour), label),
-    h(
-      'td',
-      { class: 'figure' },
-      volume === null || volume === undefined ? '–' : millilitres(volume)
-    ),
+    h('td', { class: 'figure' }, volumeOf(volume)),
     h('td', { class: 'figure' }, longest ? t('results.mm', { mm: longest.toFixed(0) }) : '')
   );
 }
@@ -205,10 +206,22 @@ function when(text) {
     : date.toLocaleDateString([], { day: '2-digit', month: 'short', year: 'numeric' });
 }
 
+function volumeOf(volume) {
+  if (volume === null || volume === undefined) {
+    return '–';
+  }
+  return volume === 0 ? t('results.absent') : millilitres(volume);
+}
+
 function millilitres(volume) {
   return t('results.ml', {
     ml: volume < 10 ? volume.toFixed(2) : volume.toFixed(volume < 100 ? 1 : 0),
   });
+}
+
+function confidenceOf({ confidence }) {
+  const isGiven = confidence !== null && confidence !== undefined;
+  return isGiven ? percent(confidence) : t('results.no-confidence');
 }
 
 /** In whole percents; 100 is said of nothing that is less. */

@@ -5,12 +5,13 @@
  * again when the node was away, and what was missed meanwhile is asked for.
  */
 
+import { comparison, onOneImage } from './compare.js';
 import { h } from './elements.js';
 import { boxAround } from './geometry.js';
 import * as node from './node.js';
 import { logIn } from './login.js';
 import * as overlays from './overlays.js';
-import { pickBox } from './picking.js';
+import { pickBox, picking, stopPicking } from './picking.js';
 import { Section } from './section.js';
 import { session } from './session.js';
 import { t } from './text.js';
@@ -18,22 +19,55 @@ import { attempt, tell } from './trouble.js';
 import { say, shownImages } from './viewer.js';
 
 const ENDED = ['completed', 'canceled'];
+const REGION = 'region';
+const AGAIN_MS = 3000;
 
 /** Follows the jobs of the study that is open. */
 class Follower {
+  missing = null;
+
   start() {
     this.stop();
     this.stream = new EventSource('/api/events');
     // Asked when the stream is open, so that nothing falls between; also when it was away.
-    this.stream.addEventListener('open', () => session.refresh().catch(tell));
-    this.stream.addEventListener('error', () => session.isKnown || session.refresh().catch(tell));
+    this.stream.addEventListener('open', () => {
+      this.waitNoMore();
+      this.catchUp().catch(tell);
+    });
+    this.stream.addEventListener('error', () => this.miss().catch(tell));
     this.stream.addEventListener('job', event => this.hear(JSON.parse(event.data)));
     this.stream.addEventListener('logout', () => this.comeBack());
   }
 
   stop() {
+    this.waitNoMore();
     this.stream?.close();
     this.stream = null;
+  }
+
+  /**
+   * The stream broke. The browser opens it again where the node is away; not where something in front
+   * of it answered with an error, or the session has ended.
+   */
+  async miss() {
+    const { stream } = this;
+    if (stream?.readyState === EventSource.CLOSED) {
+      this.waitNoMore();
+      await session.refresh(); // it asks for a login where that is what is missing
+      if (this.stream === stream) {
+        this.missing = setTimeout(() => this.start(), AGAIN_MS);
+      }
+    } else {
+      this.missing ??= setTimeout(() => {
+        session.fault = new node.Unreachable();
+        session.changed();
+      }, AGAIN_MS);
+    }
+  }
+
+  waitNoMore() {
+    clearTimeout(this.missing);
+    this.missing = null;
   }
 
   async comeBack() {
@@ -58,23 +92,50 @@ class Follower {
     }
   }
 
-  /** Show what a job made, if it was asked for here; list it in any case. */
-  async bring(job) {
-    const before = new Set(session.results.map(result => result.id));
-    const isOurs = asked.delete(job.id);
+  /** List what a job made; show it, if it was asked for here. */
+  async bring({ id, fault }) {
     await session.refresh();
-    const made = session.results.filter(result => !before.has(result.id));
-    if (job.fault && isOurs && job.fault.code !== 'canceled') {
-      say(node.inSentences(job.fault.message, job.fault.advice), 'error', { duration: 20000 });
-    } else if (made.length && isOurs) {
-      await overlays.showAlone(made[0]);
-      say(t('run.ready', { title: made[0].title }), 'success');
+    const wish = asked.get(id);
+    asked.delete(id);
+    if (canceling.delete(id) && fault?.code === 'canceled') {
+      say(t('run.canceled'));
+    } else if (wish && fault && fault.code !== 'canceled') {
+      say(node.inSentences(fault.message, fault.advice), 'error', { duration: 20000 });
+    } else if (wish) {
+      await showMade(wish);
+    }
+  }
+
+  /** What ended while the node, or the way to it, was away. */
+  async catchUp() {
+    await session.refresh();
+    if (session.fault) {
+      return;
+    }
+    for (const id of [...asked.keys()]) {
+      const listed = session.runs.find(one => one.job === id);
+      if (!listed || ENDED.includes(listed.state)) {
+        await this.bring({ id, fault: listed?.error });
+      }
     }
   }
 }
 
 export const follower = new Follower();
-const asked = new Set(); // jobs that this page started
+const asked = new Map(); // jobs that this page started, and what there was before them
+const canceling = new Set(); // jobs that it wants to end
+
+async function showMade({ bundle, before }) {
+  const made = session.results.find(
+    result => !before.has(result.id) && `${result.bundle}@${result.version}` === bundle
+  );
+  if (made) {
+    if (!comparison.isOn) {
+      await overlays.showAlone(made);
+    }
+    say(t('run.ready', { title: made.title }), 'success');
+  }
+}
 
 /** Run a model on the series that is shown; on a region of it where one is given. */
 export async function run(bundle, region = null) {
@@ -85,9 +146,11 @@ export async function run(bundle, region = null) {
     bundle,
     region,
   });
-  asked.add(job);
+  const before = new Set(session.results.map(result => result.id));
+  asked.set(job, { bundle, before });
   await session.refresh();
   if (!session.runs.some(one => one.job === job)) {
+    asked.delete(job);
     await showAgain(bundle); // the same wish is the same job, and it is done
   }
 }
@@ -97,7 +160,7 @@ async function showAgain(bundle) {
     .resultsHere()
     .find(result => result.kind === 'ai' && `${result.bundle}@${result.version}` === bundle);
   if (made) {
-    await overlays.showAlone(made);
+    await onOneImage(overlays.showAlone)(made);
     say(t('run.again', { title: made.title }));
   }
 }
@@ -121,10 +184,12 @@ class Run extends Section {
       t('run.region')
     );
     this.others = h('details', { class: 'others', hidden: true });
+    this.hint = h('p', { class: 'quiet hint', 'data-cy': 'radloop-region-hint' }, t('run.draw-box'));
     this.runs = h('div', { class: 'runs' });
     this.append(
       h('h3', {}, t('run.title')),
       h('div', { class: 'line' }, this.models, this.start, this.region),
+      this.hint,
       this.runs,
       this.others
     );
@@ -137,6 +202,9 @@ class Run extends Section {
       this.series = images.SeriesInstanceUID;
       this.ask(images).catch(tell);
     }
+    const isPicking = picking() === REGION;
+    this.hint.hidden = !isPicking;
+    this.region.classList.toggle('on', isPicking);
     this.runs.replaceChildren(...session.runs.filter(one => !isPast(one)).map(progress));
   }
 
@@ -164,7 +232,9 @@ class Run extends Section {
     this.others.hidden = !others.length;
     this.others.replaceChildren(
       h('summary', {}, t('run.others', { count: others.length })),
-      ...others.map(({ title, reason }) => h('p', {}, h('b', {}, title), ` ${reason}`))
+      ...others.map(({ title, reason }) =>
+        h('p', {}, h('b', {}, title), `: ${node.inSentences(reason)}`)
+      )
     );
   }
 
@@ -175,7 +245,11 @@ class Run extends Section {
   }
 
   async goInRegion() {
-    const corners = await pickBox(t('run.draw-region'));
+    if (picking() === REGION) {
+      stopPicking();
+      return;
+    }
+    const corners = await pickBox(REGION);
     if (corners) {
       const { from, to } = boxAround(corners);
       const last = shownImages().imageIds.length - 1;
@@ -192,12 +266,25 @@ function isPast(one) {
   return one.state === 'completed' || one.error?.code === 'canceled';
 }
 
+/** Ask for the end of a run; the model stops at its next step. */
+async function cancel(job) {
+  canceling.add(job);
+  session.changed();
+  try {
+    await node.post(`/api/jobs/${encodeURIComponent(job)}/cancel`);
+  } catch (error) {
+    canceling.delete(job);
+    session.changed();
+    throw error;
+  }
+}
+
 function progress(one) {
   const isOpen = !ENDED.includes(one.state);
   return h(
     'div',
     { class: 'run', 'data-cy': 'radloop-progress' },
-    h('span', { class: 'name' }, one.bundle ?? t('run.job')),
+    h('span', { class: 'name' }, one.bundle?.replace('@', ' ') ?? t('run.job')),
     isOpen
       ? h('progress', { max: 1, value: one.progress })
       : h(
@@ -208,11 +295,8 @@ function progress(one) {
     isOpen &&
       h(
         'button',
-        {
-          class: 'plain',
-          onclick: attempt(() => node.post(`/api/jobs/${encodeURIComponent(one.job)}/cancel`)),
-        },
-        t('run.cancel')
+        { class: 'plain', disabled: canceling.has(one.job), onclick: attempt(() => cancel(one.job)) },
+        t(canceling.has(one.job) ? 'run.canceling' : 'run.cancel')
       )
   );
 }

@@ -56,6 +56,7 @@ class Session extends EventTarget {
     this.telling = null;
     this.fault = null;
     this.isKnown = false;
+    this.asked = 0; // prompts that the node is at
     this.works = new Map();
     this.changed();
   }

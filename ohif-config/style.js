@@ -90,6 +90,8 @@ td:first-child { padding-left: 0; }
 .compare span { flex-basis: 100%; color: var(--quiet); }
 .compare select { flex: 1 1 100%; font-size: 12px; }
 
+.hint { margin-top: 5px; }
+.plain.on { background: var(--blue-ground); border-color: var(--blue); color: var(--strong); }
 .run { align-items: center; display: flex; gap: 8px; margin-top: 7px; }
 .run .name { flex: 0 1 auto; }
 .run .fault { flex: 1; }

@@ -79,14 +79,41 @@ def test_what_is_painted_is_stored_voxel_for_voxel_each_time(
     np.testing.assert_array_equal(reading.labels_of(reading.segs()[-1]), seen[-1])
     assert panel.part("save").is_disabled()  # looking changes nothing
 
+    panel.stroke(0.3, 0.5)  # edits, and what is stored of them: as colours, then in two panes
+    seen.append(read_labelmap(panel.page, reading.head.series))
+    drawn = (seen[-1] != seen[-2]).sum()
+    panel.part("compare").select_option(index=0)
+    panel.part("difference").click()
+    told.filter(has_text=f"{drawn} voxels only in").wait_for()
+    panel.page.get_by_role("button", name="End the comparison").click()
+    panel.wait_for_status("Not saved")
+    panel.part("compare").select_option(index=1)
+    panel.part("beside").click()
+    told.filter(has_text="Left: Correction by admin").wait_for()
+    for pane in (0, 1):
+        wait_for_overlay(panel.page, pane=pane)
+    panel.page.get_by_role("button", name="End the comparison").click()
+    panel.wait_for_status("Not saved")
+    np.testing.assert_array_equal(read_labelmap(panel.page, reading.head.series), seen[-1])
+    panel.save()
+
     panel.page.reload()  # the correction opens, not what it was made from
     wait_for_overlay(panel.page)
     np.testing.assert_array_equal(read_labelmap(panel.page, reading.head.series), seen[-1])
 
 
-def test_a_result_is_accepted_by_one_key(reading: Reading, browser: Browser) -> None:
+def test_a_result_is_accepted_by_one_key_and_rejected_with_a_reason(
+    reading: Reading, browser: Browser
+) -> None:
     panel = reading.open(browser)
     panel.results.first.locator(".state", has_text="to sign").wait_for()
+    panel.press("y")
+    panel.results.first.locator(".state", has_text="accepted").wait_for()
+    panel.press("x")
+    why = panel.part("reason")
+    why.get_by_role("radio").first.press("Space")
+    panel.page.keyboard.press("Enter")
+    panel.results.first.locator(".state", has_text="rejected").wait_for()
     panel.press("y")
     panel.results.first.locator(".state", has_text="accepted").wait_for()
     panel.press("?")

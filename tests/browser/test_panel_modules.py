@@ -185,6 +185,38 @@ def test_idle_time_is_no_effort(page: Page) -> None:
     assert report["opened_at"] < report["saved_at"]
 
 
+def test_a_study_opens_with_what_was_corrected_last(page: Page) -> None:
+    """Of a result with two corrections, one of them corrected again, and of another result."""
+
+    def seg(uid: str, before: str | None = None, *, time: str = "") -> dict[str, object]:
+        reference = [{"ReferencedSOPInstanceUID": before}]
+        series = [{"ReferencedSeriesSequence": [{"ReferencedSOPSequence": reference}]}]
+        said = {"PredecessorDocumentsSequence": series} if before else {}
+        images = {"ReferencedSeriesSequence": [{"SeriesInstanceUID": SERIES}]}
+        instance = {"ContentDate": "20260102", "ContentTime": time, **images, **said}
+        return {"Modality": "SEG", "SOPInstanceUID": uid, "instance": instance}
+
+    opened = run(
+        page,
+        "hanging",
+        """const found = {};
+        m.default.preRegistration({servicesManager: {services: {hangingProtocolService: {
+            addCustomAttribute: (name, _, asked) => { found[name] = asked; }}}}});
+        const displaySets = given;
+        return displaySets.filter(set => found.liesOnOpeningImage(set, {displaySets}))
+            .map(set => set.SOPInstanceUID);""",
+        [
+            {"Modality": "CT", "SeriesInstanceUID": SERIES, "numImageFrames": 3},
+            seg("result", time="080000"),
+            seg("first", "result", time="090000.5"),
+            seg("again", "first", time="110000"),
+            seg("beside", "result", time="100000"),
+            seg("other", time="120000"),
+        ],
+    )
+    assert opened == ["again", "other"]
+
+
 def test_every_language_has_every_text_with_the_same_places(page: Page) -> None:
     languages = [path.stem for path in (ROOT / "ohif-config").glob("texts-*.js")]
     texts = {name: run(page, name, "return m.default;") for name in languages}
@@ -202,16 +234,12 @@ def test_every_language_has_every_text_with_the_same_places(page: Page) -> None:
 
 
 def test_a_number_has_the_word_that_belongs_to_it(page: Page) -> None:
-    def told(strokes: int) -> str:
-        return run(
-            page, "text", "return m.t('foot.unsaved', {time: '0:01', strokes: given});", strokes
-        )
+    def told(voxels: int) -> str:
+        text = "return m.t('compare.count-3', {count: given});"
+        return run(page, "text", text, voxels)
 
-    assert told(1).endswith("1 stroke")
-    assert [told(number).rsplit(" ", 2)[1:] for number in (0, 2)] == [
-        ["0", "strokes"],
-        ["2", "strokes"],
-    ]
+    assert told(1).startswith("1 voxel of")
+    assert [told(number).split(" of")[0] for number in (0, 2)] == ["0 voxels", "2 voxels"]
 
 
 def test_every_text_that_the_panel_asks_for_exists(page: Page) -> None:

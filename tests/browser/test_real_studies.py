@@ -74,7 +74,7 @@ def test_a_real_abdomen_is_corrected_then_a_model_runs_on_it_and_is_corrected(
 
         panel.page.evaluate("window.sameDocument = true")
         panel.part("models").select_option("threshold@0.1.0")
-        panel.part("run").click()
+        panel.press("m")
         panel.part("progress").wait_for()
         panel.wait_for("is ready")
         assert panel.part("progress").count() == 0

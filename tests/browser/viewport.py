@@ -6,8 +6,9 @@ from playwright.sync_api import Page
 
 # Cornerstone copies what it drew (by WebGL, elsewhere) to this canvas. A picture in shades of grey
 # has equal channels; an overlay in colour has not.
-_LOOK = """() => {
-    const canvas = document.querySelector('[data-cy=viewport-pane] canvas.cornerstone-canvas');
+_LOOK = """(pane = 0) => {
+    const panes = document.querySelectorAll('[data-cy=viewport-pane]');
+    const canvas = panes[pane]?.querySelector('canvas.cornerstone-canvas');
     if (!canvas || !canvas.width) return null;
     const { width, height } = canvas;
     const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);
@@ -53,9 +54,9 @@ class Drawn:
     rgb: tuple[float, float, float]
 
 
-def look(page: Page) -> Drawn | None:
-    """Return what the first viewport shows now; None before there is one."""
-    seen = page.evaluate(_LOOK)
+def look(page: Page, pane: int = 0) -> Drawn | None:
+    """Return what a viewport shows now; None before there is one."""
+    seen = page.evaluate(_LOOK, pane)
     return None if seen is None else Drawn(**{**seen, "rgb": tuple(seen["rgb"])})
 
 
@@ -65,10 +66,10 @@ def wait_for_image(page: Page) -> Drawn:
     return _now(page)
 
 
-def wait_for_overlay(page: Page) -> Drawn:
-    """Wait until there is colour in the picture."""
-    page.wait_for_function(f"() => (({_LOOK})()?.coloured ?? 0) > 500")
-    return _now(page)
+def wait_for_overlay(page: Page, *, pane: int = 0) -> Drawn:
+    """Wait until there is colour in the picture, the first one where none is named."""
+    page.wait_for_function(f"pane => (({_LOOK})(pane)?.coloured ?? 0) > 500", arg=pane)
+    return _now(page, pane)
 
 
 def wait_for_grey(page: Page) -> Drawn:
@@ -79,7 +80,7 @@ def wait_for_grey(page: Page) -> Drawn:
     return _now(page)
 
 
-def _now(page: Page) -> Drawn:
-    seen = look(page)
+def _now(page: Page, pane: int = 0) -> Drawn:
+    seen = look(page, pane)
     assert seen is not None
     return seen
