@@ -121,6 +121,8 @@ class LearningRule:
         Patients that a dataset has at least before anything is learnt.
     minutes : float
         About how long it may learn.
+    steps : int
+        How many steps it learns instead, however long they take; 0: as many as `minutes` hold.
     augment : str
         Name of a shipped augmentation graph, or a file; empty: none.
     from_current : bool
@@ -149,6 +151,7 @@ class LearningRule:
     after: int = 0
     fewest: int = 5
     minutes: float = 60.0
+    steps: int = 0
     augment: str = ""
     from_current: bool = False
     promote: Way = "one"
@@ -169,7 +172,7 @@ class LearningRule:
             Clock(self.cron)
         if not self.cron and self.after < 1:
             raise InvalidSettings(f"learning {self.name!r} says neither cron nor after: never")
-        if self.minutes <= 0 or self.margin < 0 or self.fewest < 1:
+        if self.minutes <= 0 or self.steps < 0 or self.margin < 0 or self.fewest < 1:
             raise InvalidSettings(f"learning {self.name!r} has a number that cannot be")
         _ = self.picked
 
@@ -184,6 +187,13 @@ class LearningRule:
             classes=self.classes,
             fusion=self.fusion,
         )
+
+    @property
+    def changes(self) -> Mapping[str, int]:
+        """Fields of the plan that it fixes."""
+        if not self.steps:
+            return {}
+        return {"steps": self.steps, "steps_an_epoch": max(1, self.steps // 20)}
 
     @property
     def policy(self) -> Policy:

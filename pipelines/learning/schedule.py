@@ -151,7 +151,8 @@ class Schedule:
             asked_by=f"rule {rule.name}",
             graph=graph_called(rule.augment),
             start_from=self._start(rule),
-            minutes=rule.minutes,
+            minutes=None if rule.steps else rule.minutes,
+            changes=rule.changes,
             at_once=False,
             rule=rule.name,
         )
