@@ -9,7 +9,12 @@ settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("repeatable")
 
-_LONG = ("tests/whole/", "tests/browser/", "tests/pipelines/test_launching.py", "tests/orthanc/")
+_LONG = (
+    *("tests/whole/", "tests/browser/", "tests/orthanc/", "tests/pipelines/test_launching.py"),
+    *("tests/pipelines/test_nine_kinds.py", "tests/pipelines/test_lessons.py"),
+    *("tests/models/test_mr_brain.py", "tests/models/test_importing_head.py"),
+    *("tests/models/test_trainer.py", "tests/node/test_cli.py", "tests/dicom/test_verify.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
