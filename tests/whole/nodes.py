@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -169,8 +169,14 @@ folders = ["{bundles}"]
 
 
 @contextmanager
-def running_node(config: Path, env: Sequence[tuple[str, str]] = ()) -> Iterator[Node]:
-    """Start `radloop up`, wait for its one line, and stop it as an administrator would."""
+def running_node(
+    config: Path, env: Sequence[tuple[str, str]] = (), *, goes_on: bool = False
+) -> Iterator[Node]:
+    """Start `radloop up`, wait for its one line, and end it.
+
+    With `goes_on` it is stopped as an administrator would, since its data is used again; else it is
+    killed with all that it started: two Orthancs take seconds to say goodbye.
+    """
     environment = {**os.environ, "RADLOOP_ADMIN_PASSWORD": ADMIN_PASSWORD, **dict(env)}
     command = [sys.executable, "-m", "node", "up", "--config", str(config)]
     errors = config.with_name("up.stderr")
@@ -189,10 +195,28 @@ def running_node(config: Path, env: Sequence[tuple[str, str]] = ()) -> Iterator[
             raise AssertionError("the node did not start: " + errors.read_text()[-2000:])
         yield node
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+        if goes_on:
+            _stop(process)
+        else:
+            _kill(process)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        raise
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    try:
+        started = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        started = []
+    for each in (process, *started):
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
+    psutil.wait_procs(started, timeout=20)

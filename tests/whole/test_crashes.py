@@ -12,11 +12,12 @@ import pytest
 
 from dicom.errors import PeerError, RadloopError
 from dicom.phantom import WrittenHead, write_head_study
+from tests.examples import few_or_many
 from tests.whole.nodes import Node, running_node, until, write_config
 
 pytestmark = pytest.mark.orthanc
 
-RUNS = 20
+RUNS = few_or_many(12, 100)
 VICTIMS = {
     "worker": ("node", "worker"),
     "predictor": ("models.process",),
@@ -59,7 +60,7 @@ def kill_one(node: Node, victim: str, after_s: float) -> str:
     return victim
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(60 * RUNS)
 def test_every_study_ends_with_exactly_one_segmentation(node: Node, tmp_path: Path):
     rng = random.Random(20)
     hits: list[str] = []
@@ -68,7 +69,7 @@ def test_every_study_ends_with_exactly_one_segmentation(node: Node, tmp_path: Pa
         written = write_head_study(folder, seed=1000 + run, slices=20, size=64)
         send_until_stored(node, written, folder)
         victim = list(VICTIMS)[run % len(VICTIMS)]
-        hits.append(kill_one(node, victim, rng.uniform(0.0, 5.0)))
+        hits.append(kill_one(node, victim, rng.uniform(0.0, 4.0)))
         job = node.ended_job(written.study.study_uid, timeout_s=180)
         assert (job.state, job.error_code) == ("completed", None), (run, victim)
 
@@ -88,7 +89,7 @@ def test_the_node_catches_up_with_what_came_while_it_was_down(
 ) -> None:
     config = write_config(tmp_path, bundles)
     written = write_head_study(tmp_path / "study", seed=77, slices=20, size=64)
-    with running_node(config) as node:
+    with running_node(config, goes_on=True) as node:
         worker = node.child(*VICTIMS["worker"])
         assert worker is not None
         worker.suspend()  # the archive takes the study, nobody reads the feed

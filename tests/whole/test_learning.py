@@ -22,7 +22,7 @@ from tests.bundles import write_threshold_bundle
 from tests.whole.nodes import ADMIN_PASSWORD, Node, running_node, until, write_config
 from tests.whole.test_people import decoded, document
 
-pytestmark = pytest.mark.orthanc
+pytestmark = [pytest.mark.orthanc, pytest.mark.timeout(900)]
 
 ALL_PICTURES = "[...document.images].every(one => one.naturalWidth)"
 SMALL = {"steps": "20", "steps_an_epoch": "10", "batch": "2"}
@@ -36,7 +36,7 @@ name = "heads"
 bundle = "threshold"
 after = {PATIENTS}
 fewest = {PATIENTS}
-minutes = 0.4
+steps = 60
 promote = "policy"
 margin = 1.0
 fewest_patients = 2
@@ -103,7 +103,7 @@ def test_corrections_become_a_better_model_and_there_is_a_way_back(node: Node, t
             assert rule is None or rule.outcome in ("begun",) or rule.training_id, rule
         return None
 
-    made = until(learnt, timeout_s=240)
+    made = until(learnt, timeout_s=600)
     with node.rows() as database:
         (figures,) = Versions(database).evaluations(made)
         assert figures.accepted, figures.verdict
@@ -112,7 +112,7 @@ def test_corrections_become_a_better_model_and_there_is_a_way_back(node: Node, t
     after = study(tmp_path, 90)
     _, found = segmented(node, after, tmp_path / "head90")
     assert node.jobs_of(after.study.study_uid)[0].tasks[0].bundle == made
-    assert likeness(found, after) > max(weak)  # how much more depends on what 24 s are worth
+    assert likeness(found, after) > max(0.85, *weak)
 
     words = ("models", "rollback", "threshold", "--why", "a test", "--config", str(node.config))
     back = subprocess.run(
