@@ -74,7 +74,7 @@ class ChildSpec:
     tier: int = 0
     stop_signal: signal.Signals = signal.SIGTERM
     grace_s: float = 10.0
-    start_timeout_s: float = 60.0
+    start_timeout_s: float = 180.0  # a process that reads its libraries on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
