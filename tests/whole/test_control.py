@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.pipelines.postgres import create_database, running_postgres
 from tests.series import write_series
 from tests.whole.nodes import ROUTE, Node, running_node, until, write_config
 
-pytestmark = pytest.mark.orthanc
+pytestmark = [pytest.mark.orthanc, pytest.mark.timeout(900)]
 
 SLOW = """
 [[route]]
@@ -58,6 +58,18 @@ def send(node: Node, folder: Path, seed: int, *, slices: int) -> str:
     return written.study.study_uid
 
 
+def is_enqueued(node: Node, study_uid: str) -> bool:
+    """Whether the engine has the study's task; its row is written some time before."""
+    jobs = node.jobs_of(study_uid)
+    if not jobs or not jobs[0].tasks:
+        return False
+    workflow = f"{jobs[0].tasks[0].id}.{jobs[0].attempt}"
+    engine = f"file:{node.settings.data / 'engine.db'}?mode=ro"
+    with closing(sqlite3.connect(engine, uri=True)) as rows:
+        query = "SELECT 1 FROM workflow_status WHERE workflow_uuid = ?"
+        return bool(rows.execute(query, (workflow,)).fetchone())
+
+
 def test_stat_goes_first_and_cancel_stops_at_once(node: Node, tmp_path: Path):
     routine = [send(node, tmp_path / f"r{n}", 200 + n, slices=24) for n in range(3)]
 
@@ -69,8 +81,7 @@ def test_stat_goes_first_and_cancel_stops_at_once(node: Node, tmp_path: Path):
 
     until(one_runs, timeout_s=120)
     urgent = send(node, tmp_path / "stat", 210, slices=40)
-    until(lambda: node.jobs_of(urgent) and node.jobs_of(urgent)[0].tasks, timeout_s=60)
-    time.sleep(1.0)  # the task's row is written just before it is enqueued
+    until(lambda: is_enqueued(node, urgent), timeout_s=60)
 
     # The running one is canceled through the API; STAT overtakes the two that wait.
     with closing(node.client()) as client:
@@ -80,7 +91,7 @@ def test_stat_goes_first_and_cancel_stops_at_once(node: Node, tmp_path: Path):
         waiting_ids = {job.id for job in open_jobs if job.id != running.id}
         assert waiting_ids
         assert client.post(f"/api/jobs/{running.id}/cancel").is_success
-        job = node.ended_job(urgent, timeout_s=120)
+        job = node.ended_job(urgent, timeout_s=300)
         assert job.state == "completed"
         waiting = [j for uid in routine for j in node.jobs_of(uid) if j.id in waiting_ids]
         started = [t.started_at for w in waiting for t in w.tasks if t.started_at is not None]
@@ -130,12 +141,11 @@ def test_a_bundle_that_is_not_there_fails_its_own_task_and_no_other(node: Node, 
 
 
 @pytest.mark.postgres
-@pytest.mark.timeout(400)
 def test_the_same_on_postgresql_by_url_alone(tmp_path: Path, bundles: Path):
     with running_postgres() as server:
         url = create_database(server, "whole")
         config = write_config(tmp_path, bundles, routes=ROUTE, more=f'[database]\nurl = "{url}"\n')
-        with running_node(config) as node:
+        with running_node(config, goes_on=True) as node:
             written = write_head_study(tmp_path / "study", seed=300, slices=20, size=64)
             node.send(tmp_path / "study")
             job = node.ended_job(written.study.study_uid)
