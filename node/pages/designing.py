@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dicom.errors import InvalidDesign, RadloopError
-from models.designs.document import Attention, Design, read_design, write_design
+from models.designs.document import IMAGE, Attention, Design, read_design, write_design
 from models.designs.shapes import (
     UNetShape,
     classifier,
@@ -30,6 +30,8 @@ def change_design(desk: Desk, plan: Plan, deed: str) -> None:
     verb, _, which = deed.partition(":")
     if verb == "own-network":
         desk.design = ""
+    elif verb == "undo-network":
+        desk.design = desk.typed.get("design-before", "")
     elif verb == "open-network":
         desk.design = write_design(_as_design(plan))
     elif verb == "shape-network":
@@ -151,8 +153,42 @@ def show_wrong_design(desk: Desk, error: RadloopError) -> None:
         design = read_design(desk.design)
     except InvalidDesign:
         return
+    blocks = design.in_order()
+    desk.block_names = tuple(block.name for block in blocks)
+    levels = _levels(design)
     boxes = [
-        Box(block.name, block.kind, block.from_, (block.kind,), is_wrong=block.name == wrong)
-        for block in design.in_order()
+        Box(
+            block.name,
+            block.kind,
+            block.from_,
+            (block.kind,),
+            row=levels[block.name],
+            is_wrong=block.name == wrong,
+        )
+        for block in blocks
     ]
     desk.drawing = draw(boxes, title="The network as it was sent; it does not fit together")
+
+
+def _levels(design: Design) -> dict[str, int]:
+    """Return how coarse each block's map is meant to be, from 0: the row in which it is drawn."""
+    found = {IMAGE: 0}
+    for block in design.in_order():
+        at = max(found[name] for name in block.from_ if name in found)
+        step = {"down": 1, "up": -1}.get(block.kind, 0)
+        found[block.name] = at + step
+    least = min(found.values())
+    return {name: level - least for name, level in found.items()}
+
+
+def propose_shape(desk: Desk, plan: Plan) -> None:
+    """Fill the form of another shape in with the one there is, until somebody types into it."""
+    network = plan.network
+    if isinstance(network, Design) or any(name.startswith("shape-") for name in desk.typed):
+        return
+    if isinstance(network, UNetPlan):
+        desk.typed["shape-channels"] = ", ".join(map(str, network.channels))
+        desk.typed["shape-strides"] = ", ".join(map(str, network.strides))
+        desk.typed["shape-dropout"] = f"{network.dropout:g}"
+        if network.residual_units:
+            desk.typed["shape-residual"] = "1"

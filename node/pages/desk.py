@@ -33,6 +33,8 @@ class Desk:
     fields: tuple[FormField, ...] = ()
     design: str = ""
     graph: str = ""
+    design_before: str = ""  # the last that fitted together
+    block_names: tuple[str, ...] = ()
     traced: Traced | None = None
     drawing: Markup | None = None
     graph_drawing: Markup | None = None

@@ -28,11 +28,10 @@ LABELS: Final = {
     "frozen": "Frozen blocks",
     "window": "Window",
 }
-_FIRST: Final = ("spacing_mm", "patch", "batch", "loss", "rate", "steps")
+_FIRST: Final = ("spacing_mm", "patch", "batch", "loss", "rate", "steps", "steps_an_epoch")
 _GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "How images are brought in": ("intensity", "window", "size", "labelled", "typical_box"),
     "How it learns": (
-        "steps_an_epoch",
         "patience",
         "average",
         "accumulate",

@@ -31,7 +31,7 @@ from node.api.learning.plans import (
 from node.api.learning.trainings import begin_training
 from node.auth import Caller, LearningCaller
 from node.faults import fault
-from node.pages.designing import BLOCKS, change_design, show_wrong_design
+from node.pages.designing import BLOCKS, change_design, propose_shape, show_wrong_design
 from node.pages.desk import CascadeStep, Desk
 from node.pages.diagrams import graph_diagram, half_a_graph, network_diagram
 from node.pages.planform import LABELS, changes_of, field_groups, first_fields, plan_fields
@@ -167,6 +167,8 @@ def _plan(parts: FrontParts, desk: Desk, deed: str) -> None:
         desk.faults["plan"] = fault(error)
         return
     changes = changes_of(desk.fields)
+    desk.design_before = desk.typed.get("design-before", "")
+    propose_shape(desk, own)
     try:
         change_design(desk, own, deed)
         if desk.design.strip():
@@ -177,6 +179,8 @@ def _plan(parts: FrontParts, desk: Desk, deed: str) -> None:
     try:
         desk.plan = changed_plan(own, changes)
         desk.traced = trace_plan(desk.plan)
+        desk.block_names = tuple(block.name for block in desk.traced.blocks)
+        desk.design_before = desk.design
         image = desk.plan.in_channels, desk.plan.patch
         desk.drawing = network_diagram(desk.traced, image=image)
     except RadloopError as error:

@@ -181,6 +181,11 @@ def test_blocks_are_changed_on_the_page_and_an_impossible_one_is_shown(client: T
     )
     assert "Block join0: in1 has 24 x 24 voxels, up0 has 48 x 48" in wrong
     assert 'class="box box-join box-wrong"' in wrong
+    assert 'value="remove-block:join0"' in wrong and 'name="change-name"' in wrong
+    gone = sent(client, design=opened, do="remove-block:down1", **{"design-before": opened})
+    assert "box-wrong" in gone and typed(gone, "design") != opened
+    back = {"design": typed(gone, "design"), "design-before": typed(gone, "design-before")}
+    assert typed(sent(client, do="undo-network", **back), "design") == opened
     assert 'name="design"' in wrong  # and can be mended
 
 
