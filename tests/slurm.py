@@ -139,7 +139,7 @@ def comes_to(happens: Callable[[], bool]) -> None:
 
 
 def _comes_to(happens: Callable[[], bool]) -> None:
-    until = time.monotonic() + 200
+    until = time.monotonic() + 300
     while True:
         try:
             if happens():

@@ -52,7 +52,7 @@ def main() -> None:
         order = read_order(folder)
         if isinstance(order, TrainOrder) and order.processes > 1:
             os.set_inheritable(lock.fileno(), True)
-            _become_torchrun(folder, order.processes)
+            _become_torchrun(folder, order)
         carry_out_or_say(folder)
 
 
@@ -81,12 +81,16 @@ def _say(folder: Path, error: RadloopError) -> None:
     write_whole(folder / FAILED, failure.model_dump_json())
 
 
-def _become_torchrun(folder: Path, processes: int) -> None:
+def _become_torchrun(folder: Path, order: TrainOrder) -> None:
     """Become the process that starts the ranks and ends them all when one ends.
 
-    What was set for this process (its end with the owner, its place behind all others) stays.
+    What was set for this process (its end with the owner, its place behind all others) stays. The
+    ranks share the cores: torchrun itself would leave one to each, or all of them to all.
     """
-    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    cores = len(os.sched_getaffinity(0))
+    threads = order.threads or max(1, cores // order.processes)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={order.processes}"]
     words += ["-m", "models.learning.rank", str(folder)]
     os.execv(sys.executable, [sys.executable, *words])  # noqa: S606 - our own interpreter
 

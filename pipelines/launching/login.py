@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-from dicom.errors import ClusterUnreachable, DiskFull, MissingProgram
+from dicom.errors import ClusterNotReady, ClusterUnreachable, DiskFull, MissingProgram
 
 _CONNECT_S: Final = 15
 _COMMAND_S: Final = 120.0
@@ -90,7 +90,9 @@ class Login:
         ClusterUnreachable
             When the login node does not answer, or not as it should.
         MissingProgram
-            When there is no ssh here, or no Slurm there.
+            When there is no ssh here.
+        ClusterNotReady
+            When a command is not there.
         DiskFull
             When there is no room left there.
         """
@@ -115,7 +117,7 @@ class Login:
         if "No space left on device" in said or "quota exceeded" in said:
             raise DiskFull("no room left in the cluster's folder")
         if done.returncode == 127:
-            raise MissingProgram("Slurm's commands are not there where jobs are submitted")
+            raise ClusterNotReady("Slurm's commands are not there where jobs are submitted")
         if done.returncode:
             raise CommandFailed(done.returncode, said)
         return "" if stdout is not None else done.stdout.decode(errors="replace")

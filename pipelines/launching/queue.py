@@ -6,6 +6,7 @@ it left in its folder.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +30,7 @@ squeue --noheader --states=all --jobs="$1" --format='%T|%r|%N' 2>/dev/null || ec
 """
 _CANCEL: Final = 'scancel "$1"'
 _REFUSED: Final = 6
+_BEFORE: Final = re.compile(r"^\w+: (error: )?(?=\S)")
 
 WAITS: Final = frozenset(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "RESV_DEL_HOLD"))
 RUNS: Final = frozenset(
@@ -89,8 +91,10 @@ def submit(login: Login, folder: str, *, name: str, number: int) -> str:
         return login.run(_SUBMIT, folder, name, str(number)).strip()
     except CommandFailed as error:
         if error.code != _REFUSED:
-            raise ClusterRefused(f"the job cannot be submitted: {_first(error.said)}") from error
-        raise ClusterRefused(_first(error.said)) from error
+            raise ClusterRefused(
+                f"the job cannot be submitted: {first_line(error.said)}"
+            ) from error
+        raise ClusterRefused(first_line(error.said)) from error
 
 
 def look(login: Login, job: str) -> Standing:
@@ -108,7 +112,7 @@ def cancel(login: Login, job: str) -> None:
         return
 
 
-def _first(said: str) -> str:
+def first_line(said: str) -> str:
     """Return the line in which Slurm says what is wrong."""
-    lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in said.splitlines()]
-    return next((line for line in reversed(lines) if line), "Slurm does not say why")
+    lines = [_BEFORE.sub("", line) for line in said.splitlines()]
+    return next((line for line in reversed(lines) if line), "it does not say why")

@@ -22,20 +22,13 @@ set -u
 umask 077
 export OMP_NUM_THREADS={cpus} PYTHONUNBUFFERED=1
 {environment}
-# Where the processes of all machines meet.
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-address=$(scontrol show node "$first" --oneliner | sed -n 's/.* NodeAddr=\\([^ ]*\\) .*/\\1/p')
-port=$((20000 + SLURM_JOB_ID % 20000))
-
+{meeting}
 # Shortly before the slice of time is over, all processes write a checkpoint and end.
 asked=
 trap 'asked=yes; scancel --signal=TERM "$SLURM_JOB_ID"' USR1
 
 srun --ntasks-per-node=1 --kill-on-bad-exit=1 \\
-    {python} -m torch.distributed.run \\
-    --nnodes={nodes} --nproc-per-node={ranks} \\
-    --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$address:$port" \\
-    -m models.learning.rank {run} &
+    {python} {learn} {run} &
 step=$!
 code=0
 while kill -0 "$step" 2>/dev/null; do  # a signal ends `wait`, not the step
@@ -50,6 +43,19 @@ if [[ -n $asked ]]; then
 fi
 exit "$code"
 """
+
+_MEETING: Final = """\
+# Where the processes of all machines meet.
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+address=$(scontrol show node "$first" --oneliner | sed -n 's/.* NodeAddr=\\([^ ]*\\) .*/\\1/p')
+port=$((20000 + SLURM_JOB_ID % 20000))
+"""
+_RANK: Final = "-m models.learning.rank"
+_RANKS: Final = """\
+-m torch.distributed.run \\
+    --nnodes={nodes} --nproc-per-node={ranks} \\
+    --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$address:$port" \\
+    -m models.learning.rank"""
 
 
 def batch_script(cluster: Cluster, *, name: str, folder: str, minutes: float | None) -> str:
@@ -89,13 +95,15 @@ def batch_script(cluster: Cluster, *, name: str, folder: str, minutes: float | N
         image = shlex.quote(cluster.container)
         python = f'{" ".join(words)} "$PWD:/job" --pwd /job {image} python'
         environment = "unset PYTHONPATH PYTHONHOME  # what is in the container counts\n"
+    ranks = _RANKS.format(nodes=cluster.nodes, ranks=cluster.ranks_a_node)
+    is_alone = cluster.nodes * cluster.ranks_a_node == 1
     return _TEMPLATE.format(
         headers="\n".join(lines),
         cpus=cluster.cpus,
         environment=environment,
+        meeting="" if is_alone else _MEETING,
         python=python,
-        nodes=cluster.nodes,
-        ranks=cluster.ranks_a_node,
+        learn=_RANK if is_alone else ranks,
         run=RUN,
     )
 

@@ -26,6 +26,7 @@ import structlog
 
 from dicom.errors import (
     ClusterUnreachable,
+    InvalidPlan,
     JobCanceled,
     JobNeverStarted,
     OutOfMemory,
@@ -46,6 +47,7 @@ from models.learning.orders import (
 )
 from models.learning.packing import RUN
 from pipelines.launching.attending import Local, attend
+from pipelines.launching.checking import check_cluster
 from pipelines.launching.cluster import Cluster
 from pipelines.launching.launcher import Attended, Ending, Place, Watch
 from pipelines.launching.login import CommandFailed, Login
@@ -98,7 +100,10 @@ class Slurm:
         ------
         UnfitForCluster
             When something else than de-identified arrays would leave.
-        ClusterUnreachable, ClusterRefused, JobNeverStarted, JobCanceled, TransferFailed
+        InvalidPlan
+            When the processes there cannot share a batch out evenly.
+        ClusterUnreachable, ClusterNotReady, ClusterRefused
+        JobNeverStarted, JobCanceled, TransferFailed
             What goes wrong there; the last checkpoint that could be had is here.
         TrainerDied
             When jobs end again and again without getting further.
@@ -123,31 +128,24 @@ class Slurm:
         """
         if (folder / DONE).exists():
             return Attended("", None, 0.0)
+        ranks = self._cluster.nodes * self._cluster.ranks_a_node
+        if order.plan.batch % ranks:  # said before it waits in a queue for hours
+            raise InvalidPlan(
+                f"batch: {order.plan.batch} samples cannot be shared out evenly by the {ranks} "
+                "processes of [training.slurm]"
+            )
         with _login(self._cluster) as login:
             return _Visit(self._cluster, login, folder, watch, self._logs).learnt(order)
 
     def check(self) -> None:
-        """See that the cluster answers, takes commands and has what jobs need.
+        """See that a training could be sent, as :mod:`pipelines.launching.checking` says.
 
         Raises
         ------
-        ClusterUnreachable, MissingProgram, ClusterRefused
+        ClusterUnreachable, ClusterNotReady, ClusterRefused
         """
-        from dicom.errors import ClusterRefused
-
-        wanted = self._cluster.container or self._cluster.python
         with _login(self._cluster) as login:
-            try:
-                login.run(
-                    'set -eu; sinfo --noheader >/dev/null; mkdir -p "$1"; test -r "$2"',
-                    self._cluster.folder,
-                    wanted,
-                )
-            except CommandFailed as error:
-                raise ClusterRefused(
-                    "its folder cannot be made, sinfo does not answer, or container (python) "
-                    "is not there"
-                ) from error
+            check_cluster(self._cluster, login)
 
 
 class _Visit:
@@ -192,7 +190,7 @@ class _Visit:
         if self._state.job:
             return None
         packed = self._folder / PACKED
-        pack = PackOrder(train=order, into=packed.absolute())
+        pack = PackOrder(train=as_there(order, self._cluster), into=packed.absolute())
         here = Place(self._cluster.place, "packing here")
         watch = replace(self._watch, looked=lambda stopped, _: self._watch.looked(stopped, here))
         attended = attend(
@@ -286,7 +284,8 @@ class _Visit:
         stood = self._state.stood + 1 if mark == self._state.mark else 1
         if stood >= _TRIES:
             raise TrainerDied(
-                f"{stood} jobs ended without getting any further, the last with {standing.state}"
+                f"{stood} jobs ended without getting any further, the last with {standing.state}; "
+                "logs/cluster.log has what it printed"
             )
         log.warning("job_ended", state=standing.state, number=self._state.number)
         self._note(number=self._state.number + 1, job="", waits_since="", mark=mark, stood=stood)
@@ -420,6 +419,15 @@ class _Visit:
     def _note(self, **changes: str | int | bool) -> None:
         self._state = replace(self._state, **changes)  # type: ignore[arg-type]  # fields of Noted
         write_noted(self._folder, self._state)
+
+
+def as_there(order: TrainOrder, cluster: Cluster) -> TrainOrder:
+    """Return an order as the cluster carries it out: on its devices, with its cores.
+
+    GPUs that were asked for and are not there are an error, and not a training that takes weeks.
+    """
+    device = "cuda" if cluster.gpus else "cpu"
+    return order.model_copy(update={"device": device, "threads": None, "processes": 1})
 
 
 def _of_any_hour(ending: Ending | None) -> Ending | None:

@@ -1,13 +1,44 @@
-"""A training that learns at a cluster, on the page and in the API."""
+"""A training that learns at a cluster: on the page, in the API and in the shell."""
 
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+import structlog
+import torch
+from typer.testing import CliRunner, Result
+
+from dicom.errors import InvalidRequest
+from node.cli import app
 from tests.learning import blobs
 from tests.node.front import make_front
+from tests.slurm import SlurmServer, running_slurm
 
 SPLITS = ("train",) * 4 + ("validation",) * 2 + ("test",) * 2
 ASKED = {"dataset": "blobs@1", "name": "blobs"}
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Undo what a command does to its process: its log, its threads."""
+    threads = torch.get_num_threads()
+    yield
+    structlog.reset_defaults()
+    torch.set_num_threads(threads)
+
+
+def radloop(*words: str, cwd: Path) -> Result:
+    before = Path.cwd()
+    os.chdir(cwd)
+    try:
+        return CliRunner().invoke(app, words)
+    finally:
+        os.chdir(before)
 
 
 def test_without_a_cluster_there_is_no_choice(tmp_path: Path) -> None:
@@ -39,3 +70,54 @@ def test_the_page_says_where_a_training_is(tmp_path: Path) -> None:
         "/api/learning/trainings", json={**ASKED, "name": "here", "launcher": "local"}
     )
     assert "On the cluster" not in client.get(f"/learning/trainings/{here.json()['id']}").text
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SlurmServer]:
+    with running_slurm() as server:
+        yield server
+
+
+@pytest.mark.timeout(600)  # processes that load torch; a busy machine is slow at it
+def test_the_shell_learns_at_a_real_cluster_and_check_says_what_it_lacks(
+    server: SlurmServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SLURM_CONF", str(server.configuration))
+    blobs(tmp_path / "data" / "datasets" / "blobs@1", patients=SPLITS)
+
+    def written(**change: object) -> None:
+        cluster = {"folder": str(tmp_path / "there"), "python": sys.executable} | change
+        cluster = {"gpus": 0, "cpus": 1, "poll_s": 0.2, "time": "0:20:00", **cluster}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in cluster.items()]
+        text = f'data = "{tmp_path / "data"}"\n[training.slurm]\n' + "\n".join(lines)
+        (tmp_path / "radloop.toml").write_text(text)
+
+    written()
+    small = ('network={"kind":"unet","channels":[4,8],"strides":[2],"residual_units":0}',)
+    small = (*small, "patch=[16,16]", "batch=2", "steps=10", "steps_an_epoch=5")
+    asked = [word for change in small for word in ("--set", change)]
+    done = radloop(
+        "train", "--dataset", "blobs", "--launcher", "slurm", "--threads", "1", *asked, cwd=tmp_path
+    )
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "this machine's cluster, packing here" in done.output
+    assert re.search(r"cluster, job \d+, running", done.output)
+    assert len(re.findall(r"^epoch +[12] ", done.output, re.MULTILINE)) == 2
+    assert "blobs@0.1.0  epoch" in done.output
+    assert "blobs@0.1.0" in radloop("models", "list", cwd=tmp_path).output
+    assert not list((tmp_path / "there").iterdir())
+    again = radloop("train", "--dataset", "blobs", "--launcher", "elsewhere", cwd=tmp_path)
+    assert isinstance(again.exception, InvalidRequest)
+
+    assert "✓ cluster that learns" in radloop("check", cwd=tmp_path).output
+    for change, code in (
+        ({"partition": "nowhere"}, "cluster_refused"),
+        ({"python": "/nowhere/python"}, "cluster_not_ready"),
+        ({"host": "127.0.0.1", "port": 9}, "cluster_unreachable"),
+    ):
+        written(**change)
+        said = radloop("check", cwd=tmp_path)
+        assert said.exit_code == 1
+        assert f"({code})" in said.output
+        if code != "cluster_unreachable":
+            assert "[training.slurm]" in said.output  # where to mend it

@@ -3,12 +3,10 @@
 One machine plays a cluster of two; the login node is this machine, or a real sshd on it.
 """
 
-import getpass
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -21,27 +19,31 @@ import torch
 
 from dicom.errors import (
     Canceled,
+    ClusterNotReady,
     ClusterRefused,
     ClusterUnreachable,
+    InvalidPlan,
     JobCanceled,
     JobNeverStarted,
+    TrainerDied,
     TrainingDiverged,
 )
-from models.learning.cases import file_sha256, read_dataset
-from models.learning.orders import DONE, LAST, PackOrder, TrainOrder, write_order
-from models.learning.packing import PACKED, Packed, PackedFile, pack
-from models.learning.planning import UNetPlan
-from models.learning.trainer import read_curve, train
-from pipelines.launching import Attended, Cluster, Launcher, Local, Login, Place, Slurm, Watch
+from models.learning.cases import read_dataset
+from models.learning.orders import BEST, DONE, LAST, PackOrder, TrainOrder, write_order
+from models.learning.packing import pack
+from models.learning.planning import Plan
+from models.learning.trainer import best_weights, read_curve, train
+from pipelines.launching import Attended, Launcher, Local, Login, Place, Slurm, Watch
 from pipelines.launching.queue import look, submit
-from pipelines.launching.script import batch_script
-from pipelines.launching.shipment import Shipment
-from pipelines.launching.transfer import send
+from pipelines.launching.slurm import as_there
+from pipelines.learning import cancel, order_training
+from pipelines.store import TrainingView
+from tests.clusters import TINY, a_cluster, school_of, worker
 from tests.learning import blobs, small_plan
-from tests.slurm import SlurmServer, comes_to, running_login_node, running_slurm
+from tests.node.front import migrated_database
+from tests.slurm import SlurmServer, comes_to, running_slurm
 
-PYTHON = sys.executable
-TINY = UNetPlan(channels=(4, 8), strides=(2,), residual_units=0, dropout=0.0)
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -66,11 +68,6 @@ def slurm(server: SlurmServer, monkeypatch: pytest.MonkeyPatch) -> SlurmServer:
     return server
 
 
-def a_cluster(tmp_path: Path, **change: object) -> Cluster:
-    wanted = {"folder": str(tmp_path / "there"), "python": PYTHON, "gpus": 0, "cpus": 1}
-    return Cluster(**{**wanted, "time": "0:20:00", "poll_s": 0.2, **change})
-
-
 def an_order(tmp_path: Path, *, steps: int, each: int = 25) -> TrainOrder:
     (tmp_path / "bundles").mkdir(exist_ok=True)
     data = tmp_path / "data"
@@ -90,7 +87,8 @@ def an_order(tmp_path: Path, *, steps: int, each: int = 25) -> TrainOrder:
 
 def packed_already(folder: Path, order: TrainOrder) -> None:
     """Pack here what a child would pack: it is one that the launcher finds done."""
-    wanted = PackOrder(train=order, into=(folder / "packed").absolute())
+    there = as_there(order, a_cluster(folder))
+    wanted = PackOrder(train=there, into=(folder / "packed").absolute())
     write_order(folder / "packing", wanted)
     (folder / "packing" / DONE).write_text(pack(wanted))
 
@@ -145,6 +143,8 @@ def test_a_training_is_called_off_and_goes_on(launcher: Launcher, tmp_path: Path
     if isinstance(launcher, Slurm):
         assert not list((tmp_path / "there").iterdir())  # nothing of it stays at the cluster
         packed_already(folder, order)
+    else:
+        order = order.model_copy(update={"processes": 1})  # goes on with what two have begun
 
     seen: list[Place] = []
     done = launcher.learn(folder, order, replace(QUIET, looked=lambda _, place: seen.append(place)))
@@ -156,7 +156,7 @@ def test_a_training_is_called_off_and_goes_on(launcher: Launcher, tmp_path: Path
         assert losses(folder) == pytest.approx(whole, abs=1e-5)
         assert any(place.job and place.doing == "running" for place in seen)
         assert not list((tmp_path / "there").iterdir())
-    else:  # two ranks, which add in another order
+    else:  # two ranks began, which add in another order
         assert len(losses(folder)) == 10
         assert losses(folder)[:3] == pytest.approx(whole[:3], abs=0.02)
 
@@ -169,6 +169,7 @@ def learning_below(folder: Path) -> list[int]:
             words = (entry / "cmdline").read_bytes()
             where = (entry / "cwd").resolve()
             is_rank = b"-m\0models.learning.rank\0" in words and b"torch.distributed" not in words
+            is_rank = is_rank and not words.startswith(b"srun")  # who starts it
             if is_rank and (where.is_relative_to(folder) or str(folder).encode() in words):
                 found.append(int(entry.name))
     return found
@@ -176,23 +177,77 @@ def learning_below(folder: Path) -> list[int]:
 
 # --- at the cluster -----------------------------------------------------------------------------
 
-_LAUNCH = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from tests.pipelines.test_launching import *
-tmp_path = Path({folder!r})
-order = TrainOrder.model_validate_json((tmp_path / "order.json").read_bytes())
-cluster = a_cluster(tmp_path, nodes=2)
-Slurm(cluster, logs=tmp_path / "logs").bring(tmp_path / "run", order, QUIET)
-"""
+
+@pytest.mark.timeout(600)  # many processes that load torch; a busy machine is slow at it
+def test_a_new_worker_finds_the_job_and_a_slice_of_time_that_ends_costs_nothing(slurm, tmp_path):
+    made = blobs(tmp_path / "datasets" / "blobs@1")
+    database = migrated_database(tmp_path / "radloop.db")
+    small = small_plan(steps=120, steps_an_epoch=20, network=TINY, patch=(16, 16))
+    training = order_training(
+        school_of(tmp_path, database),
+        dataset="blobs@1",
+        name="blobs",
+        asked_by="anna",
+        changes=small.model_dump(mode="json", exclude={"why"}),
+    )
+    database.close()
+    there, folder = tmp_path / "there", tmp_path / "runs" / training.id
+
+    def jobs(form: str = "%A %T") -> list[str]:
+        return slurm.run("squeue", "-h", "-t", "all", "-n", f"{name}", "-o", form).splitlines()
+
+    first = [sys.executable, "-m", "tests.clusters", str(tmp_path)]
+    with subprocess.Popen(first, cwd=ROOT) as killed:
+        try:
+            comes_to(lambda: list(there.glob(f"*/run/{LAST}")))
+            (rank,) = learning_below(there)
+            os.kill(rank, signal.SIGSTOP)  # it waits with the rest until both are looked at
+        finally:
+            killed.kill()  # with its engine, as in a node that loses its power
+    (root,) = there.iterdir()
+    name = f"{root.name}-1"
+    begun = len(read_curve(root / "run"))
+    ((job, state),) = (line.split() for line in jobs())
+    assert state == "RUNNING"
+
+    with worker(tmp_path) as (school, lessons):
+
+        def goes_on_to(happens: Callable[[TrainingView], bool]) -> None:
+            def looked() -> bool:
+                lessons.hand_over()
+                now = school.trainings.training(training.id)
+                assert now.error_code is None, now.error_message
+                return happens(now)
+
+            comes_to(looked)
+
+        goes_on_to(lambda now: f"job {job}, running" in now.place)
+        # What Slurm sends shortly before the slice is over (--signal=B:USR1@120).
+        slurm.run("scancel", "--batch", "--signal=USR1", job)
+        os.kill(rank, signal.SIGCONT)
+        goes_on_to(lambda now: "Restarts=1" in slurm.run("scontrol", "show", "job", job))
+        goes_on_to(lambda now: (folder / BEST).is_file())
+        goes_on_to(lambda now: not list(there.iterdir()))
+        cancel(school, training.id)  # the bundle and its figures are other tests'
+        comes_to(lambda: school.trainings.training(training.id).ended_at)
+    assert jobs("%A") == [job]  # no second one was ever submitted
+    alone = train(
+        made,
+        Plan.model_validate(dict(training.plan)),
+        tmp_path / "alone",
+        cache=tmp_path / "prepared",
+        device=torch.device("cpu"),
+    )
+    assert 0 < begun < len(alone.epochs) == 6
+    assert losses(folder) == losses(alone.run)
+    ours, whole = best_weights(folder), best_weights(alone.run)
+    assert all(torch.equal(ours[key], whole[key]) for key in whole)
 
 
 @pytest.mark.timeout(600)  # many processes that load torch; a busy machine is slow at it
-def test_a_job_survives_every_death_and_another_s_scancel_keeps_the_checkpoint(slurm, tmp_path):
+def test_ranks_survive_every_death_and_another_s_scancel_keeps_the_checkpoint(slurm, tmp_path):
     order, folder, there = an_order(tmp_path, steps=5_000), tmp_path / "run", tmp_path / "there"
     packed_already(folder, order)
-    (tmp_path / "order.json").write_text(order.model_dump_json())
 
     def further() -> Callable[[], bool]:
         def mark() -> list[int]:
@@ -204,14 +259,6 @@ def test_a_job_survives_every_death_and_another_s_scancel_keeps_the_checkpoint(s
     def jobs() -> list[str]:
         return slurm.run("squeue", "-h", "-o", "%A %T").splitlines()
 
-    # Who launches is killed while the job runs, as a node is that loses its power.
-    script = _LAUNCH.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path))
-    with subprocess.Popen([PYTHON, "-c", script]) as launching:
-        try:
-            comes_to(further())
-        finally:
-            launching.kill()
-    (first,) = jobs()
     cluster = Slurm(a_cluster(tmp_path, nodes=2), logs=tmp_path / "logs")
     seen: list[str] = []
     watch = replace(QUIET, looked=lambda _, place: seen.append(place.job))
@@ -223,14 +270,12 @@ def test_a_job_survives_every_death_and_another_s_scancel_keeps_the_checkpoint(s
             if learning.done():
                 raise AssertionError(f"it is over: {learning.result()}")
 
-        goes_on_to(lambda: bool(seen))
-        assert jobs() == [first]
-        assert seen[0] == first.split()[0]  # taken up again by its id
-
         # A rank is killed: torchrun ends all of them, and another job goes on.
         goes_on_to(further())
+        first = seen[-1]
+        assert jobs() == [f"{first} RUNNING"]
         os.kill(learning_below(there)[0], signal.SIGKILL)
-        goes_on_to(lambda: seen[-1] != seen[0])
+        goes_on_to(lambda: seen[-1] not in ("", first))
         goes_on_to(further())
 
         # The machine is wanted for something else: SIGTERM, a checkpoint, and again later.
@@ -250,9 +295,9 @@ def test_a_job_survives_every_death_and_another_s_scancel_keeps_the_checkpoint(s
 
     # Nothing was lost, and nothing learnt twice. Two ranks add in another order than one.
     curve = read_curve(folder)
-    assert len(curve) >= 4
+    assert len(curve) >= 3
     assert [epoch.step for epoch in curve] == [25 * n for n in range(1, len(curve) + 1)]
-    assert losses(folder)[:4] == pytest.approx(alone(tmp_path, order, epochs=4), abs=0.02)
+    assert losses(folder)[:3] == pytest.approx(alone(tmp_path, order, epochs=3), abs=0.02)
 
 
 def test_what_a_training_refuses_there_is_said_here(slurm, tmp_path):
@@ -277,6 +322,80 @@ def test_a_job_that_never_starts_is_given_up_with_slurm_s_reason(slurm, tmp_path
         Slurm(wrong, logs=tmp_path / "logs").bring(folder, order, QUIET)
 
 
+def test_jobs_that_end_at_once_are_not_submitted_for_ever(slurm, tmp_path):
+    order, folder = an_order(tmp_path, steps=5), tmp_path / "run"
+    packed_already(folder, order)
+    broken = a_cluster(tmp_path, python="/bin/false")  # as a container that a machine lacks
+    with pytest.raises(TrainerDied, match="3 jobs"):
+        Slurm(broken, logs=tmp_path / "logs").bring(folder, order, QUIET)
+    assert (tmp_path / "logs" / "cluster.log").is_file()
+    with pytest.raises(InvalidPlan, match="batch: 4"):
+        wide = a_cluster(tmp_path, processes=3)
+        Slurm(wide, logs=tmp_path / "logs").bring(folder, order, QUIET)
+
+
+def test_a_process_that_is_killed_again_and_again_is_given_up(tmp_path):
+    order, folder = an_order(tmp_path, steps=5), tmp_path / "run"
+
+    def killed(_stopped: bool, _place: Place) -> None:
+        for pid in children_at(folder):
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(TrainerDied, match="3 times"):
+        Local(tmp_path / "log").learn(folder, order, replace(QUIET, looked=killed))
+
+
+def children_at(folder: Path) -> list[int]:
+    """Return our own children that work on a folder."""
+    found = []
+    for task in Path("/proc/self/task").glob("*/children"):
+        for pid in task.read_text().split():
+            with suppress(OSError):
+                if str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(int(pid))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({}, None, ""),
+        ({"python": "/nowhere/python"}, ClusterNotReady, "python is not there"),
+        ({"python": "/bin/false"}, ClusterNotReady, "no radloop"),
+        ({"python": "", "container": "/nowhere/radloop.sif"}, ClusterNotReady, "container"),
+        ({"folder": "/proc/radloop/there"}, ClusterNotReady, "folder"),
+        ({"partition": "nowhere"}, ClusterRefused, "nvalid partition"),
+        ({"nodes": 99}, ClusterRefused, "not available"),
+        ({"host": "127.0.0.1", "port": 9}, ClusterUnreachable, "does not answer"),
+    ],
+)
+def test_what_a_cluster_lacks_is_said_before_anything_is_sent(slurm, tmp_path, change, error, said):
+    there = Slurm(a_cluster(tmp_path, **change), logs=tmp_path)
+    if error is None:
+        there.check()
+    else:
+        with pytest.raises(error, match=said):
+            there.check()
+    assert not slurm.run("squeue", "-h", "-n", "radloop-check")
+
+
+def test_a_login_node_without_slurm_is_named(slurm, tmp_path, monkeypatch):
+    there = Slurm(a_cluster(tmp_path), logs=tmp_path)
+    nobody = (
+        "ClusterName=x\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=9\nMessageTimeout=1\n"
+    )
+    (tmp_path / "slurm.conf").write_text(nobody)
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    with pytest.raises(ClusterNotReady, match="does not answer"):
+        there.check()
+    (tmp_path / "bin").mkdir()
+    for name in ("sh", "id"):
+        (tmp_path / "bin" / name).symlink_to(f"/bin/{name}")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(ClusterNotReady, match="no sbatch"):
+        there.check()
+
+
 def test_a_job_is_submitted_once(slurm, tmp_path):
     script = "#!/bin/bash\n#SBATCH --job-name=radloop-once-1 --output=log.txt\nexec sleep 60\n"
     (tmp_path / "job.sh").write_text(script)
@@ -289,124 +408,3 @@ def test_a_job_is_submitted_once(slurm, tmp_path):
     slurm.run("scancel", job)
     comes_to(lambda: look(login, job).is_over)
     assert look(login, "999999").state == "GONE"
-
-
-# --- transfers ----------------------------------------------------------------------------------
-
-_SEND = """
-from pathlib import Path, PosixPath
-from pipelines.launching import Login
-from pipelines.launching.shipment import Shipment
-from pipelines.launching.transfer import send
-send(Login(**{login!r}), Shipment.open(Path({root!r})), {there!r})
-"""
-
-
-@pytest.fixture(params=["here", "ssh"])
-def login(request: pytest.FixtureRequest, server: SlurmServer, tmp_path: Path) -> Iterator[dict]:
-    if request.param == "here":
-        yield {}
-        return
-    with running_login_node(tmp_path / "login", server.configuration) as login:
-        yield login
-
-
-def test_a_transfer_that_was_killed_goes_on_and_a_damaged_file_is_sent_again(login, tmp_path):
-    folder, there = tmp_path / "run", tmp_path / "there"
-    packed_already(folder, an_order(tmp_path, steps=5))
-    root = folder / "packed"
-    large = root / "arrays" / f"{7:032x}.npy"
-    np.save(large, np.random.default_rng(1).random(4_000_000))
-    manifest = Packed.model_validate_json((root / PACKED).read_bytes())
-    named = PackedFile(size=large.stat().st_size, sha256=file_sha256(large))
-    files = {large.relative_to(root).as_posix(): named, **manifest.files}
-    (root / PACKED).write_text(Packed(files=files).model_dump_json())
-
-    arriving = there / "arrays" / f"{large.name}.part"
-    script = _SEND.format(login=login, root=str(root), there=str(there))
-    sender = subprocess.Popen(
-        [PYTHON, "-c", script], cwd=Path(__file__).parents[2], start_new_session=True
-    )
-    whole = there / "arrays" / large.name
-    comes_to(lambda: whole.exists() or (arriving.exists() and arriving.stat().st_size > 1_000_000))
-    os.killpg(sender.pid, signal.SIGKILL)
-    sender.wait()
-    time.sleep(0.2)  # what was on its way arrives
-    begun = arriving.stat().st_size if arriving.exists() else named.size
-    with Login(**login) as node:
-        shipment = Shipment.open(root)
-        sent = send(node, shipment, str(there))
-        total = sum(one.size for one in shipment.files.values())
-        assert sent.size <= total - begun
-        assert send(node, shipment, str(there)).files == 0
-
-        with whole.open("r+b") as file:
-            file.write(b"damaged")
-        assert send(node, shipment, str(there)).size == named.size
-        assert file_sha256(whole) == named.sha256
-
-
-def test_a_login_node_that_is_not_the_known_one_gets_nothing(server, tmp_path):
-    with running_login_node(tmp_path / "login", server.configuration) as login:
-        with Login(**login) as node:
-            assert node.run("id -un").strip() == getpass.getuser()
-            assert node.run('printf %s "$1"', "a 'b' $(id)") == "a 'b' $(id)"
-        (tmp_path / "empty").touch()
-        with (
-            Login(**{**login, "known_hosts": tmp_path / "empty"}) as node,
-            pytest.raises(ClusterUnreachable, match="not known"),
-        ):
-            node.run("true")
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")],
-            check=True,
-        )
-        with (
-            Login(**{**login, "key": tmp_path / "other"}) as node,
-            pytest.raises(ClusterUnreachable, match="does not accept"),
-        ):
-            node.run("true")
-    with Login(**login) as node, pytest.raises(ClusterUnreachable, match="does not answer"):
-        node.run("true")
-
-
-# --- settings and script ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"python": ""}, "container and python"),
-        ({"container": "/x.sif"}, "container and python"),
-        ({"folder": "here"}, "folder"),
-        ({"folder": "/scratch"}, "two levels"),
-        ({"folder": "/scratch/../etc"}, "folder"),
-        ({"host": "-oProxyCommand=id"}, "host"),
-        ({"partition": "a; id"}, "partition"),
-        ({"time": "soon"}, "time"),
-        ({"options": ("--wrap=id",)}, "wrap"),
-        ({"options": ("-p x",)}, "options"),
-        ({"nodes": 0}, "nodes"),
-    ],
-)
-def test_a_cluster_that_cannot_be_is_refused_at_the_start(tmp_path, change, said):
-    with pytest.raises(ValueError, match=said):
-        a_cluster(tmp_path, **change)
-
-
-def test_the_batch_script_is_one(tmp_path):
-    cluster = a_cluster(
-        tmp_path,
-        python="",
-        container="/images/radloop.sif",
-        nodes=2,
-        gpus=4,
-        partition="gpu",
-        options=("--constraint=a100",),
-    )
-    script = batch_script(cluster, name="radloop-x-1", folder="/scratch/x/y", minutes=20)
-    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-    for line in ("--time=1:00:00", "--gpus-per-node=4", "--requeue", "--constraint=a100"):
-        assert f"#SBATCH {line}\n" in script.replace("0:20:00", "1:00:00")
-    assert "apptainer exec --nv --contain" in script
-    assert "--nnodes=2 --nproc-per-node=4" in script
