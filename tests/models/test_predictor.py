@@ -529,7 +529,6 @@ def test_the_quick_road_gives_the_labels_of_monais_own(
 ) -> None:
     from contextlib import nullcontext
 
-
     configuration = inference(spacing_mm=2.0)
     configuration["postprocessing"]["transforms"].insert(
         -1, {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}

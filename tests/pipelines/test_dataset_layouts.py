@@ -11,9 +11,9 @@ from PIL import Image
 from dicom.errors import InvalidDataset, InvalidRecipe, LabelsDoNotMatch
 from dicom.volume import read_volume
 from models.learning.beginning import begin_plan
+from models.learning.cascades import for_first, for_second
 from models.learning.cases import DatasetFolder
 from models.learning.deriving import Derivation
-from models.learning.cascades import for_first, for_second
 from models.learning.recipe import get_recipe, read_recipe, recipe_names
 from pipelines.datasets import Shelf, Wanted, get_layout
 from pipelines.exports.cases import Shares
