@@ -19,7 +19,8 @@ from models.learning.cases import COLOUR, Dataset
 from models.learning.networks import network_configuration
 from models.learning.planning import Plan
 from models.learning.preparing import intensity_steps, spatial_steps
-from models.learning.trainer import Trained, best_weights
+from models.learning.run import Trained
+from models.learning.trainer import best_weights
 
 _OVERLAP: Final = 0.5
 _SURE: Final = 0.3  # boxes that a detection tells of; those that are less sure are guesses

@@ -9,15 +9,11 @@ machine or on many, learn as one (:mod:`models.learning.ranks`); only the first 
 
 from __future__ import annotations
 
-import errno
-import json
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -28,7 +24,6 @@ from torch.nn.parallel import DistributedDataParallel
 from dicom.errors import (
     Canceled,
     CannotTrain,
-    DiskFull,
     MissingDevice,
     OutOfMemory,
     Preempted,
@@ -39,17 +34,24 @@ from models.learning.cases import DatasetFolder
 from models.learning.feed import Feed
 from models.learning.graph import Graph, Sink, Source
 from models.learning.networks import build_loss, build_network, set_learning
-from models.learning.orders import BEST, CURVE, LAST
+from models.learning.orders import BEST, LAST
 from models.learning.pictures import Look
 from models.learning.planning import Plan
 from models.learning.precision import half_of, single
 from models.learning.preparing import Prepared
 from models.learning.ranks import Answers, agreed, by_the_first, over_all_ranks, place
-from models.learning.validating import Scores, validate
+from models.learning.run import (
+    Epoch,
+    State,
+    Trained,
+    keep_plan,
+    read_curve,
+    write_checkpoint,
+    write_curve,
+)
+from models.learning.validating import validate
 from models.learning.watching import Chronicle
 from models.memory import is_lost_device, is_memory_error
-
-PLAN: Final = "plan.json"
 
 _UNTIMED_STEPS: Final = 2  # they warm caches up
 _TIMED_STEPS: Final = 8
@@ -57,70 +59,6 @@ _SHARE_OF_STEPS: Final = 0.85  # of a training's time; the rest is validation an
 _LAYOUTS: Final = {2: torch.channels_last, 3: torch.channels_last_3d}
 """Channels side by side in memory: what convolutions are fastest on, the same numbers."""
 _GRADIENT: Final = 12.0  # the longest step, nnU-Net's
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What an epoch came to; a line of the run's curve.
-
-    Attributes
-    ----------
-    number, step : int
-        From 1; steps of the optimiser so far.
-    loss : float
-        Mean over the epoch's steps.
-    scores : Scores
-        Of the averaged weights on the validation split.
-    rate : float
-        Learning rate at its end.
-    seconds, waited_s : float
-        That it took; of these, waiting for batches.
-    """
-
-    number: int
-    step: int
-    loss: float
-    scores: Scores
-    rate: float
-    seconds: float
-    waited_s: float
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """What is drawn as curves."""
-        classes = {f"score/{number}": score for number, score in self.scores.classes.items()}
-        score = {} if math.isnan(self.scores.mean) else {"score": self.scores.mean}
-        return {"loss": self.loss, **score, "rate": self.rate, **classes}
-
-
-@dataclass(slots=True)
-class _State:
-    """What goes on, apart from the modules themselves."""
-
-    step: int = 0
-    steps: int = 0
-    is_timed: bool = False
-    best: float = -math.inf
-    best_epoch: int = 0
-    epochs: list[Epoch] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)  # of the epoch that is not over
-    spent_s: float = 0.0  # on it, before this process took it up
-    waited_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A finished training: where the best weights are, and the curve that led there."""
-
-    run: Path
-    plan: Plan
-    epochs: tuple[Epoch, ...]
-    best_epoch: int
-
-    @property
-    def best(self) -> Epoch:
-        """The epoch whose weights are kept."""
-        return self.epochs[self.best_epoch - 1]
 
 
 def train(
@@ -190,7 +128,7 @@ def train(
     another, sums are added in another order, and dropout draws other units.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    by_the_first(lambda: _keep_plan(run, plan, folder))
+    by_the_first(lambda: keep_plan(run, plan, folder))
     training = _Training(folder, plan, run, cache, graph, device, start_from, workers)
     try:
         return training.to_the_end(minutes, told, canceled, interrupted)
@@ -240,7 +178,7 @@ class _Training:
         self.feed = Feed(
             self.recipes, self.prepared, plan, rank=self.rank, ranks=self.ranks, workers=workers
         )
-        self.state = _State(steps=plan.steps)
+        self.state = State(steps=plan.steps)
         self.timed: list[float] = []
         self._restore()
         self.chronicle = Chronicle(run, folder.dataset)
@@ -401,21 +339,17 @@ class _Training:
 
     def _keep(self, *, is_best: bool) -> None:
         """Write the checkpoint whole or not at all; the curve is made from it."""
-        state = self.state
         content = {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "state": {**asdict(state), "epochs": [asdict(epoch) for epoch in state.epochs]},
+            "state": self.state.as_content(),
         }
         if is_best:
-            _write(self.run / BEST, {"average": content["average"]})
-        _write(self.run / LAST, content)
-        lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in state.epochs)
-        beside = self.run / f"{CURVE}.part"
-        beside.write_text(lines, encoding="utf-8")
-        beside.replace(self.run / CURVE)
+            write_checkpoint(self.run / BEST, {"average": content["average"]})
+        write_checkpoint(self.run / LAST, content)
+        write_curve(self.run, self.state.epochs)
 
     def _restore(self) -> None:
         path = self.run / LAST
@@ -426,21 +360,7 @@ class _Training:
         self.average.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.scaler.load_state_dict(content["scaler"])
-        kept = content["state"]
-        epochs = [
-            Epoch(**{**epoch, "scores": Scores(**epoch["scores"])}) for epoch in kept["epochs"]
-        ]
-        self.state = replace(_State(), **{**kept, "epochs": epochs})
-
-
-def read_curve(run: Path) -> tuple[Epoch, ...]:
-    """Return the epochs of a run so far; none where it has not got that far."""
-    try:
-        lines = (run / CURVE).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return ()
-    found = (json.loads(line) for line in lines)
-    return tuple(Epoch(**{**epoch, "scores": Scores(**epoch["scores"])}) for epoch in found)
+        self.state = State.of(content["state"])
 
 
 def trained_so_far(run: Path, plan: Plan) -> Trained:
@@ -500,42 +420,8 @@ def _recipes(folder: DatasetFolder, graph: Graph | None) -> tuple[Recipe, ...]:
     return recipes
 
 
-def _keep_plan(run: Path, plan: Plan, folder: DatasetFolder) -> None:
-    """Write plan and dataset down; refuse to go on with another one's run."""
-    run.mkdir(parents=True, exist_ok=True)
-    path = run / PLAN
-    content = {"plan": plan.model_dump(mode="json"), "dataset": folder.dataset.sha256}
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != content:
-        raise CannotTrain("the run's folder holds a training of another plan or dataset")
-    beside = run / f"{PLAN}.part"
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
-
-
 def _begin_with(network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     try:
         network.load_state_dict(dict(weights))
     except RuntimeError:
         raise CannotTrain("the weights to begin with are those of another network") from None
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all.
-
-    Raises
-    ------
-    DiskFull
-        The half of it is gone: a word about it finds room.
-    """
-    beside = path.with_suffix(".part")
-    try:
-        with beside.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DiskFull("no room left for the checkpoint; the one before it is kept") from error

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from models.learning.orders import TrainOrder
     from models.learning.planning import Plan
     from models.learning.recipe import TrainingRecipe
-    from models.learning.trainer import Epoch
+    from models.learning.run import Epoch
     from models.registry import Registry
     from node.settings import Settings
     from pipelines.datasets import Shelf
@@ -290,7 +290,7 @@ def _bring_from_cluster(
 ) -> None:
     """Let a cluster learn, and say what it says; stopped in between, its job goes on."""
     from dicom.errors import InvalidRequest
-    from models.learning.trainer import read_curve
+    from models.learning.run import read_curve
     from node import wiring
     from pipelines.launching import Place, Watch
 

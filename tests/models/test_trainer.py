@@ -21,9 +21,11 @@ from dicom.errors import (
 from models.learning.cases import DatasetFolder, read_dataset
 from models.learning.graph import read_graph
 from models.learning.networks import build_network
+from models.learning.orders import LAST
 from models.learning.planning import Plan, UNetPlan
 from models.learning.precision import half_of
-from models.learning.trainer import LAST, best_weights, read_curve, train
+from models.learning.run import read_curve
+from models.learning.trainer import best_weights, train
 from tests.learning import blobs, small_plan
 
 CPU = torch.device("cpu")
