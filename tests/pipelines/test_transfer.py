@@ -167,6 +167,9 @@ def test_the_image_s_recipe_is_of_this_project(tmp_path):
     assert f"--requirement {copied['requirements.lock']}" in sections["post"]
     assert "requirements.lock" in (ROOT / "docker" / "Dockerfile").read_text()  # one lock for both
 
+    # What pip has compiled stays: the image cannot be written to, and torch is slow to compile.
+    assert not re.search(r"find \S*/radloop ", sections["post"])
+
     home = Path(copied["models"]).parent
     assert f"PYTHONPATH={home} " in sections["environment"]
     (venv,) = re.findall(r"python3 -m venv (\S+)", sections["post"])
