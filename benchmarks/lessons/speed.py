@@ -1,5 +1,7 @@
 """Samples a second of the trainer, beside MONAI's usual way: one network, one data; and two ranks.
 
+The comparison with nnU-Net is :mod:`benchmarks.lessons.nnunet`.
+
 The peer is MONAI's CacheDataset, DataLoader and SupervisedTrainer as their documentation uses them,
 with the same images, patch, batch, optimiser and loss, and the same kinds of augmentation. They are
 measured in turns; the best of several counts, since others use the machine. MONAI's engines need
@@ -22,6 +24,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from benchmarks.lessons import nnunet
 from benchmarks.lessons.common import SEED, Clock, changed
 from benchmarks.lessons.retina import network
 from benchmarks.table import Row
@@ -42,7 +45,6 @@ from tests.learning import SEGMENTS
 CASES, SIDE, PATCH, BATCH, ROUNDS, STEPS = 12, 512, 128, 8, 3, 24
 FASTER, WAITING, RANKS = 1.2, 0.10, 1.7
 _NOT_MEASURED: Final = {
-    "an epoch beside nnU-Net v2's on the same patches": "its trainer wants plans of its own",
     "beside MONAI's defaults on a GPU": "this benchmark learns on the processor",
 }
 GRAPH: Final[dict[str, Any]] = {
@@ -87,6 +89,7 @@ def rows(work: Path) -> Iterator[Row]:
         met=min(waited) < WAITING,
     )
     yield from _ranks(folder, mixed, work)
+    yield from nnunet.rows(folder, mixed, work)
     for what, why in _NOT_MEASURED.items():
         yield Row(f"speed: {what} (not measured: {why})", "1/s", None, target=">= 2 x")
 
