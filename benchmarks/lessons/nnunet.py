@@ -103,12 +103,13 @@ def rows(folder: DatasetFolder, plan: Plan, work: Path) -> Iterator[Row]:
     channels = about["channels"]
     stages = f"{len(channels)} stages of {channels[0]} to {max(channels)} channels"
     parameters = f"{trace_plan(like).parameters:,} parameters beside {about['parameters']:,}"
+    took = f"cpu, {torch.get_num_threads()} thread(s), {clock.seconds:.0f} s"
     for precision, found in ours.items():
         best = max(found)
         is_planned = precision == plan.precision
         yield Row(
             f"{_WHAT}, {stages}, {plan.batch} x {sides}, {parameters}, best of {TURNS}, "
-            f"{'as planned' if is_planned else f'{precision} precision'} (cpu, {torch.get_num_threads()} thread(s), {clock.seconds:.0f} s)",
+            f"{'as planned' if is_planned else f'{precision} precision'} ({took})",
             "1/s",
             round(best, 2),
             f"nnU-Net {about['version']}, nnUNetTrainer",
