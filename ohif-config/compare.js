@@ -124,11 +124,11 @@ export function share(value) {
  * edits and what is stored. Loading one can move the edits of the other to an id of their own.
  */
 async function bothOf(first, second, viewportId) {
-  const edited = session.segmentationOf(second);
+  const held = [first, second].map(result => [result, session.segmentationOf(result)]);
   noteScreen(viewportId);
   const stored = await overlays.showStored(second, viewportId);
   const firstId = session.segmentationOf(first) ?? (await overlays.show(first, viewportId));
-  noteMoved(edited, session.segmentationOf(second));
+  held.forEach(([result, id]) => id && noteMoved(id, session.segmentationOf(result)));
   return [firstId, stored === firstId ? session.segmentationOf(second) : stored];
 }
 
