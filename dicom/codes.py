@@ -99,6 +99,9 @@ MORPHOLOGICALLY_ABNORMAL = _sct("49755003", "Morphologically Abnormal Structure"
 TISSUE = _sct("85756007", "Tissue")
 BODY_SUBSTANCE = _sct("91720002", "Body Substance")
 
+# SNOMED CT: what every structure is a kind of, for one that nothing more is known of
+BODY_STRUCTURE = _sct("123037004", "Body structure")
+
 # PS3.16 CID 244: laterality
 LEFT = _sct("7771000", "Left")
 RIGHT = _sct("24028007", "Right")

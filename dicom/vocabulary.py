@@ -17,7 +17,14 @@ from typing import Final, cast
 from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr._concepts_dict import concepts
 
-from dicom.codes import ANATOMICAL_STRUCTURE, MORPHOLOGICALLY_ABNORMAL, STRUCTURES, Code, Rgb
+from dicom.codes import (
+    ANATOMICAL_STRUCTURE,
+    BODY_STRUCTURE,
+    MORPHOLOGICALLY_ABNORMAL,
+    STRUCTURES,
+    Code,
+    Rgb,
+)
 
 _CATEGORY_OF_GROUP: Final = {  # PS3.16: CID of property types -> its member of CID 7150
     7192: "AnatomicalStructure",
@@ -47,6 +54,17 @@ class Term:
     type: Code
     laterality_allowed: bool
     rgb: Rgb
+
+
+def named(label: str) -> Term | None:
+    """Return the term of that very name, whatever its letters' case; None where there is none."""
+    found = search(label)
+    return next((term for term in found if term.label.casefold() == label.casefold()), None)
+
+
+def unnamed(label: str) -> Term:
+    """Return a term for what the vocabulary has no name for: a body structure, no more."""
+    return Term(label, ANATOMICAL_STRUCTURE, BODY_STRUCTURE, True, _colour(label))
 
 
 def search(text: str, *, limit: int = 30) -> list[Term]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from models.learning.cases import Split
-    from models.table import SegmentRow, WithoutRow
+    from models.table import WithoutRow
     from pipelines.datasets import Found, Shelf
 
 datasets_app = typer.Typer(help="Datasets to learn from.", no_args_is_help=True)
@@ -69,6 +69,7 @@ def import_(
     data: Data = None,
 ) -> None:
     """Freeze a folder as the next version of a dataset, split by patient, with a hash."""
+    from dicom.codes import BODY_STRUCTURE
     from models.learning.recipe import get_recipe
     from pipelines.datasets import Wanted, get_layout
     from pipelines.exports.cases import Shares
@@ -82,7 +83,7 @@ def import_(
         shares=Shares(validation, test, seed),
         splits=_read_splits(splits) if splits else {},
         classes=named or (chosen.classes if chosen else {}),
-        segments=chosen.segment if chosen else _coded(named),
+        segments=chosen.segment if chosen else (),
         findings=chosen.finding if chosen else (),
         question=chosen.question if chosen else None,
         recipe=chosen.name if chosen else None,
@@ -106,6 +107,13 @@ def import_(
     dataset = frozen.dataset
     counts = ", ".join(f"{len(dataset.of(split))} {split}" for split in _SPLITS)
     out.print(f"{dataset.identity}  {counts}  sha256 {dataset.sha256[:16]}", highlight=False)
+    plain = [row.label for row in dataset.segments if row.type.value == BODY_STRUCTURE.value]
+    if plain:
+        out.print(
+            f"{', '.join(plain)}: no name that DICOM has, so a result says a body structure; "
+            'say what it is with --class "1=Liver", or by a recipe.',
+            highlight=False,
+        )
     if not dataset.segments and not dataset.findings:
         out.print(
             "Its classes have no codes yet: name them as the vocabulary does to make a bundle.",
@@ -281,25 +289,6 @@ def _mapped(text: str) -> tuple[int, int]:
     if not equals or not number.strip().isdigit() or not becomes.strip().isdigit():
         raise InvalidRequest(f"--map is NUMBER=NUMBER, not {text!r}")
     return int(number), int(becomes)
-
-
-def _coded(classes: dict[int, str]) -> tuple[SegmentRow, ...]:
-    """Return the codes of classes that are named as the vocabulary does; none where one is not."""
-    from dicom.vocabulary import search
-    from models.table import SegmentRow
-
-    rows = []
-    for number, name in sorted(classes.items()):
-        terms = [term for term in search(name) if term.label.casefold() == name.casefold()]
-        if not terms:
-            return ()
-        term = terms[0]
-        rows.append(
-            SegmentRow(
-                number=number, label=name, category=term.category, type=term.type, rgb=term.rgb
-            )
-        )
-    return tuple(rows)
 
 
 def _read_splits(path: Path) -> dict[str, Split]:

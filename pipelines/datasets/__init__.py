@@ -16,7 +16,14 @@ from typing import Final
 from dicom.errors import Conflict, InvalidDataset, InvalidRequest, NotFound
 from models.learning.cases import Dataset, DatasetFolder, read_dataset, write_dataset
 from models.learning.deriving import Derivation, derive
-from pipelines.datasets.checking import classes_of, coded, selection_of, splits_of, written_case
+from pipelines.datasets.checking import (
+    classes_of,
+    coded,
+    segments_of,
+    selection_of,
+    splits_of,
+    written_case,
+)
 from pipelines.datasets.found import Found, FoundBox, Layout, Outline, Wanted
 
 __all__ = [
@@ -131,7 +138,9 @@ class Shelf:
                 channels=outline.channels,
                 modalities=outline.modalities
                 or ((wanted.modality,) if wanted.modality else wanted.modalities),
-                segments=coded(wanted.segments or outline.segments, classes),
+                segments=segments_of(wanted.segments or outline.segments, classes)
+                if outline.task == "segmentation"
+                else (),
                 findings=coded(wanted.findings, classes),
                 question=wanted.question,
                 without=wanted.without,

@@ -10,11 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom.errors import InvalidDataset, LabelsDoNotMatch
+from dicom.vocabulary import named, unnamed
 from models.learning.cases import IMAGE, LABEL, Box, Case, Split, write_array
+from models.table import SegmentRow
 from pipelines.datasets.found import Found, FoundBox, Outline, Row, Wanted
 from pipelines.exports.cases import split_patients
 
 _FEWEST_CLASSES: Final = 2
+_MOST_UNNAMED: Final = 255
 
 
 def classes_of(outline: Outline, wanted: Wanted) -> dict[int, str]:
@@ -35,6 +38,12 @@ def classes_of(outline: Outline, wanted: Wanted) -> dict[int, str]:
         classes = {**outline.classes, **wanted.classes}
     else:
         classes = dict(outline.classes or wanted.classes)
+    if not classes and outline.numbers is not None:
+        classes = {number: f"Class {number}" for number in sorted(outline.numbers()) if number}
+        if len(classes) > _MOST_UNNAMED:
+            raise InvalidDataset(f"the labels hold {len(classes)} values: these are no classes")
+        if not classes:
+            raise InvalidDataset("the labels hold nothing but background")
     if not classes:
         raise InvalidDataset(
             'the layout does not name its classes: say what they are, such as --class "1=Liver"'
@@ -89,6 +98,24 @@ def coded(rows: tuple[Row, ...], classes: Mapping[int, str]) -> tuple[Row, ...]:
         by_name[name.casefold()].model_copy(update={"number": number})
         for number, name in sorted(classes.items())
     )
+
+
+def segments_of(rows: tuple[SegmentRow, ...], classes: Mapping[int, str]) -> tuple[SegmentRow, ...]:
+    """Return the codes of what is segmented: by the rows, else by the vocabulary's own names.
+
+    A class that neither knows is a body structure, and no more is said of it than its label.
+    """
+    by_name = {row.label.casefold(): row for row in rows}
+    made = []
+    for number, name in sorted(classes.items()):
+        row = by_name.get(name.casefold())
+        if row is None:
+            term = named(name) or unnamed(name)
+            row = SegmentRow(
+                number=number, label=name, category=term.category, type=term.type, rgb=term.rgb
+            )
+        made.append(row.model_copy(update={"number": number}))
+    return tuple(made)
 
 
 def splits_of(outline: Outline, wanted: Wanted) -> Mapping[str, Split]:

@@ -105,17 +105,34 @@ def read_case(
     )
 
 
+def label_values(label: Path) -> set[int]:
+    """Return the values that a label map holds, as classes.
+
+    Raises
+    ------
+    InvalidDataset
+        When the file cannot be read.
+    LabelsDoNotMatch
+        When they are no whole numbers.
+    """
+    values = np.unique(read_nifti(label)[0] if is_nifti(label) else _labels_of(label))
+    if not np.array_equal(values, np.round(values)):
+        raise LabelsDoNotMatch(f"labels {stem(label)}: they are no whole numbers")
+    return {int(value) for value in values}
+
+
+def _labels_of(label: Path) -> npt.NDArray[Any]:
+    with _opened(label) as picture:
+        return _as_classes(np.asarray(picture if picture.mode == "P" else _grey(picture)))
+
+
 def _picture(
     image: Path, label: Path | None, patient: str, channels: tuple[str, ...], name: str
 ) -> Found:
     with _opened(image) as picture:
         pixels = np.asarray(picture.convert("RGB") if channels == COLOUR else _grey(picture))
     planes = np.moveaxis(pixels, -1, 0) if channels == COLOUR else pixels[None]
-    labels = None
-    if label is not None:
-        with _opened(label) as picture:
-            values = np.asarray(picture if picture.mode == "P" else _grey(picture))
-        labels = _as_classes(values)[None]
+    labels = None if label is None else _labels_of(label)[None]
     return Found(id=_id(name), patient=patient, image=planes[:, None], label=labels)
 
 

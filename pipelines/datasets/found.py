@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -83,6 +83,8 @@ class Outline:
         Its cases say their classes by name; their numbers are as good as others.
     selects : bool
         Its label maps may hold more than is wanted: what nobody asks for is background.
+    numbers : callable or None
+        Called where nobody names the classes: which values its label maps hold.
     """
 
     task: TaskKind
@@ -96,6 +98,7 @@ class Outline:
     segments: tuple[SegmentRow, ...] = ()
     licence: str = ""
     source: str = ""
+    numbers: Callable[[], Iterable[int]] | None = None
 
 
 Row = TypeVar("Row", SegmentRow, FindingRow)

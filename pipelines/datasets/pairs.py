@@ -7,11 +7,18 @@ from pathlib import Path
 
 from dicom.errors import InvalidDataset
 from pipelines.datasets import Found, Outline, check_patients
-from pipelines.datasets.files import channels_of, is_image, patient_of, read_pair, stem
+from pipelines.datasets.files import (
+    channels_of,
+    is_image,
+    label_values,
+    patient_of,
+    read_pair,
+    stem,
+)
 
 
 def outline(folder: Path, *, patient: str) -> Outline:
-    """Look at the names; the classes are not named here."""
+    """Look at the names; the classes are not named here, and are numbered where nobody does."""
     pairs = _pairs(folder)
     return Outline(
         task="segmentation",
@@ -19,6 +26,7 @@ def outline(folder: Path, *, patient: str) -> Outline:
         channels=channels_of(pairs[0][0]),
         patients=check_patients(patient_of(stem(image), patient) for image, _ in pairs),
         cases=len(pairs),
+        numbers=lambda: set().union(*(label_values(label) for _, label in pairs)),
     )
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from dicom.errors import CannotTrain, Conflict, InvalidPlan, InvalidRequest, NotFound
+from models.learning.cases import read_dataset
 from models.registry import Registry
 from node.cli import app
 from pipelines.store import Alarms
@@ -159,15 +160,28 @@ def test_a_cascade_learns_both_its_models_by_one_command(tmp_path: Path):
     assert "spacing_mm" in whole.output and "the recipe:" not in whole.output
 
 
-def test_a_dataset_without_codes_is_refused_before_it_is_learnt_from(folder: Path, tmp_path: Path):
+def test_classes_that_nobody_names_are_numbered_and_are_body_structures(
+    folder: Path, tmp_path: Path
+):
     made = radloop(
         "datasets", "import", str(folder / "in"), "--layout", "pairs", "--name", "things",
-        "--class", "1=Thingummy", cwd=tmp_path,
+        cwd=tmp_path,
     )  # fmt: skip
-    assert made.exit_code == 0 and "have no codes yet" in made.output
-    refused = radloop("train", "--dataset", "things", cwd=tmp_path)
-    assert isinstance(refused.exception, CannotTrain) and "have no codes" in str(refused.exception)
-    assert not list(tmp_path.rglob("last.pt"))
+    assert made.exit_code == 0, made.exception
+    assert "Class 1" in made.output and "a body structure" in made.output
+    planned = radloop("train", "--dataset", "things", "--plan", cwd=tmp_path)
+    assert planned.exit_code == 0, planned.exception
+    (dataset,) = tmp_path.rglob("things@1")
+    (row, *others) = read_dataset(dataset).dataset.segments
+    assert (row.number, row.label, row.type.value) == (1, "Class 1", "123037004")
+    named = radloop(
+        "datasets", "import", str(folder / "in"), "--layout", "pairs", "--name", "livers",
+        *("--class", "1=liver"), *(f"--class={n}=Thing {n}" for n in range(2, len(others) + 2)),
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert named.exit_code == 0, named.exception
+    (dataset,) = tmp_path.rglob("livers@1")
+    assert read_dataset(dataset).dataset.segments[0].type.meaning == "Liver"
 
 
 def test_mistakes_have_codes(folder: Path, tmp_path: Path):

@@ -157,9 +157,22 @@ class TestPairs:
         with pytest.raises(error, match="pattern"):
             freeze(tmp_path, "pairs", write_pairs(tmp_path / "in"), patient=pattern)
 
-    def test_classes_have_to_be_named(self, tmp_path: Path):
-        with pytest.raises(InvalidDataset, match="name its classes"):
-            freeze(tmp_path, "pairs", write_pairs(tmp_path / "in"), classes={})
+    def test_classes_that_nobody_names_are_numbered(self, tmp_path: Path):
+        dataset = freeze(tmp_path, "pairs", write_pairs(tmp_path / "in"), classes={}).dataset
+        assert dataset.classes == {1: "Class 1", 2: "Class 2"}
+        assert {row.type.meaning for row in dataset.segments} == {"Body structure"}
+
+    def test_labels_of_nothing_or_of_parts_of_numbers_are_no_classes(self, tmp_path: Path):
+        folder = write_pairs(tmp_path / "in", cases=1)
+        (label,) = (folder / "labels").iterdir()
+        for values, error in ((np.zeros, InvalidDataset), (_halves, LabelsDoNotMatch)):
+            write_nifti(label, values((4, 10, 12)), AFFINE)
+            with pytest.raises(error):
+                freeze(tmp_path, "pairs", folder, classes={})
+
+
+def _halves(shape: tuple[int, ...]) -> np.ndarray:
+    return np.full(shape, 0.5, np.float32)
 
 
 def write_nnunet(folder: Path, *, channels=1) -> Path:
