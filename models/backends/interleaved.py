@@ -81,6 +81,15 @@ def interleaved(convolution: nn.Module) -> Interleaved | None:
     return Interleaved(convolution, axes)
 
 
+def interleave(network: nn.Module) -> None:
+    """Put such modules in the place of a network's transposed convolutions, where it is a gain."""
+    for module in list(network.modules()):
+        for name, child in list(module._modules.items()):
+            other = interleaved(child) if child is not None else None
+            if other is not None:
+                module._modules[name] = other
+
+
 class Interleaved(nn.Module):
     """The same sums as a transposed convolution's, a block of output for each voxel at once.
 
@@ -130,7 +139,9 @@ class Interleaved(nn.Module):
         order = [0]
         for n in range(spatial - 1):
             order += [1 + n, 1 + spatial + n]
-        blocks = blocks.permute(*order, spatial, 2 * spatial).contiguous().view(kind)
+        blocks = blocks.permute(*order, spatial, 2 * spatial).contiguous()
+        if word is not None:
+            blocks = blocks.view(kind)
         whole = [size * stride for size, stride in zip(sizes, strides, strict=True)]
         return blocks.reshape(count, *whole, -1).movedim(-1, 1)
 
