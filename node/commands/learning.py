@@ -302,17 +302,22 @@ def _bring_from_cluster(
         )
     said, shown = "", len(read_curve(run))
 
-    def looked(stopped: bool, place: Place) -> None:
-        nonlocal said, shown
-        if str(place) != said and str(place):
-            said = str(place)
-            out.print(said, highlight=False, markup=False)
+    def tell() -> None:
+        nonlocal shown
         epochs = read_curve(run)
         for epoch in epochs[shown:]:
             told(epoch)
         shown = len(epochs)
 
+    def looked(stopped: bool, place: Place) -> None:
+        nonlocal said
+        if str(place) != said and str(place):
+            said = str(place)
+            out.print(said, highlight=False, markup=False)
+        tell()
+
     cluster.bring(run, order, Watch(lambda: False, lambda used_s: None, looked))
+    tell()  # of the epochs after the last look
 
 
 def recipes() -> None:
