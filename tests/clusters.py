@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.learning.planning import UNetPlan
-from pipelines.engine import Engine
 from pipelines.launching import Cluster, Slurm
 from pipelines.learning import Lessons, Means, School
 from pipelines.store import Database
 from tests.learning import school_in
+from tests.working import working
 
 TINY = UNetPlan(channels=(4, 8), strides=(2,), residual_units=0, dropout=0.0)
 
@@ -40,19 +40,10 @@ def worker(folder: Path) -> Iterator[tuple[School, Lessons]]:
     slurm = Slurm(a_cluster(folder), logs=logs)
     means = Means(logs=logs, device="cpu", threads=1, elsewhere={"slurm": slurm})
     lessons = Lessons(school, means, is_urgent=lambda: False)
-    engine = Engine(
-        f"sqlite:///{folder / 'engine.db'}",
-        executor_id="w1",
-        version="test",
-        workflows=lessons.specs(),
-        limits={"learning": 1},
-    )
-    lessons.attach(engine)
-    engine.start()
     try:
-        yield school, lessons
+        with working(lessons, folder, "learning"):
+            yield school, lessons
     finally:
-        engine.stop()
         database.close()
 
 

@@ -41,7 +41,6 @@ from models.learning.trainer import train
 from models.prediction import Image, Labels
 from models.predictor import open_predictor
 from models.table import SegmentRow
-from pipelines.engine import Engine
 from pipelines.learning import (
     Lessons,
     Material,
@@ -58,6 +57,7 @@ from pipelines.store import TrainingView
 from tests.learning import school_in
 from tests.orthanc import servers
 from tests.orthanc.drawing import Room, reading_room
+from tests.working import working
 
 MODEL: Final = "organs"  # what the room's results are said to be of
 ROUNDS, A_ROUND, TESTED, STEPS, WEAK_STEPS = 3, 5, 8, 300, 10
@@ -332,19 +332,8 @@ def _loop(work: Path, room: Room) -> Iterator[_Loop]:
         is_urgent=lambda: False,
         policies={"heads": POLICY},
     )
-    engine = Engine(
-        f"sqlite:///{work / 'engine.db'}",
-        executor_id="bench",
-        version="bench",
-        workflows=lessons.specs(),
-        limits={"learning": 1},
-    )
-    lessons.attach(engine)
-    engine.start()
-    try:
+    with working(lessons, work, "learning"):
         yield _Loop(work, room, school, material, withdrawn, lessons=lessons)
-    finally:
-        engine.stop()
 
 
 def _own_dataset(folder: Path, work: Path) -> DatasetFolder:

@@ -17,12 +17,12 @@ from pydicom import dcmread
 
 from dicom.seg import decode_seg
 from node.app import create_app
-from pipelines.engine import Engine
 from pipelines.exporting import check_manifest
 from tests.browser.chromium import browsing, log_in
 from tests.node.front import PASSWORD, make_front
 from tests.node.serving import serving
 from tests.orthanc.sharing import PROJECTS, House, sharing_house
+from tests.working import engine_in
 
 pytestmark = pytest.mark.browser
 
@@ -31,13 +31,7 @@ pytestmark = pytest.mark.browser
 def working(house: House) -> Iterator[None]:
     """Carry collections and exports out, as the worker does, by the durable engine."""
     rooms = (house.collecting(), house.exporting())
-    engine = Engine(
-        f"sqlite:///{house.folder / 'engine.db'}",
-        executor_id="test",
-        version="test",
-        workflows=[spec for room in rooms for spec in room.specs()],
-        limits={"datasets": 1},
-    )
+    engine = engine_in(house.folder, [spec for room in rooms for spec in room.specs()], "datasets")
     engine.start()
     ended = threading.Event()
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engine import Engine
 from pipelines.learning import Lessons, Means, School
 from tests.browser.chromium import WAIT_MS, browsing, log_in
 from tests.learning import blobs
 from tests.node.front import PASSWORD, make_front
 from tests.node.serving import serving
+from tests.working import working
 
 pytestmark = pytest.mark.browser
 
@@ -23,19 +23,8 @@ def learner(school: School, folder: Path) -> Iterator[Lessons]:
     """Run the part of a worker that learns."""
     means = Means(logs=folder / "logs", device="cpu", threads=1)
     lessons = Lessons(school, means, is_urgent=lambda: False)
-    engine = Engine(
-        f"sqlite:///{folder / 'engine.db'}",
-        executor_id="w1",
-        version="test",
-        workflows=lessons.specs(),
-        limits={"learning": 1},
-    )
-    lessons.attach(engine)
-    engine.start()
-    try:
+    with working(lessons, folder, "learning"):
         yield lessons
-    finally:
-        engine.stop()
 
 
 def test_from_picking_data_to_the_promoted_model(tmp_path: Path) -> None:

@@ -1,24 +1,19 @@
 """From a folder to a better bundle, in the shell: import, train, evaluate."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import structlog
-import torch
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from dicom.errors import CannotTrain, Conflict, InvalidPlan, InvalidRequest, NotFound
 from models.learning.cases import read_dataset
 from models.registry import Registry
-from node.cli import app
 from pipelines.store import Alarms
 from tests.learning import kits
 from tests.node.front import migrated_database
+from tests.shell import radloop
 
 SMALL = (
     'network={"kind":"unet","channels":[8,16,16],"strides":[2,2],"residual_units":1}',
@@ -30,25 +25,6 @@ SMALL = (
 )
 
 SMALL3 = 'network={"kind":"unet","channels":[4,8],"strides":[2],"residual_units":0}'
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """Undo what a command does to its process: its log, its threads."""
-    threads = torch.get_num_threads()
-    yield
-    structlog.reset_defaults()
-    torch.set_num_threads(threads)
-
-
-def radloop(*words: str, cwd: Path) -> Result:
-    """Run a command in this process: ten starts of Python would take longer than all they do."""
-    before = Path.cwd()
-    os.chdir(cwd)
-    try:
-        return CliRunner().invoke(app, words)
-    finally:
-        os.chdir(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """A training that learns at a cluster: on the page, in the API and in the shell."""
 
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -9,36 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import structlog
-import torch
-from typer.testing import CliRunner, Result
 
 from dicom.errors import InvalidRequest
-from node.cli import app
 from tests.learning import blobs
 from tests.node.front import make_front
+from tests.shell import radloop
 from tests.slurm import SlurmServer, running_slurm
 
 SPLITS = ("train",) * 4 + ("validation",) * 2 + ("test",) * 2
 ASKED = {"dataset": "blobs@1", "name": "blobs"}
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """Undo what a command does to its process: its log, its threads."""
-    threads = torch.get_num_threads()
-    yield
-    structlog.reset_defaults()
-    torch.set_num_threads(threads)
-
-
-def radloop(*words: str, cwd: Path) -> Result:
-    before = Path.cwd()
-    os.chdir(cwd)
-    try:
-        return CliRunner().invoke(app, words)
-    finally:
-        os.chdir(before)
 
 
 def test_without_a_cluster_there_is_no_choice(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from pydicom import dcmread
 
 from dicom.errors import Conflict, InvalidDataset
 from dicom.volume import read_grid, read_volume
-from pipelines.engine import Engine
 from pipelines.learning import (
     Material,
     Picked,
@@ -28,6 +26,7 @@ from tests.learning import school_in
 from tests.orthanc import servers
 from tests.orthanc.drawing import Room, reading_room
 from tests.series import write_series
+from tests.working import working
 
 pytestmark = pytest.mark.orthanc
 
@@ -61,23 +60,6 @@ def labels_of(number: int) -> np.ndarray:
 def corrected(room: Room, labels: np.ndarray, before: str, author: str = "rita") -> str:
     content = room.document(labels, segments=PARTS, before=before)
     return room.desk.save(content, author=author).id
-
-
-@contextmanager
-def worker_of(schedule: Schedule, folder: Path) -> Iterator[None]:
-    engine = Engine(
-        f"sqlite:///{folder / 'engine.db'}",
-        executor_id="w1",
-        version="test",
-        workflows=schedule.specs(),
-        limits={"datasets": 1},
-    )
-    schedule.attach(engine)
-    engine.start()
-    try:
-        yield
-    finally:
-        engine.stop()
 
 
 def ended(school: School, freezing_id: str) -> FreezingView:
@@ -179,7 +161,7 @@ def test_corrections_are_frozen_by_patient_and_stay_apart(room: Room, tmp_path: 
     with pytest.raises(Conflict):
         ask_dataset(school, name="livers", picked=picked, asked_by="sara")
     schedule = Schedule(school, material, ())
-    with worker_of(schedule, tmp_path):
+    with working(schedule, tmp_path, "datasets"):
         schedule.look()
         made = ended(school, asked.id)
         assert (made.state, made.error_message) == ("completed", None)

@@ -17,7 +17,6 @@ import pytest
 from node.orthanc import OrthancConfig
 from pipelines.custody import Patient
 from pipelines.custody.stores import Stores
-from pipelines.engine import Engine
 from pipelines.exporting import _Done, check_manifest
 from pipelines.sharing.files import ExportFiles
 from pipelines.store import (
@@ -31,6 +30,7 @@ from pipelines.store import (
 )
 from tests.orthanc.servers import OrthancPair, RunningOrthanc
 from tests.orthanc.sharing import LIVER, House, InTurn, sharing_house
+from tests.working import engine_in
 
 pytestmark = pytest.mark.orthanc
 
@@ -55,13 +55,7 @@ def work(
         first.archive(), second.archive(), Database(database), folder, OrthancPair(first, second)
     )
     rooms = (house.collecting(), house.exporting(), house.withdrawing())
-    engine = Engine(
-        f"sqlite:///{folder / 'engine.db'}",
-        executor_id="test",
-        version="test",
-        workflows=[spec for room in rooms for spec in room.specs()],
-        limits={"datasets": 1},
-    )
+    engine = engine_in(folder, [spec for room in rooms for spec in room.specs()], "datasets")
     engine.start()
     while True:
         for room in rooms:

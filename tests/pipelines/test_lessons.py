@@ -30,7 +30,6 @@ from models.learning.measuring import measure_both
 from models.learning.orders import LAST, MeasureOrder
 from models.learning.trainer import train
 from models.registry import Registry
-from pipelines.engine import Engine
 from pipelines.exports.cases import Shares
 from pipelines.learning import (
     Clock,
@@ -55,6 +54,7 @@ from pipelines.learning.splitting import Past, share_out
 from pipelines.records import TrainingRow, TrainingSpanRow
 from pipelines.store import Database, EvaluationView
 from tests.learning import blobs, school_in, small_plan
+from tests.working import engine_in
 
 PATIENTS = (*("train",) * 4, "validation", *("test",) * 6)
 SMALL = small_plan().model_dump(mode="json", exclude={"why"})
@@ -113,13 +113,7 @@ class Node:
             is_urgent=lambda: self.urgent,
             policies={"nightly": Policy("policy", fewest_patients=3)},
         )
-        self.engine = Engine(
-            f"sqlite:///{tmp_path / 'engine.db'}",
-            executor_id="w1",
-            version="test",
-            workflows=self.lessons.specs(),
-            limits={"learning": 1},
-        )
+        self.engine = engine_in(tmp_path, self.lessons.specs(), "learning")
         self.lessons.attach(self.engine)
         self.engine.start()
 
