@@ -1,11 +1,11 @@
 """Samples a second of the trainer, beside nnU-Net v2's own: its plan, patch, batch and images.
 
 nnU-Net plans its network for the patch; ours is the same U-Net as blocks: stages, channels, two
-convolutions a stage, instance norm, leaky ReLU, deep supervision. It differs in that a map is made
-coarser by its maximum and not by a stride, and that convolutions before a norm have no bias. Each
-has its own augmentation; ours draws what nnU-Net draws as often, but knows no zoom and no coarser
-copy. Each has its own optimiser and loss, and as many makers of batches (processes there, threads
-here). nnU-Net learns in single precision on a processor; so one of our rows does.
+convolutions a stage, the first of them with a stride, instance norm, leaky ReLU, deep supervision.
+It differs in that convolutions before a norm have no bias. Each has its own augmentation; ours
+draws what nnU-Net draws as often, but knows no coarser copy. Each has its own optimiser and loss,
+and as many makers of batches (processes there, threads here). nnU-Net learns in single precision on
+a processor; so one of our rows does.
 
 What counts are steps, with the waiting for their batches: neither validation nor checkpoints,
 which are short beside nnU-Net's 250 steps, and would be long beside the few here. They are measured
@@ -178,7 +178,7 @@ def _write_raw(folder: DatasetFolder, raw: Path) -> None:
 def _like(plan: Plan, about: dict[str, Any]) -> Plan:
     """Return the plan with nnU-Net's network as blocks."""
     strides = tuple(tuple(by) for by in about["strides"][1:])  # the first stage has none
-    design = unet(UNetShape(channels=about["channels"], strides=strides, deep=True))
+    design = unet(UNetShape(channels=about["channels"], strides=strides, deep=True, down="stride"))
     network = design.model_dump(mode="json", by_alias=True)
     return changed(plan, network=network, steps=2 * STEPS, steps_an_epoch=STEPS)
 

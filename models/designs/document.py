@@ -46,7 +46,8 @@ class _Block(BaseModel):
 class Convolutions(_Block):
     """Convolutions one after the other, each with norm, dropout and activation.
 
-    With `residual` what flows in is added to what comes out.
+    With `residual` what flows in is added to what comes out. `by` makes the map coarser: the first
+    convolution stands on every so many voxels only; one factor, or one an axis (x, y, z).
     """
 
     kind: Literal["convolutions"]
@@ -55,6 +56,7 @@ class Convolutions(_Block):
     kernel: Literal[1, 3, 5, 7] = 3
     residual: bool = False
     dropout: float = Field(0.0, ge=0, le=0.9)
+    by: Factor | tuple[Factor, ...] = 1
 
 
 class Down(_Block):

@@ -27,6 +27,8 @@ class UNetShape:
         On each level, down and up.
     residual, attention, deep : bool
         Residual blocks; attention gates on the skipped maps; deep supervision.
+    down : str
+        What makes a map coarser: a block of its own; `stride`: a level's first convolution.
     """
 
     channels: Sequence[int]
@@ -39,7 +41,7 @@ class UNetShape:
     dropout: float = 0.0
     norm: Norm = "instance"
     activation: Activation = "leaky_relu"
-    down: Literal["max", "average", "convolution"] = "max"
+    down: Literal["max", "average", "convolution", "stride"] = "max"
     up: Literal["transposed", "linear"] = "transposed"
 
 
@@ -53,7 +55,9 @@ def unet(shape: UNetShape) -> Design:
     """
     levels = len(shape.channels)
 
-    def convolutions(name: str, taken: str, channels: int) -> dict[str, Any]:
+    def convolutions(
+        name: str, taken: str, channels: int, by: int | tuple[int, ...] = 1
+    ) -> dict[str, Any]:
         return {
             "name": name,
             "kind": "convolutions",
@@ -63,19 +67,20 @@ def unet(shape: UNetShape) -> Design:
             "kernel": shape.kernel,
             "residual": shape.residual,
             "dropout": shape.dropout,
+            "by": by,
         }
 
     blocks: Blocks = []
     last = IMAGE
     for level, channels in enumerate(shape.channels):
-        if level:
-            by = shape.strides[level - 1]
+        by = shape.strides[level - 1] if level else 1
+        if level and shape.down != "stride":
             blocks.append(
                 {"name": f"down{level}", "kind": "down", "from": [last], "by": by}
                 | {"how": shape.down}
             )
-            last = f"down{level}"
-        blocks.append(convolutions(f"in{level}", last, channels))
+            last, by = f"down{level}", 1
+        blocks.append(convolutions(f"in{level}", last, channels, by))
         last = f"in{level}"
     for level in reversed(range(levels - 1)):
         by, channels = shape.strides[level], shape.channels[level]

@@ -283,8 +283,16 @@ class _Tracing:
         return made, (first.channels + 1) * answers, kept, says
 
     def _convolutions(self, block: Convolutions, given: _Map) -> tuple[_Map, int, int, str]:
-        made = _Map(block.channels, given.shape, given.level, given.reach)
-        for _ in range(block.count):
+        by = self._factors(block)
+        is_coarser = math.prod(by) > 1
+        if is_coarser:
+            self._divisible(block, given, by)
+        made = _Map(block.channels, _divided(given.shape, by), given.level + is_coarser)
+        made.reach = tuple(
+            one.convolved(block.kernel).every(factor)
+            for one, factor in zip(given.reach, by, strict=True)
+        )
+        for _ in range(block.count - 1):
             made.reach = tuple(one.convolved(block.kernel) for one in made.reach)
         parameters, widths = 0, [given.channels, *[block.channels] * block.count]
         for before, after in pairwise(widths):
@@ -293,9 +301,11 @@ class _Tracing:
         kept = (block.count - 1) * values * self._kept_a_unit()
         kept += values * (self._kept_a_unit() - BYTES)  # its output is the block's
         words = f"{block.count} x convolution {block.kernel}"
+        if is_coarser:
+            words += f", the first of every {_sides(by)} voxels"
         if block.residual:
             words += ", residual"
-            if given.channels != block.channels:
+            if given.channels != block.channels or is_coarser:
                 parameters += self._unit_parameters(block, given.channels, block.channels, 1)
                 kept += values * BYTES * (self.design.norm != "none")
         if block.dropout:
@@ -324,19 +334,10 @@ class _Tracing:
 
     def _down(self, block: Down, given: _Map) -> tuple[_Map, int, int, str]:
         by = self._factors(block)
-        for side, factor in zip(given.shape, by, strict=True):
-            if side % factor:
-                raise InvalidDesign(
-                    f"block {block.name}: {_sides(given.shape)} voxels cannot be divided by "
-                    f"{_sides(by)}; another patch, or fewer downs before it"
-                )
-        if math.prod(given.shape) == math.prod(by) and self.design.norm == "instance":
-            raise InvalidDesign(
-                f"block {block.name}: one voxel would be left, of which there is no instance norm"
-            )
+        self._divisible(block, given, by)
         made = _Map(
             given.channels,
-            tuple(side // factor for side, factor in zip(given.shape, by, strict=True)),
+            _divided(given.shape, by),
             given.level + 1,
             tuple(one.coarser(factor) for one, factor in zip(given.reach, by, strict=True)),
         )
@@ -347,6 +348,18 @@ class _Tracing:
             kept = made.values * _INDEX_BYTES
         words = {"max": "the largest of", "average": "the mean of", "convolution": "one learnt of"}
         return made, parameters, kept, f"{words[block.how]} {_sides(by)} voxels"
+
+    def _divisible(self, block: Convolutions | Down, given: _Map, by: Shape) -> None:
+        for side, factor in zip(given.shape, by, strict=True):
+            if side % factor:
+                raise InvalidDesign(
+                    f"block {block.name}: {_sides(given.shape)} voxels cannot be divided by "
+                    f"{_sides(by)}; another patch, or fewer downs before it"
+                )
+        if math.prod(given.shape) == math.prod(by) and self.design.norm == "instance":
+            raise InvalidDesign(
+                f"block {block.name}: one voxel would be left, of which there is no instance norm"
+            )
 
     def _up(self, block: Up, given: _Map) -> tuple[_Map, int, int, str]:
         by = self._factors(block)
@@ -386,7 +399,7 @@ class _Tracing:
                     f"{name} has {_sides(one.shape)}"
                 )
 
-    def _factors(self, block: Down | Up) -> Shape:
+    def _factors(self, block: Convolutions | Down | Up) -> Shape:
         by = (block.by,) * self.dimensions if isinstance(block.by, int) else block.by
         if len(by) != self.dimensions:
             raise InvalidDesign(
@@ -403,6 +416,10 @@ class _Tracing:
                 return True
         # A ReLU keeps its own output, whoever takes it.
         return isinstance(block, Convolutions) and self.design.activation == "relu"
+
+
+def _divided(shape: Shape, by: Shape) -> Shape:
+    return tuple(side // factor for side, factor in zip(shape, by, strict=True))
 
 
 def channels_of(design: Design, *, in_channels: int, out_channels: int) -> dict[str, int]:

@@ -128,7 +128,8 @@ class Feed:
     def batches(self, first: int) -> Generator[Batch]:
         """Yield batches for ever, beginning with number `first`; close the iterator to end."""
         mine = range(self._rank, self._plan.batch, self._ranks)
-        with ThreadPoolExecutor(self._workers, "feed") as pool:
+        threads = torch.get_num_threads()  # the network's; a maker of samples needs none beside it
+        with ThreadPoolExecutor(self._workers, "feed", torch.set_num_threads, (1,)) as pool:
             ahead: deque[list[Future[Sample]]] = deque()
             try:
                 for number in count(first):
@@ -144,6 +145,7 @@ class Feed:
             finally:
                 for waiting in (one for batch in ahead for one in batch):
                     waiting.cancel()
+                torch.set_num_threads(threads)  # also of threads that begin after this
 
     def sample(self, n: int) -> Sample:
         """Return sample n of the training.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -146,7 +147,8 @@ class _Convolutions(nn.Module):
         widths = [in_channels, *[block.channels] * block.count]
         layers: list[nn.Module] = []
         for at in range(block.count):
-            layers += _unit(widths[at], block.channels, block.kernel, dimensions, design)
+            by = block.by if at == 0 else 1
+            layers += _unit(widths[at], block.channels, block.kernel, by, dimensions, design)
             if block.dropout:
                 layers.append(_DROPOUT[dimensions](block.dropout))
             if at < block.count - 1:
@@ -155,9 +157,10 @@ class _Convolutions(nn.Module):
         self.activation = _ACTIVATION[design.activation]()
         self.residual = block.residual
         self.shortcut: nn.Module = nn.Identity()
-        if block.residual and in_channels != block.channels:
+        is_coarser = math.prod(block.by if isinstance(block.by, tuple) else (block.by,)) > 1
+        if block.residual and (in_channels != block.channels or is_coarser):
             self.shortcut = nn.Sequential(
-                *_unit(in_channels, block.channels, 1, dimensions, design)
+                *_unit(in_channels, block.channels, 1, block.by, dimensions, design)
             )
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
@@ -168,10 +171,21 @@ class _Convolutions(nn.Module):
         return activated
 
 
-def _unit(before: int, after: int, kernel: int, dimensions: int, design: Design) -> list[nn.Module]:
+def _unit(
+    before: int,
+    after: int,
+    kernel: int,
+    by: int | tuple[int, ...],
+    dimensions: int,
+    design: Design,
+) -> list[nn.Module]:
     """Return a convolution with its norm; the norm's shift makes the bias needless."""
     has_norm = design.norm != "none"
-    made = [_CONVOLUTION[dimensions](before, after, kernel, padding=kernel // 2, bias=not has_norm)]
+    made = [
+        _CONVOLUTION[dimensions](
+            before, after, kernel, stride=by, padding=kernel // 2, bias=not has_norm
+        )
+    ]
     if design.norm == "group":
         made.append(nn.GroupNorm(GROUPS, after))
     elif has_norm:

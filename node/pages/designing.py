@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dicom.errors import InvalidDesign, RadloopError
-from models.designs.document import IMAGE, Attention, Design, read_design, write_design
+from models.designs.document import (
+    IMAGE,
+    Attention,
+    Convolutions,
+    Design,
+    read_design,
+    write_design,
+)
 from models.designs.shapes import (
     UNetShape,
     classifier,
@@ -176,6 +183,8 @@ def _levels(design: Design) -> dict[str, int]:
     for block in design.in_order():
         at = max(found[name] for name in block.from_ if name in found)
         step = {"down": 1, "up": -1}.get(block.kind, 0)
+        if isinstance(block, Convolutions) and block.by != 1:
+            step = 1
         found[block.name] = at + step
     least = min(found.values())
     return {name: level - least for name, level in found.items()}

@@ -50,6 +50,11 @@ DESIGNS: Mapping[str, tuple[Design, tuple[int, ...]]] = {
     ),
     "plain": (unet(UNetShape((4, 8), (2,), norm="none", activation="relu")), (16, 16)),
     "wide kernels": (unet(UNetShape((4, 8), (2,), kernel=5, down="average")), (32, 32)),
+    "strides": (unet(UNetShape((8, 16, 24), (2, 4), residual=True, down="stride")), (32, 48)),
+    "strides, thick slices": (
+        unet(UNetShape((8, 16, 16), ((2, 2, 1), 2), kernel=5, down="stride")),
+        (16, 16, 8),
+    ),
     "classifier": (classifier((8, 16, 24)), (32, 32)),
 }
 

@@ -67,7 +67,7 @@ def test_it_learns_two_blobs_and_never_reads_the_test_split(tmp_path: Path):
 def test_half_precision_learns_as_much(tmp_path: Path):
     folder = blobs(tmp_path / "data")
     half, whole = (
-        trained(folder, tmp_path, kind, plan=small_plan(steps=80, precision=kind))
+        trained(folder, tmp_path, kind, plan=small_plan(steps=120, precision=kind))
         for kind in ("mixed", "single")
     )
     assert half.best.scores.mean == pytest.approx(whole.best.scores.mean, abs=0.05)
