@@ -67,6 +67,30 @@ def turned_rows(rows: Rows, matrix: npt.NDArray[np.float64], shape: Sequence[int
     return cut_rows(turned, (0, 0, 0), shape)
 
 
+def shifted_rows(rows: Rows, shift: npt.NDArray[np.float32]) -> Rows:
+    """Return boxes where a bent image has them: about the places that the middles of sides come to.
+
+    Parameters
+    ----------
+    shift : ndarray, shape (3, slices, rows, columns)
+        From where a voxel's value comes, beside its own place, in voxels (k, j, i).
+    """
+    if not len(rows):
+        return rows
+    most = np.array(shift.shape[1:]) - 1
+    low, high = rows[:, 1:4].copy(), rows[:, 4:7].copy()
+    for axis in range(3):
+        for ends in (low, high):
+            here = (rows[:, 1:4] + rows[:, 4:7]) / 2
+            here[:, axis] = ends[:, axis]
+            came = here.copy()
+            for _ in range(3):  # a voxel takes from elsewhere: what lay here is where that is here
+                k, j, i = np.clip(np.rint(came - 0.5).astype(int), 0, most).T
+                came = here - shift[:, k, j, i].T
+            ends[:, axis] = came[:, axis]
+    return cut_rows(np.concatenate([rows[:, :1], low, high], axis=1), (0, 0, 0), shift.shape[1:])
+
+
 def scaled_rows(rows: Rows, by: npt.NDArray[np.float64]) -> Rows:
     """Return boxes of an image that was resampled: so many times as many voxels along each axis."""
     return np.concatenate([rows[:, :1], rows[:, 1:4] * by, rows[:, 4:7] * by], axis=1)

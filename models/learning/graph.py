@@ -112,6 +112,26 @@ class Rotate(_Drawn):
     about: Axis = "slices"
 
 
+class Zoom(_Drawn):
+    """Larger or smaller about its middle, by a factor of the range, within the same frame."""
+
+    kind: Literal["zoom"]
+    factor: tuple[Annotated[float, Field(ge=0.1, le=10)], Annotated[float, Field(ge=0.1, le=10)]]
+
+
+class Deform(_Drawn):
+    """Bent smoothly, in place: an elastic deformation.
+
+    A grid of `points` along each axis is shifted at random, and what lies between follows. `share`
+    is the range of how far a point moves at most, as a share of the distance between points: up to
+    a quarter nothing of a picture folds over, up to a sixth nothing of a volume.
+    """
+
+    kind: Literal["deform"]
+    points: int = Field(4, ge=2, le=32)
+    share: tuple[Annotated[float, Field(ge=0, lt=0.5)], Annotated[float, Field(ge=0, lt=0.5)]]
+
+
 class Crop(_Drawn):
     """A part of the image, at a random place.
 
@@ -160,6 +180,17 @@ class Intensity(_Drawn):
         if self.gamma[0] <= 0:
             raise ValueError("gamma is above 0")
         return self
+
+
+class Shade(_Drawn):
+    """Lighter in places and darker in others, smoothly: what a shape is must not hang on its greys.
+
+    A field that is drawn on a grid of `points` along each axis, as `share` of the image's spread.
+    """
+
+    kind: Literal["shade"]
+    points: int = Field(4, ge=2, le=32)
+    share: tuple[Annotated[float, Field(ge=0, le=10)], Annotated[float, Field(ge=0, le=10)]]
 
 
 class Blur(_Drawn):
@@ -257,10 +288,13 @@ Node = Annotated[
     Source
     | Flip
     | Rotate
+    | Zoom
+    | Deform
     | Crop
     | Multiply
     | Classes
     | Intensity
+    | Shade
     | Blur
     | Noise
     | Markers

@@ -14,10 +14,13 @@ from models.learning.recipe import get_recipe, recipe_names
 _BEGINNINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "flip": {"axes": ["columns"], "probability": 0.5},
     "rotate": {"degrees": [-15.0, 15.0]},
+    "zoom": {"factor": [0.8, 1.25]},
+    "deform": {"share": [0.0, 0.3]},
     "crop": {"share": [0.6, 0.9]},
     "multiply": {"times": 2},
     "classes": {"mapping": {"1": 1}},
     "intensity": {"scale": [0.9, 1.1]},
+    "shade": {"share": [0.0, 1.0]},
     "blur": {"sigma": [0.0, 1.0]},
     "noise": {"share": [0.0, 0.1]},
     "markers": {"letters": {"L": 1, "R": 2}, "height": [9.0, 40.0]},

@@ -14,19 +14,29 @@ import numpy.typing as npt
 import torch
 from monai.transforms.intensity.array import GaussianSmooth
 from monai.transforms.spatial.array import Affine, Resize
+from torch.nn.functional import grid_sample, interpolate
 
-from models.learning.detecting import cut_rows, mirrored_rows, scaled_rows, turned_rows
+from models.learning.detecting import (
+    cut_rows,
+    mirrored_rows,
+    scaled_rows,
+    shifted_rows,
+    turned_rows,
+)
 from models.learning.graph import (
     AXES,
     Blur,
     Classes,
     Crop,
+    Deform,
     Flip,
     Intensity,
     Markers,
     Noise,
     Resample,
     Rotate,
+    Shade,
+    Zoom,
 )
 from models.learning.markers import paint_markers
 from models.learning.sample import Labels, Sample
@@ -54,6 +64,47 @@ def _rotate(node: Rotate, sample: Sample, draw: np.random.Generator) -> Sample:
     to_mm = np.diag([*sample.spacing_kji, 1.0])
     matrix = np.linalg.inv(to_mm) @ turn @ to_mm
     return _warped(sample, matrix)
+
+
+def _zoom(node: Zoom, sample: Sample, draw: np.random.Generator) -> Sample:
+    factor = draw.uniform(*node.factor)
+    # The matrix says where a voxel's value comes from; a single slice stays the one it is.
+    scale = [1.0 if there == 1 else 1 / factor for there in sample.shape_kji]
+    return _warped(sample, np.diag([*scale, 1.0]))
+
+
+def _deform(node: Deform, sample: Sample, draw: np.random.Generator) -> Sample:
+    shape = np.array(sample.shape_kji)
+    most = draw.uniform(*node.share) * (shape - 1) / (node.points - 1)
+    shift = _smooth_field(draw, node.points, sample.shape_kji, 3)
+    shift *= most.astype(np.float32)[:, None, None, None]
+    # grid_sample takes (x, y, z) = (i, j, k), from -1 at the first voxel to 1 at the last.
+    ogrid = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in shape), indexing="ij")
+    there = [
+        2 * (at + moved) / max(1, n - 1) - 1 if n > 1 else np.zeros_like(moved)
+        for at, moved, n in zip(ogrid, shift, shape, strict=True)
+    ]
+    grid = torch.from_numpy(np.stack(there[::-1], axis=-1).astype(np.float32))[None]
+
+    def moved(array: npt.NDArray[Any], mode: str, edge: str) -> npt.NDArray[Any]:
+        found = grid_sample(_tensor(array)[None], grid, mode, edge, align_corners=True)
+        return np.asarray(found[0])
+
+    return replace(
+        sample,
+        image=moved(sample.image, "bilinear", "border"),
+        label=_as_label(sample.label, lambda label: moved(label, "nearest", "zeros")),
+        boxes=shifted_rows(sample.boxes, shift),
+    )
+
+
+def _smooth_field(
+    draw: np.random.Generator, points: int, shape_kji: tuple[int, int, int], channels: int
+) -> npt.NDArray[np.float32]:
+    """Return numbers between -1 and 1 that change smoothly, shape (channels, k, j, i)."""
+    size = [1 if there == 1 else points for there in shape_kji]
+    coarse = torch.from_numpy(draw.uniform(-1, 1, (1, channels, *size)).astype(np.float32))
+    return interpolate(coarse, shape_kji, mode="trilinear", align_corners=True)[0].numpy()
 
 
 def _warped(sample: Sample, matrix: npt.NDArray[np.float64]) -> Sample:
@@ -132,6 +183,12 @@ def _intensity(node: Intensity, sample: Sample, draw: np.random.Generator) -> Sa
         if high > low:  # of a constant image every power is the same
             image = ((image - low) / (high - low)) ** np.float32(gamma) * (high - low) + low
     return replace(sample, image=image.astype(np.float32))
+
+
+def _shade(node: Shade, sample: Sample, draw: np.random.Generator) -> Sample:
+    most = draw.uniform(*node.share) * float(sample.image.std())
+    field = _smooth_field(draw, node.points, sample.shape_kji, 1)
+    return replace(sample, image=sample.image + field * np.float32(most))
 
 
 def _blur(node: Blur, sample: Sample, draw: np.random.Generator) -> Sample:
@@ -213,9 +270,12 @@ def _as_label(
 STEPS: Mapping[type, Callable[[Any, Sample, np.random.Generator], Sample]] = {
     Flip: _flip,
     Rotate: _rotate,
+    Zoom: _zoom,
+    Deform: _deform,
     Crop: _crop,
     Classes: _classes,
     Intensity: _intensity,
+    Shade: _shade,
     Blur: _blur,
     Noise: _noise,
     Markers: _markers,

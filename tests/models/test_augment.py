@@ -179,6 +179,41 @@ class TestFollow:
             assert sample.image[0][inside].mean() > sample.image[0][outside].mean() + 60
             assert set(np.unique(sample.label)) <= {0, 1, 2}
 
+    def test_a_zoom_keeps_the_middle_and_the_frame(self, tmp_path: Path):
+        folder = made(tmp_path, shape=(3, 33, 65), held_out=0)
+        plain = outcome(folder)[0]
+        larger = outcome(folder, {"kind": "zoom", "factor": [2.0, 2.0]})[0]
+        assert larger.image.shape == plain.image.shape
+        # Slices come nearer, too: the middle one is where it was; every other voxel is one of ours.
+        assert np.allclose(larger.image[0, 1, ::2, ::2], plain.image[0, 1, 8:25, 16:49], atol=1e-2)
+        flat = made(tmp_path / "flat", shape=(1, 33, 65), held_out=0)
+        smaller = outcome(flat, {"kind": "zoom", "factor": [0.5, 0.5]})[0]
+        inner = smaller.label[0, 8:25, 16:49]
+        assert (inner == outcome(flat)[0].label[0, ::2, ::2]).all()
+        assert not smaller.label[0, :7].any()
+
+    @pytest.mark.parametrize("shape", [(1, 40, 64), (12, 40, 64)])
+    def test_what_is_bent_stays_together(self, tmp_path: Path, shape):
+        folder = made(tmp_path, shape=shape, held_out=0)
+        node = {"kind": "deform", "points": 4, "share": [0.25, 0.25]}
+        for plain, bent in zip(outcome(folder), outcome(folder, node), strict=True):
+            inside, outside = bent.label == 1, bent.label == 0
+            assert bent.image[0][inside].mean() > bent.image[0][outside].mean() + 60
+            moved = (bent.label != plain.label).mean()
+            assert 0.01 < moved < 0.3
+            assert bent.label.dtype == plain.label.dtype
+        still = outcome(folder, {"kind": "deform", "share": [0.0, 0.0]})[0]
+        assert np.allclose(still.image, outcome(folder)[0].image, atol=1e-2)
+
+    def test_shade_is_smooth_and_changes_no_label(self, flat: DatasetFolder):
+        node = {"kind": "shade", "points": 3, "share": [1.0, 1.0]}
+        for plain, shaded in zip(outcome(flat), outcome(flat, node), strict=True):
+            field = shaded.image - plain.image
+            spread = plain.image.std()
+            assert spread * 0.2 < np.abs(field).max() <= spread * 1.001
+            assert np.abs(np.diff(field, axis=-1)).max() < spread * 0.2  # from point to point: 16
+            assert (shaded.label == plain.label).all()
+
     def test_a_crop_finds_its_label(self, flat: DatasetFolder):
         node = {"kind": "crop", "size": [1, 6, 6], "label": 1.0}
         for epoch in range(5):

@@ -104,6 +104,8 @@ def seen(image: np.ndarray, number: int) -> list[int]:
         [{"kind": "crop", "size": [12, 30, 36]}],
         [{"kind": "resample", "size": [24, 64, 80]}],
         [{"kind": "rotate", "degrees": [90, 90]}, {"kind": "flip", "axes": ["rows"]}],
+        [{"kind": "zoom", "factor": [0.8, 0.8]}],
+        [{"kind": "deform", "points": 3, "share": [0.1, 0.1]}],
         [{"kind": "noise", "share": [0, 0.01]}, {"kind": "classes", "mapping": {"1": 2, "2": 1}}],
     ],
 )
@@ -112,7 +114,7 @@ def test_a_box_goes_where_its_voxels_go(tmp_path: Path, nodes: list[dict]):
     options: dict[str, Any] = {}
     if nodes[0]["kind"] == "rotate":  # by 90 degrees, in place
         options = {"shape": (12, 32, 32), "spacing": (1.0, 1.0, 1.0)}
-    if nodes[0]["kind"] == "resample":  # between two values there is the other one
+    if nodes[0]["kind"] in ("resample", "zoom", "deform"):  # between two values lies the other
         options["boxes"] = BOXES[:1]
     sample = sample_of(tmp_path, *nodes, **options)
     assert len(sample.boxes) == len(options.get("boxes", BOXES))
