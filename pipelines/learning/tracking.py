@@ -28,6 +28,10 @@ _PATIENCE: Final = {  # MLflow's own would hold the end of the worker up for min
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
+_OURS: Final = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # it tells its makers how it is used: not from here
+    "MLFLOW_ALLOW_FILE_STORE": "true",  # it takes folders from those alone who say so
+}
 _LONGEST: Final = 500  # of a parameter's value, MLflow's
 
 
@@ -50,6 +54,7 @@ class Tracker:
             raise MissingPackage("training.mlflow is set: pip install 'radloop[mlflow]'")
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
+        os.environ.update(_OURS)  # read when MLflow is imported, which is later
         self._uri = uri
         self._thread = ThreadPoolExecutor(1, "mlflow")
         self._talk: Future[None] | None = None
