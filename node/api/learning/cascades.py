@@ -5,28 +5,23 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from node.api.learning.plans import Asked
+from node.api.learning.plans import Order
+from node.api.learning.trainings import noted
 from node.auth import Caller, LearningCaller
 from node.parts import FrontParts, parts_of
 from pipelines.learning import order_cascade
-from pipelines.store import LauncherName, TrainingView
+from pipelines.store import TrainingView
 
 router = APIRouter(prefix="/api/learning", tags=["learning"])
 
 
-class CascadeRequest(Asked):
-    """Both models of a cascade, from a dataset that was taken in by its recipe."""
+class CascadeRequest(Order):
+    """Both models of a cascade, from a dataset that was taken in by its recipe.
 
-    dataset: str = Field(max_length=130)
-    name: str = Field(max_length=64, description="of the model that looks second")
-    version: str | None = Field(None, max_length=32, description="null: the next one")
+    The name is that of the model that looks second.
+    """
+
     minutes: float = Field(60.0, ge=0.01, le=100_000, description="for both")
-    seed: int = Field(0, ge=0)
-    device: str = Field("auto", max_length=16)
-    launcher: LauncherName | None = Field(
-        None, description="where they learn; null: where the settings say"
-    )
-    at_once: bool = Field(default=True, description="also outside quiet hours")
 
 
 @router.post("/cascades", status_code=201)
@@ -49,6 +44,4 @@ def begin_cascade(parts: FrontParts, caller: Caller, asked: CascadeRequest) -> T
         seed=asked.seed,
         at_once=asked.at_once,
     )
-    parts.audit.note("training_asked", actor=caller.name, object=made.id, reason=made.bundle)
-    parts.bell.ring()
-    return made
+    return noted(parts, caller, made)

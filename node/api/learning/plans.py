@@ -29,29 +29,39 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class PlanRequest(Asked):
-    """What shall be learnt; `changes` are fields of the plan, in place of what the node plans."""
+class Lesson(Asked):
+    """What is learnt from, and the seed of all that is drawn."""
 
     dataset: str = Field(max_length=130)
+    seed: int = Field(0, ge=0)
+
+
+class PlanRequest(Lesson):
+    """What shall be learnt; `changes` are fields of the plan, in place of what the node plans."""
+
     start_from: str | None = Field(None, max_length=130, description="a bundle, NAME@VERSION")
     minutes: float | None = Field(None, ge=0.01, le=100_000)
-    seed: int = Field(0, ge=0)
     changes: dict[str, Any] = Field(default_factory=dict)
 
 
-class TrainingRequest(PlanRequest):
-    """A training."""
+class Order(Lesson):
+    """What shall come of it, and where and when it learns: the same for one model and for two."""
 
     name: str = Field(max_length=64, description="of the bundle that comes of it")
     version: str | None = Field(None, max_length=32, description="null: the next one")
-    graph: str | dict[str, Any] | None = Field(
-        None, description="of augmentation: TOML, JSON, or the object"
-    )
     device: str = Field("auto", max_length=16)
     launcher: LauncherName | None = Field(
         None, description="where it learns; null: where the settings say"
     )
     at_once: bool = Field(default=True, description="also outside quiet hours")
+
+
+class TrainingRequest(PlanRequest, Order):
+    """A training."""
+
+    graph: str | dict[str, Any] | None = Field(
+        None, description="of augmentation: TOML, JSON, or the object"
+    )
 
 
 class GraphRequest(Asked):

@@ -103,6 +103,11 @@ def begin_training(parts: FrontParts, caller: Caller, asked: TrainingRequest) ->
         seed=asked.seed,
         at_once=asked.at_once,
     )
+    return noted(parts, caller, made)
+
+
+def noted(parts: FrontParts, caller: Caller, made: TrainingView) -> TrainingView:
+    """Note on the trail who asked for a training, and wake the worker."""
     parts.audit.note("training_asked", actor=caller.name, object=made.id, reason=made.bundle)
     parts.bell.ring()
     return made
