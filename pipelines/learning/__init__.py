@@ -10,9 +10,10 @@
 
 `school` has what all of it works with. `rules` say which corrections become a dataset; `gathering`,
 `fusing`, `splitting`, `freezing` make it, and `asking` lets people ask for one. `ordering` asks for
-trainings, `cascading` for two that belong together; `lessons` carries them out, `schedule` and
-`hours` say when. `judging` and `promoting` say which version is current, `signing` what a registry
-is told of that, `reporting` writes card and report, `drift` raises alarms.
+trainings, `cascading` for two that belong together; `lessons` carries them out with what `means`
+gives, `overseeing` looks on, `schedule` and `hours` say when. `candidates` are what comes of them:
+`judging` and `promoting` say which version is current, `signing` what a registry is told of that,
+`reporting` writes card and report, `drift` raises alarms, `tracking` tells MLflow of the curves.
 """
 
 from models.learning.beginning import changed_plan
@@ -22,7 +23,8 @@ from pipelines.learning.drift import Lookout, find_drift
 from pipelines.learning.freezing import Frozen, freeze_dataset, freeze_recent
 from pipelines.learning.gathering import LeftOut, Material, fitting
 from pipelines.learning.hours import Clock, QuietHours
-from pipelines.learning.lessons import Lessons, Means
+from pipelines.learning.lessons import Lessons
+from pipelines.learning.means import Means
 from pipelines.learning.ordering import (
     cancel,
     check_model_name,

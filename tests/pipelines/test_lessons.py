@@ -39,8 +39,8 @@ from pipelines.learning import (
     QuietHours,
     School,
     cancel,
-    lessons,
     order_training,
+    overseeing,
     promote,
     promote_by_figures,
     roll_back,
@@ -49,7 +49,7 @@ from pipelines.learning import (
 )
 from pipelines.learning.fusing import fuse
 from pipelines.learning.judging import judge
-from pipelines.learning.lessons import read_epochs
+from pipelines.learning.overseeing import Overseer, read_epochs
 from pipelines.learning.splitting import Past, share_out
 from pipelines.records import TrainingRow, TrainingSpanRow
 from pipelines.store import Database, EvaluationView
@@ -240,8 +240,8 @@ def test_a_killed_workers_training_goes_on_once_and_is_bundled_when_its_time_is_
     node = Node(school, tmp_path)
     try:
         comes_to(lambda: len(read_epochs(folder)) > before)
-        monkeypatch.setattr(lessons, "_SLACK", 0)
-        monkeypatch.setattr(lessons, "_GRACE_S", 0)
+        monkeypatch.setattr(overseeing, "_SLACK", 0)
+        monkeypatch.setattr(overseeing, "_GRACE_S", 0)
         ended = node.wait(training.id, "completed")
     finally:
         node.engine.stop()
@@ -262,16 +262,17 @@ def test_a_days_minutes_are_those_of_this_day_and_end_what_runs(school, tmp_path
     with school.trainings._database.write() as session:
         session.execute(sa.update(TrainingRow).values(at_once=False))
     means = Means(logs=tmp_path, minutes_a_day=10)
-    lesson = Lessons(school, means, is_urgent=lambda: False)
+    overseer = Overseer(school, means, is_urgent=lambda: False)
     row = school.trainings.training(training.id)
-    assert lesson._ending(row, 599.0) is None
-    assert lesson._ending(row, 601.0) == "outside_hours"
+    ending = overseer.over_learning(row, tmp_path).ending
+    assert ending(599.0) is None
+    assert ending(601.0) == "outside_hours"
     school.trainings.used(training.id, 400)
-    assert lesson._ending(row, 201.0) == "outside_hours"
+    assert ending(201.0) == "outside_hours"
     with school.trainings._database.write() as session:
         then = datetime.now(UTC) - timedelta(hours=25)
         session.execute(sa.update(TrainingSpanRow).values(ended_at=then))
-    assert lesson._ending(row, 201.0) is None  # yesterday's is not counted, though it goes on
+    assert ending(201.0) is None  # yesterday's is not counted, though it goes on
 
 
 def test_what_learnt_from_corrupted_labels_is_not_promoted(school, tmp_path):
