@@ -96,7 +96,8 @@ class Login:
         DiskFull
             When there is no room left there.
         """
-        words = ["sh", "-c", script, "radloop", *arguments]
+        # What is said there is read here, such as why a file could not be written: in English.
+        words = ["env", "LC_ALL=C", "sh", "-c", script, "radloop", *arguments]
         command = [*self._ssh(), shlex.join(words)] if self.host else words
         moves = stdin is not None or stdout is not None
         try:

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom.errors import ClusterUnreachable
+from dicom.errors import ClusterUnreachable, DiskFull, TransferFailed
 from models.learning.cases import file_sha256
 from models.learning.orders import PackOrder, TrainOrder
 from models.learning.packing import PACKED, Packed, PackedFile, pack
 from pipelines.launching import Login
 from pipelines.launching.script import batch_script
 from pipelines.launching.shipment import Shipment
-from pipelines.launching.transfer import send
+from pipelines.launching.transfer import fetch, send
 from tests.clusters import TINY, a_cluster
 from tests.learning import blobs, small_plan
 from tests.slurm import comes_to, running_login_node
@@ -46,7 +46,7 @@ _SEND = """
 from pathlib import Path, PosixPath
 from pipelines.launching import Login
 from pipelines.launching.shipment import Shipment
-from pipelines.launching.transfer import send
+from pipelines.launching.transfer import fetch, send
 send(Login(**{login!r}), Shipment.open(Path({root!r})), {there!r})
 """
 
@@ -89,6 +89,59 @@ def test_a_transfer_that_was_killed_goes_on_and_a_damaged_file_is_sent_again(log
             file.write(b"damaged")
         assert send(node, shipment, str(there)).size == named.size
         assert file_sha256(whole) == named.sha256
+
+
+class Told(Login):
+    """A login node that notes from which byte on a file is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: list[int] = []
+
+    def run(self, script, *arguments, **pipes):
+        if len(arguments) == 2 and "tail" in script:
+            self.first.append(int(arguments[1]) - 1)
+        return super().run(script, *arguments, **pipes)
+
+
+@pytest.mark.parametrize(
+    ("arrived", "asked"),
+    [
+        (lambda whole: whole[:7], [7]),  # cut off: the rest alone is sent
+        (lambda whole: b"damaged", [7, 0]),  # another seven bytes: all of it once more
+        (lambda whole: whole + b"older", [1005, 0]),  # of a checkpoint that was longer
+        (lambda whole: b"", [0]),
+    ],
+)
+def test_what_comes_back_was_cut_off_or_damaged_and_is_whole_in_the_end(tmp_path, arrived, asked):
+    whole = bytes(range(200)) * 5
+    there, here = tmp_path / "there.pt", tmp_path / "last.pt"
+    there.write_bytes(whole)
+    here.write_bytes(b"the one before")
+    here.with_name("last.pt.fetched").write_bytes(arrived(whole))
+    node = Told()
+    fetch(node, str(there), here)
+    assert here.read_bytes() == whole
+    assert node.first == asked
+    assert not here.with_name("last.pt.fetched").exists()
+
+
+def test_what_cannot_come_back_leaves_what_was_here(tmp_path):
+    here = tmp_path / "last.pt"
+    here.write_bytes(b"the one before")
+    with pytest.raises(TransferFailed):
+        fetch(Login(), str(tmp_path / "gone.pt"), here)
+    assert here.read_bytes() == b"the one before"
+
+
+def test_a_full_folder_there_has_a_code_whatever_language_is_spoken(tmp_path, monkeypatch):
+    monkeypatch.setenv("LANG", "de_DE.UTF-8")
+    with pytest.raises(DiskFull), (tmp_path / "file").open("w+b") as file:
+        file.write(b"arrays")
+        file.flush()
+        file.seek(0)
+        Login().run("cat >/dev/full", stdin=file)  # the kernel's own refusal
+    assert Login().run('printf %s "$LC_ALL"') == "C"
 
 
 def test_a_login_node_that_is_not_the_known_one_gets_nothing(tmp_path):
