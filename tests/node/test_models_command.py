@@ -16,7 +16,7 @@ import pytest
 from dicom.errors import CannotImport, DownloadFailed, WrongHash
 from node.zoo import download
 from tests.bundles import write_threshold_bundle
-from tests.node.test_cli import radloop
+from tests.shell import as_said
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -48,7 +48,7 @@ def publish(folder: Path, tmp_path: Path, name: str = "head") -> None:
 def test_a_name_is_fetched_by_monai_and_installed(mirror: tuple[str, Path], tmp_path: Path) -> None:
     address, folder = mirror
     publish(folder, tmp_path)
-    done = radloop("models", "import", "head", "--url", f"{address}/head.zip", cwd=tmp_path)
+    done = as_said("models", "import", "head", "--url", f"{address}/head.zip", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "head@0.1.0 is installed" in done.stdout
     root = tmp_path / ".radloop/bundles/head@0.1.0"
@@ -56,10 +56,10 @@ def test_a_name_is_fetched_by_monai_and_installed(mirror: tuple[str, Path], tmp_
     assert provenance["source"] == "MONAI model zoo: head"
     assert provenance["fetched_from"] == f"{address}/head.zip"
     assert provenance["licence"] == "Apache-2.0"
-    listed = radloop("models", "list", cwd=tmp_path)
+    listed = as_said("models", "list", cwd=tmp_path)
     assert "head@0.1.0" in listed.stdout
     assert "mr_brain" in listed.stdout
-    shown = radloop("models", "show", "head", cwd=tmp_path)
+    shown = as_said("models", "show", "head", cwd=tmp_path)
     assert "12738006 SCT Brain" in shown.stdout
     assert "Apache-2.0" in shown.stdout
 
@@ -68,7 +68,7 @@ def test_what_the_mirror_does_not_have_is_another_systems_failure(
     mirror: tuple[str, Path], tmp_path: Path
 ) -> None:
     address, _ = mirror
-    done = radloop("models", "import", "head", "--url", f"{address}/head.zip", cwd=tmp_path)
+    done = as_said("models", "import", "head", "--url", f"{address}/head.zip", cwd=tmp_path)
     assert done.returncode == 4
     assert "404" in done.stderr
     assert "download_failed" in done.stderr
@@ -113,7 +113,7 @@ def test_what_is_wrong_with_a_model_is_said_by_its_code(tmp_path: Path) -> None:
     root = write_threshold_bundle(tmp_path)
     (root / "scripts").mkdir()
     (root / "scripts/train.py").write_text("print('hello')\n")
-    done = radloop("models", "import", root, cwd=tmp_path)
+    done = as_said("models", "import", root, cwd=tmp_path)
     assert done.returncode == 2
     assert "scripts/train.py" in done.stderr
     assert "code_refused" in done.stderr
