@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -25,7 +26,8 @@ from tests.node.serving import coded, serving
 from tests.orthanc import servers
 
 KEY = "of a person who may read"
-SETTLED_S = 3.1  # two seconds by a clock of whole ones
+CLOCK = "%Y%m%dT%H%M%S"
+SETTLED = timedelta(seconds=2)  # by the archive's clock, of whole ones
 
 
 def guard(x_key: str = Header("")) -> None:
@@ -49,6 +51,22 @@ class Site:
     @property
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.base, headers={"X-Key": KEY}, timeout=60)
+
+    def settles(self) -> None:
+        """Wait until what the archive has of the study is so old that an answer is kept."""
+        config = self.orthanc.config
+        asked = {"Level": "Study", "Query": {"StudyInstanceUID": self.study_uid}, "Expand": True}
+        with httpx.Client(base_url=config.url, auth=(config.user, config.password)) as client:
+            while True:
+                (study,) = client.post("/tools/find", json=asked).json()
+                told = client.get("/tools/now").text.strip()
+                now, last = (
+                    datetime.strptime(one, CLOCK).replace(tzinfo=UTC)
+                    for one in (told, study["LastUpdate"])
+                )
+                if now - last >= SETTLED:
+                    return
+                time.sleep(0.1)
 
     def copy(self, name: str, *, series: str | None = None) -> bytes:
         """Return another instance of the series, or of another one."""
@@ -91,7 +109,7 @@ def instances(client: httpx.Client, path: str) -> set[str]:
 
 @pytest.mark.orthanc
 def test_an_answer_is_the_archives_own_and_comes_packed_once_it_is_kept(site: Site) -> None:
-    time.sleep(SETTLED_S)
+    site.settles()
     config = site.orthanc.config
     host = httpx.URL(site.base).netloc.decode()
     straight = httpx.get(
@@ -119,7 +137,7 @@ def test_what_is_stored_or_deleted_by_any_way_is_in_the_very_next_answer(site: S
     body = b"--cut\r\nContent-Type: application/dicom\r\n\r\n%s\r\n--cut--\r\n"
     kind = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=cut'}
     with site.client as client:
-        time.sleep(SETTLED_S)
+        site.settles()
         before = instances(client, site.metadata)
         assert len(before) == 8
         found = client.post("/studies", content=body % site.copy("stow"), headers=kind)
@@ -127,7 +145,7 @@ def test_what_is_stored_or_deleted_by_any_way_is_in_the_very_next_answer(site: S
         assert len(instances(client, site.metadata)) == 9
         stored = site.archive.store(site.copy("behind our back"))
         assert len(instances(client, site.metadata)) == 10
-        time.sleep(SETTLED_S)
+        site.settles()
         assert len(instances(client, site.metadata)) == 10  # kept now
         site.archive.delete("instances", stored)
         assert len(instances(client, site.metadata)) == 9
@@ -162,7 +180,7 @@ def test_addresses_in_what_is_kept_are_those_of_who_asks(site: Site) -> None:
 def test_one_answer_is_fetched_once_for_all_who_wait_and_as_much_is_kept_as_fits(
     site: Site,
 ) -> None:
-    time.sleep(SETTLED_S)
+    site.settles()
     config = site.orthanc.config
     fetched: list[str] = []
 
@@ -223,7 +241,7 @@ def test_what_comes_into_another_series_of_the_study_costs_nothing(site: Site) -
             site.archive.delete("instances", stored)
             assert await answer() == 3
 
-    time.sleep(SETTLED_S)
+    site.settles()
     asyncio.run(ask())
 
 
@@ -260,7 +278,7 @@ def test_an_answer_is_made_of_another_one_while_that_is_right(site: Site) -> Non
             site.archive.delete("instances", site.archive.store(site.copy("beside")))
             assert await mine() == b'["http://any/1"]' and len(fetched) == 2
 
-    time.sleep(SETTLED_S)
+    site.settles()
     asyncio.run(ask())
 
 
