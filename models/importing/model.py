@@ -9,11 +9,12 @@ from pathlib import Path
 
 from dicom.errors import CannotImport
 from models.bundle import Bundle, version_key
-from models.importing import brainchop, exported, nnunet, zoo
+from models.importing import brainchop, exported, nnunet_results, zoo
 from models.importing.archive import check_hash, check_sums, unpack
 from models.importing.codebook import Codebook
 from models.importing.draft import About, drafting, install, safe_name
 from models.importing.licences import licence_of
+from models.importing.nnunet import write_nnunet
 from models.importing.tfjs import MODEL
 
 
@@ -128,11 +129,11 @@ def _import_folder(folder: Path, site: Path, wish: Wish) -> Bundle:
     check_sums(folder)
     if zoo.is_bundle(folder):
         return _import_zoo(folder, site, wish)
-    if nnunet.is_results(folder):
+    if nnunet_results.is_results(folder):
         return _import_nnunet(folder, site, wish)
     if (folder / MODEL).is_file():
         return import_meshnet(folder, site, wish)
-    inner = nnunet.results_below(folder)
+    inner = nnunet_results.results_below(folder)
     if len(inner) == 1:
         return _import_nnunet(inner[0], site, wish)
     if inner:
@@ -192,7 +193,7 @@ def _import_exported(file: Path, site: Path, wish: Wish) -> Bundle:
 
 
 def _import_nnunet(folder: Path, site: Path, wish: Wish) -> Bundle:
-    results = nnunet.read_results(folder, axes=wish.axes, folds=wish.folds)
+    results = nnunet_results.read_results(folder, axes=wish.axes, folds=wish.folds)
     licence, text = licence_of([folder, folder.parent], wish.licence or results.licence or None)
     about = About(
         name=safe_name(wish.name or results.name),
@@ -209,7 +210,7 @@ def _import_nnunet(folder: Path, site: Path, wish: Wish) -> Bundle:
     if not about.modalities:
         raise CannotImport("dataset.json does not say the modality; name it with --modality")
     with drafting(site, about.name, about.version) as root:
-        nnunet.write_nnunet(root, results, about, Codebook(wish.codes), mirroring=wish.mirroring)
+        write_nnunet(root, results, about, Codebook(wish.codes), mirroring=wish.mirroring)
         return install(root, site)
 
 

@@ -19,7 +19,7 @@ from dicom.errors import CannotImport, MissingCodes, MissingPackage, RadloopErro
 from models.adapters.nnunet import EvenWindows, NnunetNetwork, NnunetPreprocessd, NnunetRestored
 from models.importing.draft import read_provenance
 from models.importing.model import Wish, import_model
-from models.importing.nnunet import read_results
+from models.importing.nnunet_results import read_results
 from models.predictor import Predictor
 from tests.models.nnunet_results import PATCH, dataset, older_plans, plans, write_results
 
