@@ -26,6 +26,7 @@ _BEGINNINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "markers": {"letters": {"L": 1, "R": 2}, "height": [9.0, 40.0]},
     "resample": {"size": [1, 128, 128]},
     "filter": {"label_share": [0.0, 1.0]},
+    "split": {"into": {"one": 0.5, "other": 0.5}},
     "tag": {"tag": "chosen"},
 }
 KINDS: Final = tuple(_BEGINNINGS)
@@ -49,6 +50,14 @@ def shipped_graphs() -> dict[str, str]:
 def with_node(graph: Graph, kind: str, after: str) -> Graph:
     """Return the graph with a node more, between one and all that took from it.
 
+    What took from there takes from every port of the new node: of a split, from all its shares, so
+    that nothing is lost until somebody puts a node behind one of them.
+
+    Parameters
+    ----------
+    after : str
+        A node; or a port of one, such as ``split1:one``.
+
     Raises
     ------
     InvalidGraph
@@ -59,11 +68,13 @@ def with_node(graph: Graph, kind: str, after: str) -> Graph:
     content = graph.model_dump(mode="json", by_alias=True)
     taken = {node["name"] for node in content["node"]}
     name = next(each for each in (f"{kind}{n}" for n in range(1, 999)) if each not in taken)
-    for node in content["node"]:
-        node["from"] = [name if each == after else each for each in node.get("from", [])]
-        if not node["from"]:
-            del node["from"]
     made = {"name": name, "kind": kind, "from": [after], **_BEGINNINGS[kind]}
+    ports = [f"{name}:{port}" for port in made.get("into", ())] or [name]
+    for node in content["node"]:
+        taken_from = node.get("from", [])
+        if after in taken_from:
+            at = taken_from.index(after)
+            node["from"] = [*taken_from[:at], *ports, *taken_from[at + 1 :]]
     return read_graph({**content, "node": [*content["node"], made]})
 
 
