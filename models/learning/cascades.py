@@ -6,7 +6,14 @@ the first finds, with the same margin.
 
 from __future__ import annotations
 
-from models.learning.deriving import Derivation
+from collections.abc import Mapping
+from typing import Any
+
+from dicom.errors import InvalidPlan
+from models.learning.beginning import begin_plan
+from models.learning.cases import DatasetFolder
+from models.learning.deriving import Derivation, derived
+from models.learning.planning import Plan
 from models.learning.recipe import TrainingRecipe, get_recipe
 from models.table import AfterRow
 
@@ -49,3 +56,71 @@ def for_second(recipe: TrainingRecipe, bundle: str) -> Derivation:
         after=AfterRow(bundle=bundle, segment=look.segment, margin_mm=look.margin_mm),
         recipe=recipe.name,
     )
+
+
+def plan_first(
+    folder: DatasetFolder,
+    recipe: TrainingRecipe,
+    *,
+    minutes: float | None = None,
+    seed: int = 0,
+    changes: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Return what the model that looks first would do; nothing is written.
+
+    Parameters
+    ----------
+    folder : DatasetFolder
+        Of whole images, imported by the cascade's recipe.
+    minutes : float or None
+        About how long it may learn, by itself.
+    changes : mapping or None
+        Fields of the plan, in place of those that are planned.
+
+    Raises
+    ------
+    CannotTrain, InvalidRecipe, InvalidPlan, InvalidDataset
+        As :func:`models.learning.beginning.begin_plan`.
+    """
+    seen = derived(folder, for_first(recipe))
+    return begin_plan(seen, minutes=minutes, seed=seed, changes=changes)
+
+
+def plan_second(
+    folder: DatasetFolder,
+    recipe: TrainingRecipe,
+    *,
+    minutes: float | None = None,
+    seed: int = 0,
+    changes: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Return what the model that looks second would do, of parts about what is true.
+
+    Parameters and errors are those of :func:`plan_first`.
+    """
+    seen = derived(folder, for_second(recipe, _NOT_YET))
+    return begin_plan(seen, minutes=minutes, seed=seed, changes=changes)
+
+
+def of_each(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return which fields of a plan are changed for the first model, and which for the second.
+
+    ``first.rate`` is for the first alone, ``second.rate`` for the second, ``rate`` for both.
+    """
+    found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for key, value in changes.items():
+        which, dot, field = key.partition(".")
+        for number, name in enumerate(("first", "second")):
+            if not dot:
+                found[number].setdefault(key, value)
+            elif which == name:
+                found[number][field] = value
+    unknown = [
+        key for key in changes if "." in key and key.split(".")[0] not in ("first", "second")
+    ]
+    if unknown:
+        raise InvalidPlan(f"{unknown[0]}: a cascade has two plans, first. and second.")
+    return found
+
+
+_NOT_YET = "not_learnt_yet@0.1.0"

@@ -7,7 +7,7 @@ margin with which they will be cut, when predicting, about what the first model 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,29 +75,20 @@ def derive(
     InvalidDataset
         When its cases have no label maps, or none shows what is to be cut about.
     """
-    dataset = folder.dataset
-    if dataset.task != "segmentation":
-        raise InvalidDataset(f"{dataset.identity} has no label maps of which parts could be made")
+    seen = derived(folder, how)
     half = target.with_name(f".{target.name}.part")
     shutil.rmtree(half, ignore_errors=True)
     try:
-        cases = tuple(_written(folder, half, how))
-        if not cases:
-            raise InvalidDataset(f"no case of {dataset.identity} shows what is to be cut about")
-        gone = how.mapping.keys() - set(how.mapping.values())
-        classes = how.classes or {n: c for n, c in dataset.classes.items() if n not in gone}
-        segments = how.segments or tuple(r for r in dataset.segments if r.number in classes)
-        made = dataset.model_copy(
-            update={
-                "name": name,
-                "version": version,
-                "classes": classes,
-                "segments": segments,
-                "after": how.after,
-                "recipe": how.recipe,
-                "cases": cases,
-            }
+        cases = tuple(
+            case.model_copy(
+                update={
+                    "image_sha256": _image(seen, half, case),
+                    "label_sha256": write_array(half, case.id, LABEL, seen.label(case)),
+                }
+            )
+            for case in seen.dataset.cases
         )
+        made = seen.dataset.model_copy(update={"name": name, "version": version, "cases": cases})
         write_dataset(half, Dataset.model_validate(made.model_dump()))
         half.replace(target)
     finally:
@@ -105,33 +96,96 @@ def derive(
     return DatasetFolder(target, made)
 
 
-def _written(folder: DatasetFolder, target: Path, how: Derivation) -> Iterator[Case]:
-    for case in folder.dataset.cases:
-        old = np.asarray(folder.label(case))
-        region: Region = (slice(None), slice(None), slice(None))
-        affine = case.affine_lps
-        if how.about:
-            inside = np.isin(old, list(how.about))
-            if not inside.any():
-                continue
-            region = region_about(inside, folder.spacing(case), how.margin_mm)
-            affine = None if affine is None else _moved(np.array(affine), region)
-        label = _mapped(old[region], how.mapping)
-        slices, rows, columns = label.shape
-        yield case.model_copy(
-            update={
-                "shape": (slices, rows, columns),
-                "affine_lps": affine,
-                "image_sha256": _image(folder, target, case, region if how.about else None),
-                "label_sha256": write_array(target, case.id, LABEL, label),
-            }
-        )
+@dataclass(frozen=True, slots=True)
+class Derived(DatasetFolder):
+    """A dataset made of another that is not written: each array is made when it is asked for.
+
+    It can be planned with. The hashes of its cases are still those of the other.
+
+    Attributes
+    ----------
+    of : DatasetFolder
+    how : Derivation
+    regions : mapping of str to Region
+        By case, which part of it is left; empty: whole cases.
+    originals : mapping of str to Case
+        By case, what it is made of.
+    """
+
+    of: DatasetFolder
+    how: Derivation
+    regions: Mapping[str, Region]
+    originals: Mapping[str, Case]
+
+    def image(self, case: Case) -> npt.NDArray[Any]:
+        """Return a case's image, shape (channels, slices, rows, columns)."""
+        whole = self.of.image(self.originals[case.id])
+        region = self.regions.get(case.id)
+        return whole if region is None else np.asarray(whole[:, *region])
+
+    def label(self, case: Case) -> npt.NDArray[np.uint8]:
+        """Return a case's label map, shape (slices, rows, columns)."""
+        whole = self.of.label(self.originals[case.id])
+        region = self.regions.get(case.id)
+        part = np.asarray(whole if region is None else whole[region])
+        return _mapped(part, self.how.mapping)
 
 
-def _image(folder: DatasetFolder, target: Path, case: Case, region: Region | None) -> str:
+def derived(folder: DatasetFolder, how: Derivation) -> Derived:
+    """Return a dataset made of another, of the same name; nothing is written.
+
+    Raises
+    ------
+    InvalidDataset
+        When its cases have no label maps, or none shows what is to be cut about.
+    """
+    dataset = folder.dataset
+    if dataset.task != "segmentation":
+        raise InvalidDataset(f"{dataset.identity} has no label maps of which parts could be made")
+    cases = dataset.cases
+    regions: dict[str, Region] = {}
+    if how.about:
+        found = ((case.id, _about(folder, case, how)) for case in cases)
+        regions = {name: region for name, region in found if region is not None}
+        cases = tuple(_cut(case, regions[case.id]) for case in cases if case.id in regions)
+    if not cases:
+        raise InvalidDataset(f"no case of {dataset.identity} shows what is to be cut about")
+    gone = how.mapping.keys() - set(how.mapping.values())
+    classes = how.classes or {n: c for n, c in dataset.classes.items() if n not in gone}
+    made = dataset.model_copy(
+        update={
+            "classes": classes,
+            "segments": how.segments or tuple(r for r in dataset.segments if r.number in classes),
+            "after": how.after,
+            "recipe": how.recipe,
+            "cases": cases,
+        }
+    )
+    checked = Dataset.model_validate(made.model_dump())
+    originals = {case.id: case for case in dataset.cases}
+    return Derived(folder.root, checked, folder, how, regions, originals)
+
+
+def _about(folder: DatasetFolder, case: Case, how: Derivation) -> Region | None:
+    """Return the part about what is to be cut about; None where a case does not show it."""
+    inside = np.isin(np.asarray(folder.label(case)), list(how.about))
+    return region_about(inside, folder.spacing(case), how.margin_mm) if inside.any() else None
+
+
+def _cut(case: Case, region: Region) -> Case:
+    affine = case.affine_lps
+    return case.model_copy(
+        update={
+            "shape": tuple(block.stop - block.start for block in region),
+            "affine_lps": None if affine is None else _moved(np.array(affine), region),
+        }
+    )
+
+
+def _image(folder: Derived, target: Path, case: Case) -> str:
     """Write an image's part and return its hash; a whole one is the same file, where it can be."""
-    if region is not None:
-        return write_array(target, case.id, IMAGE, np.asarray(folder.image(case)[:, *region]))
+    if case.id in folder.regions:
+        return write_array(target, case.id, IMAGE, folder.image(case))
     place = Path("cases", case.id, IMAGE)
     (target / place).parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -16,7 +16,7 @@ from models.building import device_of
 from models.bundle import Bundle, version_key
 from models.learning.beginning import begin_plan, check_codes
 from models.learning.bundling import Title, write_bundle
-from models.learning.cascades import first_name, for_first, for_second
+from models.learning.cascades import first_name, for_first, for_second, of_each
 from models.learning.cases import DatasetFolder, read_dataset
 from models.learning.deriving import Derivation, derive
 from models.learning.graph import Graph, read_graph
@@ -42,6 +42,7 @@ def learn_by_recipe(
     data = read_dataset(dataset)
     if recipe.first is not None and data.dataset.after is None:
         first = get_recipe(recipe.first.recipe)
+        for_the_first, changes = of_each(changes)
         organ = derived_once(data, folder / "datasets", recipe.first.recipe, for_first(recipe))
         bundle = learn_by_recipe(
             first,
@@ -50,7 +51,7 @@ def learn_by_recipe(
             name=first_name(name),
             version=version,
             minutes=minutes / 2,
-            changes=changes,
+            changes=for_the_first,
             seed=seed,
             device=device,
             threads=threads,

@@ -12,16 +12,26 @@ from models.designs.tracing import Traced
 from models.learning.planning import Plan
 from models.learning.recipe import TrainingRecipe
 from node.faults import Fault
-from node.pages.planform import FormField
+from node.pages.planform import FieldGroup, FormField
 from pipelines.store import LauncherName
 
 
 @dataclass(frozen=True, slots=True)
 class CascadeStep:
-    """One of a cascade's models: how it learns, and its augmentation drawn."""
+    """One of a cascade's models: how it learns, as a form; its network and augmentation drawn.
 
+    `word` is `first` or `second`, and stands before the names of its fields.
+    """
+
+    word: str
     recipe: TrainingRecipe
-    drawing: Markup | None
+    plan: Plan
+    fields: tuple[FormField, ...]
+    first_fields: tuple[FormField, ...]
+    groups: tuple[FieldGroup, ...]
+    drawing: Markup | None = None
+    traced: Traced | None = None
+    network: Markup | None = None
 
 
 @dataclass(slots=True)
@@ -39,6 +49,7 @@ class Desk:
     drawing: Markup | None = None
     graph_drawing: Markup | None = None
     graph_nodes: tuple[tuple[str, str], ...] = ()  # name and kind
+    graph_ports: tuple[str, ...] = ()  # what another node can be put behind
     graph_title: str = ""
     steps: tuple[CascadeStep, ...] = ()  # of a cascade
     recipe: TrainingRecipe | None = None  # by which the dataset was taken in

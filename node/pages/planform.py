@@ -46,9 +46,13 @@ _GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class FormField:
-    """One field of the form; `value` is text as it is typed, `planned` as the node planned it."""
+    """One field of the form; `value` is text as it is typed, `planned` as the node planned it.
+
+    `key` is what the form calls it: its name, on a form of two plans with a word before it.
+    """
 
     name: str
+    key: str
     label: str
     kind: Literal["number", "text", "choice"]
     value: str
@@ -84,7 +88,7 @@ class FieldGroup:
         return any(field.is_changed for field in self.fields)
 
 
-def plan_fields(plan: Plan, typed: Mapping[str, str]) -> tuple[FormField, ...]:
+def plan_fields(plan: Plan, typed: Mapping[str, str], *, before: str = "") -> tuple[FormField, ...]:
     """Return the form of a plan, with what was typed in place of what was planned.
 
     Parameters
@@ -92,11 +96,20 @@ def plan_fields(plan: Plan, typed: Mapping[str, str]) -> tuple[FormField, ...]:
     typed : mapping
         By field; ``was-FIELD`` is what was planned when the form was shown: who left it as it was
         wants what is planned now, be it for another dataset.
+    before : str
+        Stands before each field's name, where a form has several plans.
     """
     schema = Plan.model_json_schema()["properties"]
     content = plan.model_dump(mode="json")
     return tuple(
-        _field(name, facts, _text(content[name]), plan.why.get(name, ""), _changed(name, typed))
+        _field(
+            name,
+            f"{before}{name}",
+            facts,
+            _text(content[name]),
+            plan.why.get(name, ""),
+            _changed(f"{before}{name}", typed),
+        )
         for name, facts in schema.items()
         if name not in _SHOWN_ELSEWHERE and not _says_nothing(name, plan)
     )
@@ -124,8 +137,16 @@ def field_groups(fields: tuple[FormField, ...]) -> tuple[FieldGroup, ...]:
 
 
 def changes_of(fields: tuple[FormField, ...]) -> dict[str, Any]:
-    """Return the fields that were changed, as a plan has them."""
-    return {field.name: _typed_value(field) for field in fields if field.is_changed}
+    """Return the fields that were changed, as a plan has them.
+
+    An epoch is as long as the form says where the number of steps was changed: nothing is measured
+    at the start then.
+    """
+    changes = {field.name: _typed_value(field) for field in fields if field.is_changed}
+    if "steps" in changes:
+        epoch = next(field for field in fields if field.name == "steps_an_epoch")
+        changes.setdefault(epoch.name, _typed_value(epoch))
+    return changes
 
 
 def numbers(text: str) -> list[Any]:
@@ -155,13 +176,14 @@ def _says_nothing(name: str, plan: Plan) -> bool:
 
 
 def _field(
-    name: str, facts: Mapping[str, Any], planned: str, why: str, typed: str | None
+    name: str, key: str, facts: Mapping[str, Any], planned: str, why: str, typed: str | None
 ) -> FormField:
     value = planned if typed is None else typed.strip()
     choices = tuple(str(one) for one in facts.get("enum", ()))
     is_number = facts.get("type") in ("number", "integer")
     return FormField(
         name=name,
+        key=key,
         label=LABELS.get(name, name.replace("_", " ").capitalize()),
         kind="choice" if choices else "number" if is_number else "text",
         value=value,

@@ -18,7 +18,7 @@ gives, `overseeing` looks on, `schedule` and `hours` say when. `candidates` are 
 
 from models.learning.beginning import changed_plan
 from pipelines.learning.asking import ask_dataset, learn_from_corrections
-from pipelines.learning.cascading import order_cascade
+from pipelines.learning.cascading import order_cascade, plan_cascade
 from pipelines.learning.drift import Lookout, find_drift
 from pipelines.learning.freezing import Frozen, freeze_dataset, freeze_recent
 from pipelines.learning.gathering import LeftOut, Material, fitting
@@ -80,6 +80,7 @@ __all__ = [
     "next_version",
     "order_cascade",
     "order_training",
+    "plan_cascade",
     "plan_training",
     "promote",
     "promote_by_figures",

@@ -6,15 +6,23 @@ itself. What the first knows of the second is a wish that is kept with it.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import structlog
 
 from dicom.errors import InvalidRecipe, NotFound, RadloopError
 from models.learning.beginning import cascade_of
-from models.learning.cascades import first_name, for_first, for_second
+from models.learning.cascades import (
+    first_name,
+    for_first,
+    for_second,
+    plan_first,
+    plan_second,
+)
 from models.learning.cases import DatasetFolder
-from models.learning.recipe import get_recipe
+from models.learning.planning import Plan
+from models.learning.recipe import TrainingRecipe, get_recipe
 from pipelines.learning.ordering import check_model_name, next_version, order_training
 from pipelines.learning.school import School
 from pipelines.store import LauncherName, TrainingView
@@ -36,8 +44,12 @@ def order_cascade(
     launcher: LauncherName | None = None,
     seed: int = 0,
     at_once: bool = True,
+    first: Mapping[str, Any] | None = None,
+    second: Mapping[str, Any] | None = None,
 ) -> TrainingView:
     """Ask for both models of a cascade; return the training of the first.
+
+    Both are planned now, so that what does not fit is said before anything runs.
 
     Parameters
     ----------
@@ -50,6 +62,9 @@ def order_cascade(
         For both: half of it each.
     device, launcher, seed, at_once
         As :func:`pipelines.learning.ordering.order_training`.
+    first, second : mapping or None
+        Fields of the plan of each, in place of what the node plans; a number of steps that is
+        changed goes before the minutes.
 
     Raises
     ------
@@ -60,9 +75,10 @@ def order_cascade(
     """
     check_model_name(name)
     folder = school.shelf.get(dataset)
-    recipe = cascade_of(folder.dataset)
-    if recipe is None or recipe.first is None:
-        raise InvalidRecipe(f"{folder.dataset.identity} was not taken in by a cascade's recipe")
+    recipe = _cascade(folder)
+    assert recipe.first is not None  # of a cascade
+    first, second = dict(first or {}), dict(second or {})
+    plan_second(folder, recipe, minutes=minutes / 2, seed=seed, changes=second)
     chosen = version or next_version(school, name)
     look = get_recipe(recipe.first.recipe)
     organ = school.shelf.derive(folder, _named(folder, look.name), for_first(recipe))
@@ -72,8 +88,9 @@ def order_cascade(
         name=first_name(name),
         version=chosen,
         asked_by=asked_by,
+        changes=first,
         graph=look.graph,
-        minutes=minutes / 2,
+        minutes=None if "steps" in first else minutes / 2,
         device=device,
         launcher=launcher,
         seed=seed,
@@ -83,9 +100,31 @@ def order_cascade(
             "dataset": folder.dataset.identity,
             "name": name,
             "version": chosen,
-            "minutes": minutes / 2,
+            "minutes": None if "steps" in second else minutes / 2,
             "seed": seed,
+            "changes": second,
         },
+    )
+
+
+def plan_cascade(
+    school: School, *, dataset: str, minutes: float | None = None, seed: int = 0
+) -> tuple[Plan, Plan]:
+    """Return what the node would do for each of both models, with its reasons; nothing runs.
+
+    Raises
+    ------
+    InvalidRecipe
+        When the dataset is not one of a cascade.
+    NotFound, InvalidDataset, InvalidPlan, CannotTrain
+        As :func:`pipelines.learning.ordering.order_training`.
+    """
+    folder = school.shelf.get(dataset)
+    recipe = _cascade(folder)
+    half = None if minutes is None else minutes / 2
+    return (
+        plan_first(folder, recipe, minutes=half, seed=seed),
+        plan_second(folder, recipe, minutes=half, seed=seed),
     )
 
 
@@ -140,6 +179,7 @@ def _ask_second(school: School, first: TrainingView) -> TrainingView:
         name=wish["name"],
         version=wish["version"],
         asked_by=first.asked_by,
+        changes=wish.get("changes"),
         graph=recipe.graph,
         minutes=wish["minutes"],
         device=first.device,
@@ -148,6 +188,13 @@ def _ask_second(school: School, first: TrainingView) -> TrainingView:
         at_once=first.at_once,
         key=f"{first.id} then",
     )
+
+
+def _cascade(folder: DatasetFolder) -> TrainingRecipe:
+    recipe = cascade_of(folder.dataset)
+    if recipe is None or recipe.first is None:
+        raise InvalidRecipe(f"{folder.dataset.identity} was not taken in by a cascade's recipe")
+    return recipe
 
 
 def _named(folder: DatasetFolder, what: str) -> str:

@@ -2,26 +2,78 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from node.api.learning.plans import Order
+from models.learning.planning import Plan
+from node.api.learning.plans import Lesson, Order, PlannedTraining, as_planned
 from node.api.learning.trainings import noted
 from node.auth import Caller, LearningCaller
 from node.parts import FrontParts, parts_of
-from pipelines.learning import order_cascade
+from pipelines.learning import School, changed_plan, order_cascade, plan_cascade
 from pipelines.store import TrainingView
 
 router = APIRouter(prefix="/api/learning", tags=["learning"])
 
 
-class CascadeRequest(Order):
-    """Both models of a cascade, from a dataset that was taken in by its recipe.
-
-    The name is that of the model that looks second.
-    """
+class CascadePlansRequest(Lesson):
+    """Both models of a cascade, from a dataset that was taken in by its recipe."""
 
     minutes: float = Field(60.0, ge=0.01, le=100_000, description="for both")
+    first: dict[str, Any] = Field(
+        default_factory=dict, description="fields of the plan of the model that looks first"
+    )
+    second: dict[str, Any] = Field(
+        default_factory=dict, description="... and of the one that looks about what it finds"
+    )
+
+
+class CascadeRequest(CascadePlansRequest, Order):
+    """What shall be learnt; the name is that of the model that looks second."""
+
+
+@dataclass(frozen=True, slots=True)
+class CascadePlans:
+    """What each of both models would do."""
+
+    first: PlannedTraining
+    second: PlannedTraining
+
+
+@router.post("/cascades/plans")
+def cascade_plans(
+    asked: CascadePlansRequest, request: Request, caller: LearningCaller
+) -> CascadePlans:
+    """Return what both models of a cascade would do, and why; nothing runs."""
+    first, second = planned_cascade(parts_of(request), asked.dataset, asked.minutes, asked.seed)
+    return CascadePlans(
+        as_planned(changed_plan(first, asked.first)),
+        as_planned(changed_plan(second, asked.second)),
+    )
+
+
+def planned_cascade(
+    parts: FrontParts, dataset: str, minutes: float, seed: int = 0
+) -> tuple[Plan, Plan]:
+    """Return the node's own plans of both."""
+    known = parts.school.shelf.get(dataset).dataset
+    return _plans_of(parts.school, known.identity, known.sha256, minutes, seed)
+
+
+@lru_cache(maxsize=16)
+def _plans_of(
+    school: School,
+    dataset: str,
+    sha256: str,  # a part of the key: the same name may be taken in again with other cases
+    minutes: float,
+    seed: int,
+) -> tuple[Plan, Plan]:
+    """Return both plans; making them reads every label, and a page asks at each click."""
+    return plan_cascade(school, dataset=dataset, minutes=minutes, seed=seed)
 
 
 @router.post("/cascades", status_code=201)
@@ -43,5 +95,7 @@ def begin_cascade(parts: FrontParts, caller: Caller, asked: CascadeRequest) -> T
         launcher=asked.launcher,
         seed=asked.seed,
         at_once=asked.at_once,
+        first=asked.first,
+        second=asked.second,
     )
     return noted(parts, caller, made)

@@ -96,16 +96,7 @@ class GraphPreview:
 @router.post("/plans")
 def plan(asked: PlanRequest, request: Request, caller: LearningCaller) -> PlannedTraining:
     """Return what a training would do, and why; nothing runs."""
-    made = planned(parts_of(request), asked)
-    traced = trace_plan(made)
-    return PlannedTraining(
-        plan=made.model_dump(mode="json", by_alias=True, exclude={"why"}),
-        why=dict(made.why),
-        blocks=traced.blocks,
-        parameters=traced.parameters,
-        sees=traced.sees,
-        step_bytes=traced.step_bytes,
-    )
+    return as_planned(planned(parts_of(request), asked))
 
 
 @router.post("/graphs/preview")
@@ -120,6 +111,19 @@ def preview_picture(key: str, request: Request, caller: LearningCaller) -> Respo
     """Return the picture of a preview, for as long as the front remembers it."""
     previews: Previews = request.app.state.previews
     return picture(previews.picture(key))
+
+
+def as_planned(made: Plan) -> PlannedTraining:
+    """Return a plan with what its network comes to."""
+    traced = trace_plan(made)
+    return PlannedTraining(
+        plan=made.model_dump(mode="json", by_alias=True, exclude={"why"}),
+        why=dict(made.why),
+        blocks=traced.blocks,
+        parameters=traced.parameters,
+        sees=traced.sees,
+        step_bytes=traced.step_bytes,
+    )
 
 
 def planned(parts: FrontParts, asked: PlanRequest) -> Plan:
