@@ -38,7 +38,14 @@ class CannotTrain(InputError):
     """Nothing can be learnt from the dataset as it is."""
 
     code = "cannot_train"
-    advice = "Add cases: the message says what there are too few of."
+    advice = "The message says what is in the way: add cases, mend labels, or ask for another task."
+
+
+class AnotherTraining(CannotTrain):
+    """A training of that name and version was begun with other settings, and has not ended."""
+
+    code = "another_training"
+    advice = "Go on with the options it was begun with, or give a new one a version of its own."
 
 
 class InvalidPlan(InputError):

@@ -391,8 +391,10 @@ def _unet_and_patch(
         longest = int(np.argmax(rounded))
         if need <= memory or rounded[longest] <= max(_SMALLEST_PATCH, 2 * factor):
             why["patch"] = (
-                f"the largest within the median image and {memory >> 20} MiB: about "
-                f"{need >> 20} MiB a step"
+                "the largest within the median image, of which a step takes less than "
+                f"{memory >> 20} MiB by a cautious count"
+                if need <= memory
+                else "the smallest that is worth learning from"
             )
             why["network"] = (
                 f"a U-Net of {depth} levels, until its coarsest map is {_SMALLEST_MAP} to "

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import torch
 
-from dicom.errors import CannotTrain, DiskFull
+from dicom.errors import AnotherTraining, DiskFull
 from models.learning.cases import DatasetFolder
 from models.learning.orders import CURVE
 from models.learning.planning import Plan
@@ -108,13 +108,15 @@ def keep_plan(run: Path, plan: Plan, folder: DatasetFolder) -> None:
 
     Raises
     ------
-    CannotTrain
+    AnotherTraining
     """
     run.mkdir(parents=True, exist_ok=True)
     path = run / PLAN
     content = {"plan": plan.model_dump(mode="json"), "dataset": folder.dataset.sha256}
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != content:
-        raise CannotTrain("the run's folder holds a training of another plan or dataset")
+        raise AnotherTraining(
+            f"{run.name} was begun with another plan or dataset, and has not ended"
+        )
     beside = run / f"{PLAN}.part"
     beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     beside.replace(path)

@@ -32,6 +32,7 @@ from dicom.errors import (
 from models.learning.augment import Recipe, unroll
 from models.learning.cases import DatasetFolder
 from models.learning.feed import Feed
+from models.learning.fitting import check_memory
 from models.learning.graph import Graph, Sink, Source
 from models.learning.networks import build_loss, build_network, set_learning
 from models.learning.norms import with_quick_norms
@@ -110,6 +111,8 @@ def train(
     ------
     CannotTrain
         When there is nothing to learn from, or the run is one of another plan.
+    InvalidPlan
+        When a step needs more memory than the device has.
     TrainingDiverged
         When the loss is not a number any more; the last good checkpoint stays.
     OutOfMemory
@@ -129,6 +132,7 @@ def train(
     another, sums are added in another order, and dropout draws other units.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_memory(plan, device, ranks=place()[1])
     by_the_first(lambda: keep_plan(run, plan, folder))
     training = _Training(folder, plan, run, cache, graph, device, start_from, workers)
     try:

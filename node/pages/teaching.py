@@ -15,11 +15,11 @@ from starlette.datastructures import FormData
 from dicom.errors import InvalidDesign, InvalidRequest, RadloopError
 from models.designs.document import Activation, Norm, read_design
 from models.learning.beginning import cascade_of, recipe_of
-from models.learning.graph import Graph, read_graph
+from models.learning.fitting import least_bytes, machine_bytes
+from models.learning.graph import Graph, Sink, read_graph
 from models.learning.graphing import KINDS, shipped_graphs, with_node, without_node, write_graph
 from models.learning.planning import trace_plan
-from models.learning.recipe import get_recipe
-from node.api.learning.cascades import CascadeRequest, begin_cascade
+from node.api.learning.cascades import begin_cascade
 from node.api.learning.datasets import DatasetSummary, summaries
 from node.api.learning.plans import (
     GraphRequest,
@@ -32,9 +32,10 @@ from node.api.learning.trainings import begin_training
 from node.auth import Caller, LearningCaller
 from node.faults import fault
 from node.pages.designing import BLOCKS, change_design, propose_shape, show_wrong_design
-from node.pages.desk import CascadeStep, Desk
+from node.pages.desk import Desk
 from node.pages.diagrams import graph_diagram, half_a_graph, network_diagram
-from node.pages.planform import LABELS, changes_of, field_groups, first_fields, plan_fields
+from node.pages.pair import cascade_order, plan_both
+from node.pages.planform import changes_of, field_groups, first_fields, plan_fields
 from node.pages.render import render
 from node.parts import FrontParts, parts_of
 from pipelines.learning import changed_plan
@@ -80,14 +81,14 @@ def _answered(request: Request, caller: Caller, desk: Desk, deed: str) -> Respon
     if desk.get("dataset"):
         _take_recipe(parts, desk)
         if desk.is_cascade:
-            _show_cascade(desk)
+            plan_both(parts, desk)
         else:
             _plan(parts, desk, deed)
             _augment(request, desk, deed)
     if deed == "train" and not desk.faults:
         try:
             if desk.is_cascade:
-                made = begin_cascade(parts, caller, _cascade_order(desk))
+                made = begin_cascade(parts, caller, cascade_order(desk))
             else:
                 made = begin_training(parts, caller, _order(desk))
         except RadloopError as error:
@@ -102,7 +103,6 @@ def _answered(request: Request, caller: Caller, desk: Desk, deed: str) -> Respon
         plan=desk.plan,
         first_fields=first_fields(desk.fields),
         field_groups=field_groups(desk.fields),
-        labels=LABELS,
         datasets=_by_task(summaries(parts)),
         bundles=[bundle.identity for bundle in parts.school.registry.bundles],
         graphs=list(shipped_graphs()),
@@ -111,6 +111,8 @@ def _answered(request: Request, caller: Caller, desk: Desk, deed: str) -> Respon
         norms=get_args(Norm),
         activations=get_args(Activation),
         launchers=parts.school.launchers,
+        memory=machine_bytes(),
+        least_bytes=least_bytes,
     )
     if desk.faults:
         page.status_code = 400
@@ -142,16 +144,6 @@ def _take_recipe(parts: FrontParts, desk: Desk) -> None:
     if desk.graph.split() == before.split():
         graph = None if desk.recipe is None else desk.recipe.graph
         desk.graph = "" if graph is None else write_graph(graph)
-
-
-def _show_cascade(desk: Desk) -> None:
-    """Draw how each of both models learns."""
-    assert desk.cascade is not None and desk.cascade.first is not None  # it is one
-    both = (get_recipe(desk.cascade.first.recipe), desk.cascade)
-    desk.steps = tuple(
-        CascadeStep(one, None if one.graph is None else graph_diagram(one.graph, {}))
-        for one in both
-    )
 
 
 # --- plan and network ---------------------------------------------------------------------------
@@ -213,7 +205,10 @@ def _augment(request: Request, desk: Desk, deed: str) -> None:
         if verb in ("preview", "take-graph", "add-node", "remove-node", "train"):
             _look_at(request, desk, graph)
         desk.graph_drawing = graph_diagram(graph, desk.counts)
-        desk.graph_nodes = tuple((node.name, node.kind) for node in graph.in_order())
+        in_order = graph.in_order()
+        desk.graph_nodes = tuple((node.name, node.kind) for node in in_order)
+        ports = (node.ports for node in in_order if not isinstance(node, Sink))
+        desk.graph_ports = tuple(port for ports_of_one in ports for port in ports_of_one)
         desk.graph_title = graph.title
     except RadloopError as error:
         desk.faults["graph"] = fault(error)
@@ -251,25 +246,11 @@ def _request(desk: Desk) -> PlanRequest:
     )
 
 
-def _cascade_order(desk: Desk) -> CascadeRequest:
-    return CascadeRequest(
-        dataset=desk.get("dataset"),
-        name=desk.get("name"),
-        minutes=desk.minutes,
-        device=desk.get("device", "auto"),
-        launcher=desk.launcher,
-        at_once=desk.at_once,
-    )
-
-
 def _order(desk: Desk) -> TrainingRequest:
     changes = changes_of(desk.fields)
     if desk.design.strip():
         changes["network"] = read_design(desk.design).model_dump(mode="json", by_alias=True)
     by_steps = "steps" in changes  # their number, not a time, ends it then
-    if by_steps:
-        own = {one.name: one.value for one in desk.fields}
-        changes.setdefault("steps_an_epoch", int(own["steps_an_epoch"]))
     return TrainingRequest(
         dataset=desk.get("dataset"),
         start_from=desk.get("start_from") or None,

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from dicom.errors import (
+    AnotherTraining,
     Canceled,
     CannotTrain,
     DiskFull,
+    InvalidPlan,
     MissingDevice,
     Preempted,
     TrainingDiverged,
@@ -216,6 +218,15 @@ def test_a_full_disk_has_a_code_and_the_checkpoint_before_it_stays(tmp_path: Pat
     assert len(trained(folder, tmp_path).epochs) == 2  # it goes on from there
 
 
+def test_a_patch_that_no_memory_holds_is_refused_before_a_step(tmp_path: Path):
+    folder = blobs(tmp_path / "data")
+    huge = small_plan().model_copy(update={"patch": (1 << 16, 1 << 16), "batch": 64})
+    with pytest.raises(InvalidPlan, match=r"patch: .* cpu has .* smaller patch or batch"):
+        trained(folder, tmp_path, plan=huge)
+    assert not (tmp_path / "run").exists()
+    assert len(trained(folder, tmp_path).epochs) == 2  # nothing of it is in the way
+
+
 def test_a_gpu_that_is_lost_has_a_code_and_our_bugs_have_none(tmp_path: Path):
     folder = blobs(tmp_path / "data")
 
@@ -271,7 +282,7 @@ def test_what_cannot_be_learnt_from(tmp_path: Path, node, what: str):
 def test_a_run_of_another_plan_is_not_gone_on_with(tmp_path: Path):
     folder = blobs(tmp_path / "data")
     trained(folder, tmp_path, plan=small_plan(steps=5))
-    with pytest.raises(CannotTrain, match="another plan"):
+    with pytest.raises(AnotherTraining, match="another plan"):
         trained(folder, tmp_path, plan=small_plan(steps=6))
 
 

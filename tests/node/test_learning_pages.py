@@ -110,6 +110,14 @@ def test_a_field_is_changed_and_a_wrong_one_is_named(client: TestClient) -> None
     assert 'value="50, 48"' in answer.text  # what was typed stays
 
 
+def test_a_patch_that_outgrows_this_machine_is_said_on_the_form(client: TestClient) -> None:
+    first = sent(client)
+    assert "more memory than this machine has" not in first
+    patch = first.partition('name="was-patch" value="')[2].partition('"')[0]
+    grown = {"patch": "65536, 65536", "was-patch": patch, "planned": "blobs@1"}
+    assert "more memory than this machine has" in sent(client, **grown)
+
+
 def test_what_was_not_changed_is_planned_anew(client: TestClient) -> None:
     """Another dataset, or other minutes: only what a person changed stays."""
     page = sent(
@@ -146,9 +154,20 @@ def test_both_models_of_a_cascade_are_one_deed(
     single = {"dataset": "kits@1", "way": "single"}
     assert "Train both" not in client.post("/learning/train", data=single).text
     form = {"dataset": "kits@1", "way": "cascade", "name": "kidney_tumour", "minutes": "10"}
+    wrong = client.post("/learning/train", data={**form, "second-rate": "3"})
+    assert wrong.status_code == 400 and "less than or equal to 1" in wrong.text
+    assert page.count("<svg") == wrong.text.count("<svg") + 1  # the first still fits
+    form |= {"first-rate": "0.004", "second-steps": "12", "second-steps_an_epoch": "6"}
     answer = client.post("/learning/train", data={**form, "do": "train"})
     (made,) = front.parts.school.trainings.all()
     assert answer.headers["location"] == f"/learning/trainings/{made.id}"
+    assert made.plan["rate"] == 0.004 and made.minutes == 5
+    assert made.then is not None and made.then["minutes"] is None  # so many steps end it
+    assert made.then["changes"] == {"steps": 12, "steps_an_epoch": 6}
+    plans = client.post(
+        "/api/learning/cascades/plans", json={"dataset": "kits@1", "second": {"batch": 1}}
+    ).json()
+    assert plans["second"]["plan"]["batch"] == 1 != plans["first"]["plan"]["batch"]
     assert "Then kidney_tumour@0.1.0 is learnt" in client.get(answer.headers["location"]).text
     asked = {"dataset": "blobs@1", "name": "blobs"}
     refused = client.post("/api/learning/cascades", json=asked)
@@ -221,6 +240,24 @@ def test_a_graph_is_drawn_previewed_changed_and_refused_in_its_place(
     )
     assert missing.json()["code"] == "invalid_graph"
     assert client.get("/api/learning/previews/forgotten").status_code == 404
+
+
+def test_a_split_is_put_in_by_a_button_and_a_node_behind_one_of_its_shares(
+    client: TestClient,
+) -> None:
+    images = 'seed = 1\n[[node]]\nname = "images"\nkind = "source"\n'
+    graph = images + '[[node]]\nname = "train"\nkind = "sink"\nfrom = ["images"]\n'
+    add = {"do": "add-node", "node-kind": "split", "node-after": "images"}
+    shared = sent(client, graph=graph, **add)
+    assert 'from = ["split1:one", "split1:other"]' in typed(shared, "graph")
+    assert "<b>4</b> samples in train" in shared  # of both shares: nothing is lost
+    assert "<option >split1:other</option>" in shared and "<option >split1</option>" not in shared
+    add = {"do": "add-node", "node-kind": "multiply", "node-after": "split1:other"}
+    more = sent(client, graph=typed(shared, "graph"), **add)
+    assert 'from = ["split1:one", "multiply1"]' in typed(more, "graph")
+    assert "<b>7</b> samples in train" in more  # one patient is in the first share, three are twice
+    less = sent(client, graph=typed(more, "graph"), do="remove-node:split1")
+    assert "<b>12</b> samples in train" in less and "split1" not in typed(less, "graph")
 
 
 # --- trainings ----------------------------------------------------------------------------------
