@@ -25,7 +25,7 @@ from models.designs.shapes import (
 from models.learning.planning import ClassifierPlan, Plan, UNetPlan
 from node.faults import fault
 from node.pages.desk import Desk
-from node.pages.diagrams import Box, draw
+from node.pages.diagrams import SIGNS, Box, draw
 from node.pages.planform import numbers
 
 BLOCKS: Final = ("convolutions", "down", "up", "join", "attention", "deep")
@@ -170,6 +170,7 @@ def show_wrong_design(desk: Desk, error: RadloopError) -> None:
             block.from_,
             (block.kind,),
             row=levels[block.name],
+            sign="" if block.name == wrong else SIGNS.get(block.kind, ""),
             is_wrong=block.name == wrong,
         )
         for block in blocks

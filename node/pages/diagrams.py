@@ -21,9 +21,11 @@ _HIGH: Final = 46
 _ROW: Final = 74
 _GAP: Final = 26
 _MARGIN: Final = 8
+_PAGE: Final = 1500  # up to this it is drawn smaller to fit a page; wider ones are scrolled
 _LETTER: Final = 6.6  # a character of the small text, in user units
 _NARROW: Final = frozenset({"down", "up", "join", "attention", "deep"})
-_SIGNS: Final = {"down": "↓", "up": "↑", "join": "+", "attention": "×", "deep": "◦"}  # noqa: RUF001
+SIGNS: Final = {"down": "↓", "up": "↑", "join": "+", "attention": "×", "deep": "◦"}  # noqa: RUF001
+"""What stands in the narrow box of a block that learns nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +156,9 @@ def draw(boxes: Sequence[Box], *, title: str) -> Markup:
     wide = left - _GAP + _MARGIN
     parts = [
         Markup(
-            '<svg class="diagram" role="img" aria-label="{}" width="{:.0f}" height="{:.0f}" '
+            '<svg class="diagram{}" role="img" aria-label="{}" width="{:.0f}" height="{:.0f}" '
             'viewBox="0 0 {:.0f} {:.0f}"><title>{}</title>'
-        ).format(title, wide, high, wide, high, title)
+        ).format(" diagram-wide" if wide > _PAGE else "", title, wide, high, wide, high, title)
     ]
     for box in boxes:
         parts += [
@@ -178,7 +180,7 @@ def _network_box(block: Figures, wrong: str) -> Box:
         block.takes_from,
         lines,
         row=block.level,
-        sign=_SIGNS[block.kind] if narrow else "",
+        sign=SIGNS[block.kind] if narrow else "",
         is_wrong=block.name == wrong,
     )
 

@@ -18,6 +18,10 @@ if (training && ["scheduled", "in_progress"].includes(training.dataset.state)) {
   source.addEventListener("end", () => { source.close(); sign.textContent = ""; refresh(); });
 }
 
+// What an error names is brought into sight where a drawing is wider than the page.
+
+document.querySelector(".drawing .box-wrong")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 // A dataset that is being made: looked at once a second until it is there.
 
 const freezing = document.querySelector("[data-freezing]");
