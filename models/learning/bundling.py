@@ -237,7 +237,7 @@ def _readme(trained: Trained, dataset: Dataset, title: Title) -> str:
 {title.description}
 
 - Learnt from `{dataset.identity}` (sha256 `{dataset.sha256[:16]}...`): {counts["train"]} cases,
-  chosen on {counts["validation"]}; {counts["test"]} were never looked at.
+  chosen on {counts["validation"]}; {counts["test"]} left aside for testing.
 - Source of the data: {dataset.source or "not recorded"}
 - Licence of the data: {dataset.licence or "not recorded"}
 - Intended use: {title.intended_use}

@@ -119,6 +119,19 @@ def import_(
             "Its classes have no codes yet: name them as the vocabulary does to make a bundle.",
             highlight=False,
         )
+    alone = len({case.patient for case in dataset.cases}) == len(dataset.cases)
+    if alone and not patient and layout not in ("dicom", "rtstruct"):
+        out.print(
+            "Each file counts as a patient. Where some are of one patient, say whose they are, or "
+            r"what is tested was learnt from: --patient 'P(\d+)'.",
+            highlight=False,
+        )
+    out.print(
+        f"To look at it:     radloop datasets sheet {dataset.identity} {dataset.name}.png\n"
+        f"To learn from it:  radloop train --dataset {dataset.name} --minutes 60",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @datasets_app.command("derive")
@@ -175,7 +188,6 @@ def derive(
 @datasets_app.command("list")
 def list_(config: Config = None, data: Data = None) -> None:
     """List the datasets of this node."""
-    table = Table("dataset", "task", "classes", *_SPLITS, "licence", "sha256", box=None)
     shelf = _shelf(config, data)
     if not shelf.names():
         out.print(
@@ -183,11 +195,16 @@ def list_(config: Config = None, data: Data = None) -> None:
             '"radloop datasets freeze" makes one of what readers corrected.'
         )
         return
+    table = Table(box=None)
+    table.add_column("dataset", no_wrap=True, overflow="fold")  # what other commands are given
+    for column in ("task", "classes", *_SPLITS, "licence", "sha256"):
+        table.add_column(column, overflow="fold")
     for name in shelf.names():
         dataset = shelf.get(name).dataset
         counts = [str(len(dataset.of(split))) for split in _SPLITS]
         names = ", ".join(dataset.classes.values())
-        table.add_row(name, dataset.task, names, *counts, dataset.licence, dataset.sha256[:12])
+        kind = f"{dataset.task} {dataset.dimensions}D"
+        table.add_row(name, kind, names, *counts, dataset.licence, dataset.sha256[:8])
     out.print(table)
 
 

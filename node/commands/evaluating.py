@@ -53,12 +53,15 @@ def evaluate(
             f"{better.patients} patients)",
             highlight=False,
         )
+    if len({score.case.patient for score in first.cases}) == 1:
+        out.print("One patient: no interval can be told; more are needed to judge by.")
     if json_file is not None:
         content = {
             "evaluations": [_as_json(one) for one in found],
             "gain": None if better is None else asdict(better),
         }
         json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        out.print(f"Every case:  {json_file}", highlight=False, soft_wrap=True)
 
 
 def _evaluated(
@@ -101,10 +104,12 @@ def _print_evaluation(found: Evaluation, classes: dict[int, str]) -> None:
         out.print(f"  accuracy {_spread(right)}", highlight=False)
         return
     names = _FIGURES if found.cases[0].boxes is None else _OF_BOXES
-    table = Table("class", *names, box=None)
+    table = Table("class", box=None)
+    for each in names:
+        table.add_column(each, no_wrap=True, justify="right")
     for number, name in (*classes.items(), (None, "all")):
         figures = [found.interval(figure, number) for figure in names.values()]
-        table.add_row(name, *("-" if one is None else _spread(one) for one in figures))
+        table.add_row(name, *("-" if one is None else _spread(one, "\n") for one in figures))
     out.print(table)
 
 
@@ -120,8 +125,11 @@ _FIGURES = {
 _OF_BOXES = {"average precision": "ap50", "found": "found", "right": "right"}
 
 
-def _spread(one: Any) -> str:  # noqa: ANN401 - an Interval, loaded late
-    return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})"
+def _spread(one: Any, between: str = " ") -> str:  # noqa: ANN401 - an Interval, loaded late
+    """Return a mean with its interval; of one patient there is none."""
+    if one.patients < 2:
+        return f"{one.mean:.3f}"
+    return f"{one.mean:.3f}{between}({one.low:.3f} to {one.high:.3f})"
 
 
 def _as_json(found: Evaluation) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from dicom.errors import Conflict, InvalidPlan, InvalidRequest
+from dicom.errors import Conflict, InvalidGraph, InvalidPlan, InvalidRequest
 from node.commands.common import (
     Config,
     Data,
@@ -64,7 +64,9 @@ def train(
     ] = "",
     augment: Annotated[
         Path | None,
-        typer.Option(help="An augmentation graph; or the name of a shipped one, such as retina."),
+        typer.Option(
+            help="A graph's file; or the name of a shipped one, such as retina, or of a recipe."
+        ),
     ] = None,
     start_from: Annotated[
         str | None, typer.Option("--from", help="A bundle of the same network to begin with.")
@@ -72,7 +74,11 @@ def train(
     minutes: Annotated[float | None, typer.Option(min=0.01, help="About how long.")] = None,
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", help='"field=JSON" of the plan: patch=[256,256]; repeatable.'),
+        typer.Option(
+            "--set",
+            help='"field=JSON" of the plan: patch=[256,256]; repeatable. Of a cascade first.rate '
+            "and second.rate are for one of both.",
+        ),
     ] = None,
     plan_only: Annotated[
         bool, typer.Option("--plan", help="Only say what would be done, and why.")
@@ -162,14 +168,33 @@ def _learn_both(
     settings: Settings,
 ) -> None:
     """Learn a cascade's models in their order; one that is there already is not learnt again."""
-    from models.learning.cascades import first_name, for_first, for_second
+    from models.learning.cascades import (
+        first_name,
+        for_first,
+        for_second,
+        of_each,
+        plan_first,
+        plan_second,
+    )
     from models.learning.recipe import get_recipe
 
     if cascade.first is None or lesson.start_from is not None:
         raise InvalidRequest("a cascade begins from scratch: train one of its models with --from")
     look = get_recipe(cascade.first.recipe)
     half = None if lesson.minutes is None else lesson.minutes / 2
-    first = replace(lesson, name=first_name(lesson.name), recipe=look, minutes=half)
+    one, other = of_each(lesson.changes)
+    first = replace(lesson, name=first_name(lesson.name), recipe=look, minutes=half, changes=one)
+    second = replace(lesson, recipe=cascade, minutes=half, changes=other)
+    how_long: dict[str, Any] = {"minutes": half, "seed": lesson.seed}
+    plans = (
+        plan_first(folder, cascade, changes=one, **how_long),
+        plan_second(folder, cascade, changes=other, **how_long),
+    )  # also before anything runs: the second may not fit
+    if lesson.plan_only:
+        for each, plan in zip((first, second), plans, strict=True):
+            out.print(f"[bold]{each.identity}[/]", highlight=False)
+            _print_plan(plan)
+        return
     kits = folder.dataset.name
     known = {bundle.identity for bundle in _registry(settings).bundles}
     if first.identity in known:
@@ -178,13 +203,10 @@ def _learn_both(
         out.print(f"First {first.identity}: {look.title}", highlight=False)
         organ = shelf.derive(folder, f"{kits}_{look.name}"[:64], for_first(cascade))
         _learn(organ, first, settings)
-    if lesson.plan_only:
-        out.print(f"Then {lesson.identity} is planned, about what the first finds.")
-        return
     out.print(f"Then {lesson.identity}: {cascade.title}", highlight=False)
     how = for_second(cascade, first.identity)
     parts = shelf.derive(folder, f"{kits}_{lesson.name}_parts"[:64], how)
-    _learn(parts, replace(lesson, recipe=cascade, minutes=half), settings)
+    _learn(parts, second, settings)
 
 
 def _learn(folder: DatasetFolder, lesson: _Lesson, settings: Settings) -> None:
@@ -384,16 +406,20 @@ def _changes(words: list[str]) -> dict[str, Any]:
 
 
 def _graph(name: Path | None) -> Graph | None:
-    from importlib.resources import files
-
     from models.learning.graph import read_graph
+    from models.learning.graphing import shipped_graphs
 
     if name is None:
         return None
-    shipped = files("models.learning") / "graphs" / f"{name}.toml"
-    if not name.exists() and shipped.is_file():
-        return read_graph(shipped.read_text(encoding="utf-8"))
-    return read_graph(name)
+    if name.is_file():
+        return read_graph(name)
+    shipped = shipped_graphs()
+    if str(name) not in shipped:
+        raise InvalidGraph(
+            f"there is no file {name}, and no shipped graph of that name; there are: "
+            f"{', '.join(shipped)}"
+        )
+    return read_graph(shipped[str(name)])
 
 
 def _weights(bundle: Bundle) -> Any:  # noqa: ANN401 - torch is loaded late

@@ -43,7 +43,11 @@ def list_models(config: Config = None, data: Data = None) -> None:
     settings = settings_for("models", config, data)
     registry = Registry(wiring.bundle_folders(settings))
     known = stages(settings)
-    table = Table("bundle", "stage", "task", "for", "licence", "sha256", "from", box=None)
+    table = Table(box=None)
+    for name in ("bundle", "stage"):
+        table.add_column(name, no_wrap=True, overflow="fold")  # what other commands are given
+    for name in ("task", "for", "licence", "sha256", "from"):
+        table.add_column(name, overflow="fold")
     for bundle in registry.bundles:
         facts = _provenance(bundle)
         own = "radloop" if bundle.root.parent == SHIPPED else "a folder of this site"
@@ -53,7 +57,7 @@ def list_models(config: Config = None, data: Data = None) -> None:
             _task(bundle),
             "/".join(bundle.modalities),
             facts.get("licence") or _licence(bundle),
-            bundle.sha256[:12],
+            bundle.sha256[:8],
             facts.get("source", own),
         )
     out.print(table)

@@ -47,6 +47,12 @@ def promote(
         audit.note(done, actor=person_at_the_shell(), object=version, reason=why)
         said = "is current" if current else "waits for another person to say yes"
         out.print(f"[bold]{version}[/] {said}", highlight=False)
+        if current:
+            out.print(
+                f"Routes that name no version of {row.name} take it from the next job on.\n"
+                f"Back again:  radloop models rollback {row.name} --why ...",
+                highlight=False,
+            )
 
 
 def rollback(

@@ -150,7 +150,10 @@ def _gathered(
 ) -> Gathered:
     chosen = [group for group in groups if group.patient in splits]
     if not chosen:
-        raise InvalidDataset("no correction is left that could be a case")
+        raise InvalidDataset(
+            "no correction or accepted result is left that could be a case: readers make them in "
+            "the viewer; or fewer of them have to be filtered out"
+        )
     return Gathered(material, picked, chosen, splits, _base(school, picked))
 
 

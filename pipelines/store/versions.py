@@ -242,7 +242,10 @@ class Versions:
             while before is not None and before.stage == "withdrawn":
                 before = None if before.predecessor is None else _row(session, before.predecessor)
             if before is None:
-                raise Conflict(f"there is no version of {name} before {row.version}")
+                raise Conflict(
+                    f"there is no version of {name} before {row.version} to return to: promote "
+                    "another one, or switch off the routes that name it"
+                )
             _stage(session, row, "withdrawn", "withdrawn", by, why)
             session.flush()
             _stage(session, before, "current", "restored", by, f"{row.id} was withdrawn: {why}")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dicom.errors import CannotTrain, Conflict, InvalidPlan, InvalidRequest, NotFound
+from dicom.errors import CannotTrain, Conflict, InvalidGraph, InvalidPlan, InvalidRequest, NotFound
 from models.learning.cases import read_dataset
 from models.registry import Registry
 from pipelines.store import Alarms
@@ -59,6 +59,8 @@ def test_from_pictures_to_a_bundle_and_its_figures(folder: Path):
     )  # fmt: skip
     assert imported.exit_code == 0, imported.output
     assert "discs@1  6 train, 2 validation, 2 test" in imported.output
+    assert "radloop train --dataset discs" in imported.output  # what comes next
+    assert "counts as a patient" not in imported.output
     again = radloop(
         "datasets", "import", "in", "--layout", "pairs", "--name", "discs",
         "--class", "1=Liver", "--patient", r"(person\d)", "--modality", "DX",
@@ -88,6 +90,14 @@ def test_from_pictures_to_a_bundle_and_its_figures(folder: Path):
     unknown = radloop("train", "--dataset", "discs", "--task", "guessing", cwd=folder)
     assert isinstance(unknown.exception, InvalidRequest)
 
+    (folder / "general").mkdir()  # a folder is no graph, whatever it is called
+    for name in ("general", "polyp"):  # one that is shipped, and a recipe's
+        drawn = radloop("train", "--dataset", "discs", "--augment", name, "--plan", cwd=folder)
+        assert drawn.exit_code == 0, drawn.exception
+    nowhere = radloop("train", "--dataset", "discs", "--augment", "nowhere", "--plan", cwd=folder)
+    assert isinstance(nowhere.exception, InvalidGraph)
+    assert "general, retina, vessels" in str(nowhere.exception)
+
     weak = radloop(
         "train", "--dataset", "discs", "--name", "discs", *settings(*SMALL, "steps=5"), cwd=folder
     )
@@ -97,7 +107,8 @@ def test_from_pictures_to_a_bundle_and_its_figures(folder: Path):
         *settings(*SMALL, "steps=120"), cwd=folder,
     )  # fmt: skip
     assert strong.exit_code == 0, strong.output
-    assert "discs@0.2.0" in radloop("models", "list", cwd=folder).output
+    listed = radloop("models", "list", cwd=folder).output
+    assert "discs@0.2.0" in listed and "chest_marker@0.1.0" in listed  # whole, on 80 columns
 
     compared = radloop(
         "evaluate", "discs@0.2.0", "--dataset", "discs", "--against", "discs@0.1.0",
@@ -145,6 +156,7 @@ def test_classes_that_nobody_names_are_numbered_and_are_body_structures(
     )  # fmt: skip
     assert made.exit_code == 0, made.exception
     assert "Class 1" in made.output and "a body structure" in made.output
+    assert "Each file counts as a patient" in made.output
     planned = radloop("train", "--dataset", "things", "--plan", cwd=tmp_path)
     assert planned.exit_code == 0, planned.exception
     (dataset,) = tmp_path.rglob("things@1")
