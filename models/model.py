@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from models.predictor import Predictor
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Result:
     """What a model answered for one image.
 
@@ -60,6 +60,15 @@ class Result:
     files: tuple[Path, ...]
     millilitres: dict[str, float]
     findings: tuple[dict[str, object], ...]
+
+    def __repr__(self) -> str:
+        """Return it for a person: what was found; the voxels are `labels_kji`."""
+        found = [f"{label} {ml:g} ml" for label, ml in self.millilitres.items()]
+        found += [
+            f"{one['label']} {one.get('probability', one.get('score')):.2f}"
+            for one in self.findings
+        ]
+        return f"<Result {self.name}: {', '.join(found) or 'nothing found'}>"
 
     @property
     def labels_kji(self) -> NDArray[np.uint8]:

@@ -74,6 +74,7 @@ def test_the_series_that_fits_is_found_and_a_segmentation_written(
     np.testing.assert_array_equal(decoded.labels(), result.labels_kji)
     expected = (result.labels_kji == 1).sum() * np.prod(volume.spacing_kji) / 1000
     assert result.millilitres == {"Brain": pytest.approx(expected, abs=1e-3)}
+    assert repr(result) == f"<Result {result.name}: Brain {result.millilitres['Brain']:g} ml>"
 
 
 def test_every_other_series_says_why_not(model: Model, study: Path) -> None:
