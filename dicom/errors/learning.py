@@ -10,7 +10,7 @@ class InvalidDataset(InputError):
     """A dataset is not whole, or says something that cannot be."""
 
     code = "invalid_dataset"
-    advice = "Import or freeze the dataset again; the message names what is wrong."
+    advice = "Mend what the message names, then import or freeze the dataset again."
 
 
 class PatientInTwoSplits(InvalidDataset):

@@ -150,8 +150,10 @@ def changed_plan(plan: Plan, changes: Mapping[str, Any]) -> Plan:
     try:
         return Plan.model_validate({**plan.model_dump(mode="json"), **changes})
     except ValidationError as error:
+        found = ((one["loc"] or ("plan",), one["msg"]) for one in error.errors())
         places = (
-            f"{'.'.join(map(str, one['loc'])) or 'plan'}: {one['msg']}" for one in error.errors()
+            f"{'.'.join(map(str, place))}: {message.removeprefix('Value error, ')}"
+            for place, message in found
         )
         raise InvalidPlan("; ".join(places)) from None
 

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dicom.codes import Code
-from dicom.errors import InvalidDataset, PatientInTwoSplits, WrongHash
+from dicom.errors import InvalidDataset, InvalidRequest, PatientInTwoSplits, WrongHash
 from models.table import AfterRow, FindingRow, SegmentRow, WithoutRow
 
 MANIFEST: Final = "dataset.json"
@@ -45,6 +45,19 @@ Split = Literal["train", "validation", "test"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 DATASET_NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 Name = Annotated[str, Field(pattern=DATASET_NAME.pattern)]
+
+
+def check_dataset_name(name: str) -> None:
+    """Refuse what cannot be a dataset's name: it is that of a folder, too.
+
+    Raises
+    ------
+    InvalidRequest
+    """
+    if not DATASET_NAME.fullmatch(name):
+        raise InvalidRequest(
+            "a dataset's name begins with a letter or digit and has letters, digits, _ . and -"
+        )
 
 
 class _Part(BaseModel):

@@ -59,7 +59,8 @@ def fingerprint(folder: DatasetFolder, *, painted: Collection[int] = frozenset()
     patients = len({case.patient for case in cases})
     if patients < _FEWEST_PATIENTS:
         raise CannotTrain(
-            f"{patients} patients to learn from; at least {_FEWEST_PATIENTS} are needed"
+            f"{patients} {'patient' if patients == 1 else 'patients'} to learn from; at least "
+            f"{_FEWEST_PATIENTS} are needed"
         )
     values = []
     for case in cases:

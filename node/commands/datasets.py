@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.table import Table
 
-from dicom.errors import InvalidRequest
+from dicom.errors import InvalidRequest, PatientInTwoSplits
 from node.commands.common import Config, Data, out, progress_bar, settings_for
 from node.commands.freezing import freeze, sheet
 
@@ -124,6 +124,13 @@ def import_(
         out.print(
             "Each file counts as a patient. Where some are of one patient, say whose they are, or "
             r"what is tested was learnt from: --patient 'P(\d+)'.",
+            highlight=False,
+        )
+    learning, *others = ({case.patient for case in dataset.of(split)} for split in _SPLITS)
+    if len(learning) < 2 or not all(others):
+        out.print(
+            "Few patients: to learn from it takes two, one more to choose the best epoch by, and "
+            "one more to measure on.",
             highlight=False,
         )
     out.print(
@@ -319,5 +326,5 @@ def _read_splits(path: Path) -> dict[str, Split]:
     for split, patients in content.items():
         for patient in patients:
             if found.setdefault(str(patient), cast("Split", split)) != split:
-                raise InvalidRequest(f"{path.name}: patient {patient} is in two splits")
+                raise PatientInTwoSplits(f"{path.name}: patient {patient} is in two splits")
     return found

@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from dicom.errors import Conflict, InvalidDataset, InvalidRequest, NotFound
-from models.learning.cases import Dataset, DatasetFolder, read_dataset, write_dataset
+from models.learning.cases import (
+    Dataset,
+    DatasetFolder,
+    check_dataset_name,
+    read_dataset,
+    write_dataset,
+)
 from models.learning.deriving import Derivation, derive
 from pipelines.datasets.checking import (
     classes_of,
@@ -113,9 +119,12 @@ class Shelf:
         ------
         InvalidDataset, LabelsDoNotMatch, PatientInTwoSplits
             What the folder has wrong; nothing is kept then.
+        InvalidRequest
+            When the name is none.
         Conflict
             When it is the newest version already, voxel for voxel.
         """
+        check_dataset_name(wanted.name)
         outline = layout.outline(source, patient=wanted.patient)
         classes = classes_of(outline, wanted)
         wanted = replace(wanted, mapping=selection_of(outline, wanted))
@@ -163,9 +172,12 @@ class Shelf:
 
         Raises
         ------
+        InvalidRequest
+            When the name is none.
         InvalidDataset
             When nothing can be made of it so.
         """
+        check_dataset_name(name)
         older = [each for each in self.names() if each.split("@")[0] == name]
         number = str(max((_version(each) for each in older), default=0) + 1)
         made = derive(of, self._root / f"{name}@{number}", name, number, how)

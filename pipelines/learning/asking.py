@@ -16,7 +16,7 @@ import structlog
 
 from dicom.errors import Canceled, Conflict, InvalidRequest, RadloopError
 from models.learning.beginning import has_plan
-from models.learning.cases import DATASET_NAME
+from models.learning.cases import check_dataset_name
 from pipelines.exports.cases import Shares
 from pipelines.learning.freezing import freeze_dataset
 from pipelines.learning.gathering import Material
@@ -62,10 +62,7 @@ def ask_dataset(
     Conflict
         When a version of it is being made.
     """
-    if not DATASET_NAME.fullmatch(name):
-        raise InvalidRequest(
-            "a dataset's name begins with a letter or digit and has letters, digits, _ . and -"
-        )
+    check_dataset_name(name)
     if min(validation, test) < 0 or validation + test >= 1:
         raise InvalidRequest("the shares for validation and test leave nobody to learn from")
     if then is not None:

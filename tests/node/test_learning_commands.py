@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dicom.errors import CannotTrain, Conflict, InvalidGraph, InvalidPlan, InvalidRequest, NotFound
+from dicom.errors import (
+    CannotTrain,
+    Conflict,
+    InvalidGraph,
+    InvalidPlan,
+    InvalidRequest,
+    NotFound,
+    PatientInTwoSplits,
+)
 from models.learning.cases import read_dataset
 from models.registry import Registry
 from pipelines.store import Alarms
@@ -157,6 +165,12 @@ def test_classes_that_nobody_names_are_numbered_and_are_body_structures(
     assert made.exit_code == 0, made.exception
     assert "Class 1" in made.output and "a body structure" in made.output
     assert "Each file counts as a patient" in made.output
+    assert "Few patients" not in made.output
+    nobody = ("--validation", "0", "--test", "0", "--name", "few")
+    few = radloop(
+        "datasets", "import", str(folder / "in"), "--layout", "pairs", *nobody, cwd=tmp_path
+    )
+    assert "Few patients" in few.output
     planned = radloop("train", "--dataset", "things", "--plan", cwd=tmp_path)
     assert planned.exit_code == 0, planned.exception
     (dataset,) = tmp_path.rglob("things@1")
@@ -181,7 +195,7 @@ def test_mistakes_have_codes(folder: Path, tmp_path: Path):
     assert isinstance(wrong.exception, InvalidRequest)
     (tmp_path / "splits.json").write_text('{"train": ["a"], "test": ["a"]}')
     twice = radloop(*begin, "pairs", "--splits", "splits.json", cwd=tmp_path)
-    assert isinstance(twice.exception, InvalidRequest)
+    assert isinstance(twice.exception, PatientInTwoSplits)
 
 
 def test_an_alarm_is_listed_until_somebody_has_seen_to_it(tmp_path: Path) -> None:

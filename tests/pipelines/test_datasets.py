@@ -17,6 +17,7 @@ from dicom.errors import (
     RadloopError,
 )
 from models.learning.cases import DatasetFolder
+from models.learning.deriving import Derivation
 from pipelines.datasets import LAYOUTS, Shelf, Wanted, get_layout
 from pipelines.exports.cases import Shares
 from pipelines.exports.volumes import write_nifti
@@ -272,6 +273,19 @@ class TestShelf:
         for missing in ("other", "set@3"):
             with pytest.raises(NotFound):
                 shelf.get(missing)
+
+    @pytest.mark.parametrize("name", ["No name!", "../elsewhere", "a" * 65, ""])
+    def test_a_name_that_is_no_folders_is_refused_and_nothing_is_written(
+        self, tmp_path: Path, name: str
+    ):
+        source = write_pairs(tmp_path / "in")
+        with pytest.raises(InvalidRequest, match="a dataset's name begins"):
+            freeze(tmp_path, "pairs", source, name=name)
+        whole = freeze(tmp_path, "pairs", source)
+        with pytest.raises(InvalidRequest, match="a dataset's name begins"):
+            Shelf(tmp_path / "shelf").derive(whole, name, Derivation())
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "shelf"]
+        assert [path.name for path in (tmp_path / "shelf").iterdir()] == ["set@1"]
 
     def test_every_layout_is_there_and_no_other(self):
         for name in LAYOUTS:
