@@ -68,8 +68,7 @@ def create_app(parts: FrontParts) -> FastAPI:
     app.state.study_names = study_names
     install_handlers(app)
     app.state.monailabel = monailabel.ClientState()
-    for router in (*api.ROUTERS, *pages.ROUTERS, *monailabel.ROUTERS):
-        app.include_router(router)
+    # Routes are looked through one by one: a viewer asks most, and for most.
     app.include_router(
         dicomweb_router(
             prefix="/dicom-web",
@@ -87,6 +86,8 @@ def create_app(parts: FrontParts) -> FastAPI:
             metadata_bytes=parts.metadata_bytes,
         )
     )
+    for router in (*api.ROUTERS, *pages.ROUTERS, *monailabel.ROUTERS):
+        app.include_router(router)
     app.include_router(
         ohif_router(dist=parts.ohif_dist, config=parts.ohif_config, guard=guard(*IMAGE_ROLES))
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sys
 from datetime import timedelta
+from importlib.util import find_spec
 
 import uvicorn
 from fastapi import FastAPI
@@ -37,6 +39,9 @@ from pipelines.warm import WarmImages
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
+    if find_spec("sniffio") is None:
+        # httpcore looks for it on the disk several times in each request: say that it is not there.
+        sys.modules["sniffio"] = None  # type: ignore[assignment]  # what Python keeps for "absent"
     config = uvicorn.Config(
         create_app(front_parts(settings)),
         host=settings.front.host,

@@ -1,9 +1,11 @@
 """What Orthanc says of a study's series and images, kept in memory while the study stays as it is.
 
 Orthanc 1.10 reads every file of a series again each time that a viewer opens it: seconds for 500
-slices. Here such an answer is kept as gzip, and before it is given again the archive is asked, in
-milliseconds, whether the study is still what it was. The archive is the only one who knows: studies
-change by C-STORE, by STOW-RS, by the worker, by hand, and the worker is another process.
+slices. Here such an answer is kept as gzip, and before it is given again the archive is asked
+whether it is still what it was: first the whole archive, which takes no time
+(node/archive_state.py), and where anything came or went, the study. The archive is the only one who
+knows: studies change by C-STORE, by STOW-RS, by the worker, by hand, and the worker is another
+process.
 
 A study's version is the time of its last instance with the number and the size of all; a series'
 is that time with the names of all, which one question tells: a viewer asks for hundreds of series,
@@ -23,12 +25,14 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from weakref import WeakValueDictionary
 
 import httpx
+
+from node.archive_state import ArchiveState
 
 _UID = r"[0-9.]{1,64}"
 _KEEPABLE = re.compile(
@@ -103,19 +107,20 @@ Beside = tuple[Hashable, Callable[[Kept], Awaitable[Kept]]]
 
 @dataclass(slots=True)
 class _Question:
-    """The version of one study or series, asked for by several at once."""
+    """What one study, one series or the archive is now, asked for by several at once."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     begun: int = 0
-    version: str | None = None
+    answer: str | None = None
     __weakref__: object = field(init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An answer, and the version of what it is about when it was right."""
+    """An answer, the version of what it is about, and the archive's state, when it was right."""
 
     version: str
+    state: str | None
     kept: Kept
 
 
@@ -135,10 +140,19 @@ class MetadataCache:
         Of the archive's REST API; not closed here.
     most_bytes : int
         What is kept, compressed; what was longest not asked for goes first. 0: nothing.
+    state : ArchiveState, optional
+        Of the same archive; not closed here. Without it every question is about a study.
     """
 
-    def __init__(self, archive: httpx.AsyncClient, *, most_bytes: int) -> None:
+    def __init__(
+        self,
+        archive: httpx.AsyncClient,
+        *,
+        most_bytes: int,
+        state: ArchiveState | None = None,
+    ) -> None:
         self._archive = archive
+        self._state = state
         self._most_bytes = most_bytes
         self._bytes = 0
         self._kept: OrderedDict[Hashable, _Entry] = OrderedDict()
@@ -177,6 +191,12 @@ class MetadataCache:
         """
         if not self._most_bytes:
             return None
+        # Asked for before all else: what changes from here on makes another state.
+        state = await self._shared("", self._state.now) if self._state is not None else None
+        known = self._kept.get(key)
+        if known is not None and state is not None and known.state == state:
+            self._kept.move_to_end(key)
+            return known.kept
         version = await self._version(study_uid, series_uid)
         if version is None:  # no such study, or an archive that does not tell
             return None
@@ -186,18 +206,18 @@ class MetadataCache:
         async with fetching.lock:
             known = self._kept.get(key)
             if known is not None and known.version == version:
-                self._kept.move_to_end(key)
+                self._keep(key, replace(known, state=state))
                 return known.kept
             other = self._kept.get(beside[0]) if beside is not None else None
             if beside is not None and other is not None and other.version == version:
                 made = await beside[1](other.kept)
-                self._keep(key, _Entry(version, made))
+                self._keep(key, _Entry(version, state, made))
                 return made
             is_settled = await self._is_settled(version)
             found = await fetch()
             # What came in while it was fetched has changed the version: it will be asked again.
             if found is not None and is_settled:
-                self._keep(key, _Entry(version, found))
+                self._keep(key, _Entry(version, state, found))
             return found
 
     def _keep(self, key: Hashable, entry: _Entry) -> None:
@@ -215,11 +235,16 @@ class MetadataCache:
             self._bytes -= len(known.kept.packed)
 
     async def _version(self, study_uid: str, series_uid: str | None) -> str | None:
-        """Return the version of a study, or of a series, by a question that began after the call.
+        """Return the version of a study, or of a series."""
+        if series_uid is None:
+            return await self._shared(study_uid, lambda: self._version_of_study(study_uid))
+        return await self._shared(series_uid, lambda: self._version_of_series(series_uid))
+
+    async def _shared(self, name: str, ask: Callable[[], Awaitable[str | None]]) -> str | None:
+        """Return the answer to a question that began after the call.
 
         A viewer asks for much at once: those that wait share the next question.
         """
-        name = series_uid or study_uid
         question = self._questions.get(name)
         if question is None:
             question = self._questions[name] = _Question()
@@ -227,13 +252,9 @@ class MetadataCache:
         async with question.lock:
             if question.begun == before:  # none began since we came
                 question.begun += 1
-                question.version = None
-                question.version = await (
-                    self._version_of_study(study_uid)
-                    if series_uid is None
-                    else self._version_of_series(series_uid)
-                )
-            return question.version
+                question.answer = None
+                question.answer = await ask()
+            return question.answer
 
     async def _version_of_series(self, series_uid: str) -> str | None:
         """Ask once: what Orthanc finds of a series names each of its instances."""

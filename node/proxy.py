@@ -31,6 +31,7 @@ from dicom.errors import (
     NotFound,
     PeerUnreachable,
 )
+from node.archive_state import ArchiveState
 from node.foreseen import follow
 from node.metadata_cache import Kept, MetadataCache, pack, series_of, study_of
 from node.stow import MAX_STORE_BYTES, StoreBody
@@ -142,7 +143,8 @@ def dicomweb_router(
         timeout=httpx.Timeout(10.0, connect=2.0),
         trust_env=False,
     )
-    cache = MetadataCache(archive, most_bytes=metadata_bytes)
+    state = ArchiveState(upstream.archive_url, user=upstream.user, password=upstream.password)
+    cache = MetadataCache(archive, most_bytes=metadata_bytes, state=state)
 
     async def remember(study_uid: str, series_uid: str) -> None:
         path = f"studies/{study_uid}/series/{series_uid}/metadata"
@@ -163,6 +165,7 @@ def dicomweb_router(
                 if ahead is not None:
                     ahead.cancel()
                     await asyncio.gather(ahead, return_exceptions=True)
+                state.close()
 
     router = APIRouter(prefix=prefix, lifespan=closing, include_in_schema=False)
     public_path = prefix.removesuffix(urlsplit(upstream.url).path.rstrip("/"))

@@ -19,6 +19,7 @@ from dicom.errors import LoginNeeded, RadloopError
 from dicom.phantom import write_head_study
 from dicom.study import Series
 from dicom.uids import derived_uid
+from node.archive_state import ArchiveState
 from node.foreseen import follow
 from node.metadata_cache import Kept, MetadataCache, pack, series_of, study_of
 from node.proxy import Upstream, dicomweb_router
@@ -242,6 +243,73 @@ def test_what_comes_into_another_series_of_the_study_costs_nothing(site: Site) -
             assert await answer() == 3
 
     site.settles()
+    asyncio.run(ask())
+
+
+@pytest.mark.orthanc
+def test_an_archives_state_is_the_same_while_the_same_instances_are_there(site: Site) -> None:
+    config = site.orthanc.config
+
+    async def ask() -> None:
+        state = ArchiveState(config.url, user=config.user, password=config.password)
+        before = await state.now()
+        assert before is not None
+        await asyncio.sleep(1.5)  # Orthanc closes an idle connection
+        assert await state.now() == before
+        first = site.archive.store(site.copy("one of them", series="2.25.4714"))
+        with_first = await state.now()
+        site.archive.delete("instances", first)
+        assert await state.now() == before  # what is there is what was there
+        second = site.archive.store(site.copy("one as large", series="2.25.4714"))
+        with_second = await state.now()
+        site.archive.delete("instances", second)
+        assert len({before, with_first, with_second}) == 3
+        state.close()
+        stranger = ArchiveState(config.url, user=config.user, password="not this one")
+        nobody = ArchiveState("http://127.0.0.1:9", user="", password="")
+        assert (await stranger.now(), await nobody.now()) == (None, None)
+
+    asyncio.run(ask())
+
+
+@pytest.mark.orthanc
+def test_while_nothing_came_or_went_nothing_is_asked_of_the_study(site: Site) -> None:
+    config = site.orthanc.config
+    asked: list[str] = []
+    fetched: list[str] = []
+
+    async def note(request: httpx.Request) -> None:
+        asked.append(request.url.path)
+
+    async def fetch() -> Kept:
+        fetched.append("once more")
+        return Kept(b"", "application/json", "")
+
+    async def ask() -> None:
+        state = ArchiveState(config.url, user=config.user, password=config.password)
+        account = (config.user, config.password)
+        hooks = {"request": [note]}
+        async with httpx.AsyncClient(
+            base_url=config.url, auth=account, event_hooks=hooks
+        ) as client:
+            cache = MetadataCache(client, most_bytes=4000, state=state)
+
+            async def questions() -> int:
+                asked.clear()
+                uid = site.series.series_uid
+                await cache.answer("key", site.study_uid, fetch, series_uid=uid)
+                return len(asked)
+
+            assert await questions() > 0
+            assert await questions() == 0
+            stored = site.archive.store(site.copy("beside it", series="2.25.4715"))
+            assert [await questions(), await questions()] == [1, 0]
+            site.archive.delete("instances", stored)
+            assert [await questions(), await questions()] == [1, 0]
+        state.close()
+        assert fetched == ["once more"]
+
+    time.sleep(SETTLED_S)
     asyncio.run(ask())
 
 
