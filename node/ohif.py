@@ -42,6 +42,7 @@ _LOADED = re.compile(
     + MOUNT.encode()
     + rb'(app\.bundle\.[0-9a-f.]*(?:js|css)|init-service-worker\.js)"'
 )
+_LARGEST = b"<script defer "  # the application; it is what all else waits for
 _MANIFEST = b'<link rel="manifest" href="/manifest.json">'  # browsers ask for it without the cookie
 _MARKUP_ROOT = re.compile(rb"""(?<=[=:(])( ?["']?)/(?=["'a-z0-9])""")
 _HASHED_NAME = re.compile(r"(^|\.)[0-9a-f]{16}\.(js|wasm|woff2)$")
@@ -207,7 +208,7 @@ class Configuration:
             return b""
         modules = sorted(name for name in self.files if name.endswith(".js"))
         links = (
-            f'<link rel="modulepreload" href="{self.address}{name}">'
+            f'<link rel="modulepreload" fetchpriority="low" href="{self.address}{name}">'
             for name in modules
             if name != "app-config.js"
         )
@@ -231,6 +232,7 @@ def mend(name: str, content: bytes, root: str = MOUNT) -> bytes:
             content = content.replace(stock, ours.format(root=root).encode())
     elif name.endswith((".html", ".css")):
         content = _MARKUP_ROOT.sub(rb"\1" + MOUNT.encode(), content.replace(_MANIFEST, b""))
+        content = content.replace(_LARGEST, b'<script fetchpriority="high" defer ')
         content = _LOADED.sub(rb'\1="%s\2"' % root.encode(), content)
     return content
 

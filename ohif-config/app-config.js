@@ -30,6 +30,16 @@
 
   document.title = 'radloop viewer';
 
+  // What moves while a study opens takes the processor from its image; opening.js ends it.
+  const still = new CSSStyleSheet();
+  still.replaceSync(
+    '*, *::before, *::after { animation: none !important; transition: none !important; }'
+  );
+  if (new URLSearchParams(window.location.search).has('StudyInstanceUIDs')) {
+    document.adoptedStyleSheets = [still];
+  }
+  window.radloop.still = still;
+
   window.config = {
     name: 'radloop',
     routerBasename: '/ohif',

@@ -144,7 +144,11 @@ export default {
       (set, { displaySets }) => {
         const shown = openingImage(displaySets);
         const isOnIt = set.Modality === 'SEG' && shown !== undefined && refersTo(set, shown);
-        return isOnIt && current(displaySets).has(set);
+        const isCurrent = isOnIt && current(displaySets).has(set);
+        if (isCurrent) {
+          set.prepare?.(); // it is about to be loaded: see stored.js
+        }
+        return isCurrent;
       }
     );
   },

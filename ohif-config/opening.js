@@ -14,18 +14,21 @@ const CONTEXTS = 1;
 const LONGEST_WAIT_MS = 3000; // for an image, where none is on its way
 const LONGEST_IMAGE_MS = 10_000; // for one that is: all else then comes without it
 const LONGEST_HOLD_MS = 10_000; // for segmentations; other slices then come without them
+const SOON_MS = 300; // for labels; the image then comes without them
 const LONGEST_BARE_MS = 1000; // for segmentations; panels and tools then come without them
 
-// What moves while nothing is there yet takes the processor from what is awaited, and so does what
-// is drawn around it: without a graphics card more than half of the time until the image.
-const STILL = '*, *::before, *::after { animation: none !important; transition: none !important; }';
+// What is drawn around the image while it is not there yet takes the processor from it, as does what
+// moves (app-config.js): without a graphics card more than half of the time until the image.
 const PANE = '[data-cy=viewport-pane]';
 const VIEWPORT = `${PANE} .cornerstone-viewport-element`;
 const BARE = `
   #root *:not(${PANE}, ${PANE} *) { visibility: hidden !important; }
   ${PANE} { visibility: visible !important; }`;
+const bare = new CSSStyleSheet();
+bare.replaceSync(BARE);
 
 let cornerstone = null;
+let source = null;
 let shown = Promise.resolve();
 let drawn = Promise.resolve();
 let ends = [];
@@ -61,6 +64,19 @@ function drawPlainly() {
   };
 }
 
+/**
+ * Fill segments without an outline where a processor does the work of a graphics card: the outline
+ * is a third of each drawing. OHIF's segmentation panel has it.
+ */
+function fillPlainly({ segmentationService }) {
+  if (cornerstone.getRenderingCapabilities().softwareRasterizer) {
+    segmentationService.setStyle(
+      { type: 'Labelmap' },
+      { renderOutline: false, renderOutlineInactive: false }
+    );
+  }
+}
+
 function firstImage({ displaySetService }) {
   return new Promise(resolve => {
     const given = () => requestAnimationFrame(() => setTimeout(resolve));
@@ -80,12 +96,11 @@ function firstImage({ displaySetService }) {
 }
 
 /** Style the page until that resolves. Returns how to end it. */
-function styleUntil(text, end) {
-  const sheet = new CSSStyleSheet();
-  sheet.replaceSync(text);
-  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+function styleUntil(sheet, end) {
+  const others = () => document.adoptedStyleSheets.filter(one => one !== sheet);
+  document.adoptedStyleSheets = [...others(), sheet];
   const remove = () => {
-    document.adoptedStyleSheets = document.adoptedStyleSheets.filter(one => one !== sheet);
+    document.adoptedStyleSheets = others();
   };
   end.then(remove);
   return remove;
@@ -123,28 +138,37 @@ function after(ms) {
 
 /**
  * Show the image of a study that opens before its segmentations are loaded. OHIF would load them
- * first; but it adds to an image what comes later.
+ * first; but it adds to an image what comes later. Labels that the node has ready are laid out while
+ * the image is on its way.
  */
 function showImageFirst({ displaySetService, cornerstoneViewportService, uiNotificationService }) {
   let isOpening = true;
+  let soon = null;
   const wrapped = new WeakSet();
   const wrap = set => {
     const load = set.load;
     let running = null;
+    let laidOut = null;
     wrapped.add(set);
     set.load = options => {
       if (!isOpening) {
         return load(options);
       }
       if (!running) {
-        set.prepare?.();
-        running = shown.then(() => load(options));
+        soon ??= after(SOON_MS);
+        const images = displaySetService.getDisplaySetByUID(set.referencedDisplaySetInstanceUID);
+        fetchMiddleOf(images);
+        const ready = Promise.race([set.prepare?.() ?? false, soon.then(() => false)]);
+        running = ready.then(isReady => isReady || shown).then(() => load(options));
+        laidOut = ready
+          .then(isReady => isReady && Promise.race([running, soon]))
+          .catch(() => {}); // it is told below
         set.loadingPromise = running; // what OHIF waits for when the image is there
         running.catch(({ message }) =>
           uiNotificationService.show({ title: set.SeriesDescription, message, type: 'error' })
         );
       }
-      return Promise.resolve();
+      return laidOut;
     };
   };
   // After all others who listen: one of them may load it in another way.
@@ -162,6 +186,15 @@ function showImageFirst({ displaySetService, cornerstoneViewportService, uiNotif
       isOpening = false;
     }).unsubscribe,
   ];
+}
+
+/** Fetch the slice that a study opens with, while its segmentations are on their way. */
+function fetchMiddleOf(images) {
+  const imageIds = images.imageIds ?? source().getImageIdsForDisplaySet(images);
+  const middle = imageIds[Math.floor(imageIds.length / 2)];
+  cornerstone.imageLoader
+    .loadAndCacheImage(middle, { requestType: 'interaction', preScale: { enabled: true } })
+    .catch(() => {}); // the viewport asks again, and tells
 }
 
 /** Fetch no slices ahead until the segmentations are on the image. Returns how to end it. */
@@ -188,10 +221,12 @@ export default {
     ({ cornerstone } = extensionManager
       .getModuleEntry(CORNERSTONE)
       .exports.getCornerstoneLibraries());
+    source = () => extensionManager.getActiveDataSource()[0];
     useFewContexts();
     drawPlainly();
   },
   onModeEnter({ servicesManager: { services } }) {
+    fillPlainly(services);
     shown = firstImage(services);
     const loaded = allLoaded(services);
     drawn = Promise.race([
@@ -199,8 +234,8 @@ export default {
       shown.then(() => after(LONGEST_BARE_MS)),
     ]);
     ends = [
-      styleUntil(STILL, shown),
-      styleUntil(BARE, drawn),
+      styleUntil(window.radloop.still, shown),
+      styleUntil(bare, drawn),
       ...showImageFirst(services),
       fetchAheadLater(loaded),
     ];

@@ -10,6 +10,7 @@ import './run.js';
 import { h, icon } from './elements.js';
 import { toggleHelp } from './help.js';
 import * as labelmap from './labelmap.js';
+import { imageShown } from './opening.js';
 import { save, savingNow } from './saving.js';
 import { Section } from './section.js';
 import { session } from './session.js';
@@ -57,7 +58,11 @@ class Panel extends HTMLElement {
       root.append(h('p', { class: 'quiet pad' }, t('panel.not-clinical')));
       return;
     }
-    root.append(
+    imageShown().then(() => this.fill()); // which is awaited more
+  }
+
+  fill() {
+    this.shadowRoot.append(
       h(
         'div',
         { class: 'panel', 'data-cy': 'radloop-panel' },

@@ -15,7 +15,8 @@ const taken = new WeakSet();
 /**
  * Let the node give the voxels of these display sets, as far as they are segmentations.
  *
- * Each gets `prepare()`, too: it asks for them before they are to be loaded.
+ * Each gets `prepare()`, too: it asks for them before they are to be loaded, and resolves when they
+ * are here: whether the node could give them.
  */
 export function takeOver(sets) {
   sets.filter(set => set.Modality === 'SEG' && set.load && !taken.has(set)).forEach(takeOverOne);
@@ -28,7 +29,10 @@ function takeOverOne(set) {
   let asked = null;
   set.prepare = () => {
     asked ??= ask(set);
-    asked.catch(() => {}); // who loads it hears of it
+    return asked.then(
+      () => true,
+      () => false // who loads it hears of it
+    );
   };
   const load = async options => {
     try {

@@ -8,10 +8,8 @@ import german from './texts-de.js';
 const LANGUAGES = { en: english, de: german };
 const language = chosen(navigator.languages ?? []);
 const words = LANGUAGES[language];
-const PLURALS = new Intl.PluralRules(language);
 const CATEGORIES = ['zero', 'one', 'two', 'few', 'many', 'other'];
-const isOfLanguage = category => PLURALS.resolvedOptions().pluralCategories.includes(category);
-const NUMBERS = new Intl.NumberFormat(language);
+let grammar = null; // read from the browser's tables when the first number is told
 
 /** The first language of the browser that there is a file for. */
 export function chosen(wanted) {
@@ -37,6 +35,14 @@ export function t(key, values = {}) {
 }
 
 function plural(value, forms) {
-  const at = CATEGORIES.filter(isOfLanguage).indexOf(PLURALS.select(value));
-  return (forms[at] ?? forms.at(-1)).replace('#', NUMBERS.format(value));
+  const { plurals, categories, numbers } = (grammar ??= readGrammar());
+  const at = categories.indexOf(plurals.select(value));
+  return (forms[at] ?? forms.at(-1)).replace('#', numbers.format(value));
+}
+
+function readGrammar() {
+  const plurals = new Intl.PluralRules(language);
+  const known = plurals.resolvedOptions().pluralCategories;
+  const categories = CATEGORIES.filter(category => known.includes(category));
+  return { plurals, categories, numbers: new Intl.NumberFormat(language) };
 }

@@ -66,6 +66,8 @@ def test_from_the_study_list_to_the_overlay(site: SeenNode, browser: Browser) ->
     page.get_by_role("button", name="Basic Viewer").click()
     wait_for_image(page)
     assert_lies_on_the_brain(site, wait_for_overlay(page))
+    outlined = "services.segmentationService.getStyle({ type: 'Labelmap' }).renderOutline"
+    assert page.evaluate(outlined) is False  # no graphics card: each drawing is awaited
     assert segments(page) == [SEGMENT]
 
     page.locator("[data-cy=panelSegmentation-btn]").click()

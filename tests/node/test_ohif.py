@@ -174,7 +174,9 @@ def test_modules_of_the_panel_are_fetched_ahead_for_those_who_see_it() -> None:
     with front() as rita, front(name="rolf") as rolf:
         first, second = rita.get("/ohif/viewer"), rolf.get("/ohif/viewer")
         address = config_address(rita)
-        assert f'<link rel="modulepreload" href="{address}panel.js">' in first.text
+        link = '<link rel="modulepreload" fetchpriority="low" href="%spanel.js">'
+        assert link % address in first.text
+        assert '<script fetchpriority="high" defer src="/ohif/build/' in first.text
         assert f"{address}app-config.js" not in first.text
         assert "modulepreload" not in second.text
         assert first.headers["etag"] != second.headers["etag"]
