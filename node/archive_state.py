@@ -40,7 +40,7 @@ class ArchiveState:
         self._line: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def now(self) -> str | None:
-        """Return a text that is the same while the same instances are there; None if none is told.
+        """Return a text that is the same only where the same instances are there; or None.
 
         Not for several tasks at once: there is one connection.
         """
