@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from highdicom.color import CIELabColor
 from pydicom.dataset import Dataset
 
 Rgb = tuple[int, int, int]
@@ -79,12 +78,16 @@ def cielab(rgb: Rgb) -> tuple[int, int, int]:
         L*, a*, b* as unsigned 16-bit numbers: L* 0..100 and a*, b* -128..127 spread over 0..65535
         (PS3.3 C.10.7.1.1).
     """
+    from highdicom.color import CIELabColor  # 20 MB: when it is needed
+
     lightness, a, b = CIELabColor.from_rgb(*rgb).value
     return int(lightness), int(a), int(b)
 
 
 def rgb_of(lab: tuple[int, int, int]) -> Rgb:
     """Return the sRGB colour, 0 to 255 each, that DICOM's unsigned 16-bit CIELab stands for."""
+    from highdicom.color import CIELabColor  # 20 MB: when it is needed
+
     red, green, blue = CIELabColor.from_dicom_value(lab).to_rgb(clip=True)
     return int(red), int(green), int(blue)
 

@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final, cast
 
-from pydicom.sr._cid_dict import cid_concepts
-from pydicom.sr._concepts_dict import concepts
-
 from dicom.codes import (
     ANATOMICAL_STRUCTURE,
     BODY_STRUCTURE,
@@ -124,6 +121,9 @@ def _standard() -> Iterator[tuple[Code, Code]]:
 
 
 def _codes(group: int) -> Iterator[Code]:
+    from pydicom.sr._cid_dict import cid_concepts  # 20 MB: when it is needed
+    from pydicom.sr._concepts_dict import concepts
+
     # pydicom types its dictionary as one of objects: keyword -> value -> meaning, groups.
     known = cast(Mapping[str, Mapping[str, Mapping[str, tuple[str, list[int]]]]], concepts)
     for scheme, keywords in cid_concepts[group].items():

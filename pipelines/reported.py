@@ -11,7 +11,6 @@ from typing import Final
 
 import structlog
 from pydicom import dcmread
-from pydicom.sr.codedict import codes
 
 from dicom.archive import Archive
 from dicom.errors import ArchiveMismatch, InvalidReport
@@ -20,8 +19,8 @@ from dicom.sr import ReadGroup, decode_report
 log = structlog.get_logger()
 
 _KEPT: Final = 1000
-_VOLUME: Final = codes.SCT.Volume.value
-_LONGEST: Final = (codes.SCT.Diameter.value, codes.SCT.LongAxis.value)
+_VOLUME: Final = "118565006"  # SCT, as dicom/sr/figures.py writes them
+_LONGEST: Final = ("81827009", "103339001")  # diameter, long axis
 
 
 @dataclass(frozen=True, slots=True)

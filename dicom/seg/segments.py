@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
-
-import highdicom
-from highdicom.color import CIELabColor
-from pydicom.sr.coding import Code as PydicomCode
+from typing import TYPE_CHECKING, Final
 
 from dicom.codes import Code, Rgb, rgb_of
 from dicom.errors import InvalidSegmentation
 from dicom.seg.parse import Item, items_of, tag_of, text_of, word_of, words_of
+
+if TYPE_CHECKING:
+    import highdicom
+    from pydicom.sr.coding import Code as PydicomCode
 
 _NO_COLOUR: Final[Rgb] = (255, 255, 255)  # RecommendedDisplayCIELabValue is optional
 
@@ -160,6 +160,9 @@ def origins_of(
 
 def describe(segment: Segment, origin: Origin) -> highdicom.seg.SegmentDescription:
     """Return a segment as highdicom describes and checks it."""
+    import highdicom  # 20 MB: when it is needed
+    from highdicom.color import CIELabColor
+
     description = highdicom.seg.SegmentDescription(
         segment_number=segment.number,
         segment_label=segment.label,
@@ -191,6 +194,8 @@ def _identification(
     """Return the identification, where it is as whole as the standard wants (Table 10-19)."""
     if algorithm is None or not (algorithm.name and algorithm.version):
         return None
+    import highdicom  # 20 MB: when it is needed
+
     return highdicom.AlgorithmIdentificationSequence(
         name=algorithm.name,
         version=algorithm.version,
@@ -258,4 +263,6 @@ def _code_of(item: Item, encodings: tuple[str, ...]) -> Code:
 
 
 def _concept(code: Code) -> PydicomCode:
+    from pydicom.sr.coding import Code as PydicomCode  # 20 MB: when it is needed
+
     return PydicomCode(code.value, code.scheme, code.meaning)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-import highdicom
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -27,6 +27,9 @@ from dicom.seg.segments import Algorithm, Edited, ResultUids, Segment, describe,
 from dicom.study import TYPE_2_KEYWORDS
 from dicom.uids import derived_uid
 from dicom.volume import Grid
+
+if TYPE_CHECKING:
+    import highdicom
 
 _SIDE = 8
 _OF_GEOMETRY = (
@@ -113,6 +116,8 @@ def template_of(
     InvalidSegmentation
         When highdicom finds a text, a code or a number that cannot be written.
     """
+    import highdicom  # 20 MB: when it is needed
+
     stand_in = _stand_in(source)
     patient_name = stand_in.PatientName
     stand_in.PatientName = None  # highdicom quotes a name that it doubts in a warning

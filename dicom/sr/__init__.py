@@ -14,7 +14,8 @@ TID 1411 with a box). highdicom builds and checks the templates.
 ===============  ================================================================================
 """
 
-from dicom.sr.check import check_report
+from typing import TYPE_CHECKING
+
 from dicom.sr.read import decode_report
 from dicom.sr.values import (
     Figure,
@@ -24,7 +25,10 @@ from dicom.sr.values import (
     ReportUids,
     SegmentFigures,
 )
-from dicom.sr.write import encode_report
+
+if TYPE_CHECKING:
+    from dicom.sr.check import check_report
+    from dicom.sr.write import encode_report
 
 __all__ = [
     "Figure",
@@ -37,3 +41,15 @@ __all__ = [
     "decode_report",
     "encode_report",
 ]
+
+
+def __getattr__(name: str) -> object:  # what only writing needs is loaded by who writes: 20 MB
+    if name == "check_report":
+        from dicom.sr.check import check_report
+
+        return check_report
+    if name == "encode_report":
+        from dicom.sr.write import encode_report
+
+        return encode_report
+    raise AttributeError(name)

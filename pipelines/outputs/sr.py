@@ -15,8 +15,6 @@ from dicom.sr import (
     PixelBox,
     ReportUids,
     SegmentFigures,
-    check_report,
-    encode_report,
 )
 from dicom.uids import derived_uid
 from dicom.volume import Grid, Volume
@@ -36,6 +34,8 @@ def encode(made: Made) -> Encoded:
     InvalidReport
         When the report cannot be written, or the segmentation that it speaks of is not made.
     """
+    from dicom.sr import check_report, encode_report  # 20 MB: when it is needed
+
     bundle = made.bundle
     match made.answer:
         case Classes() | Boxes():
