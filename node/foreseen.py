@@ -3,6 +3,10 @@
 Orthanc tells in its change feed which series have been quiet for a second. Their metadata goes into
 the front's memory (node/metadata_cache.py), so that also the first one who opens a study waits for
 none of it. Nothing depends on it: what is missing is asked for when somebody wants it.
+
+It is every series: the viewer asks for the metadata of all, corrected segmentations too, since only
+that tells which correction is the last (ohif-config/hanging.js). Voxels are asked for of the last
+ones alone, and foreseen of none.
 """
 
 from __future__ import annotations

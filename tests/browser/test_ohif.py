@@ -83,6 +83,12 @@ def test_a_link_opens_for_editing_after_the_login(site: SeenNode, browser: Brows
     log_in(browser, site.base, "rita", PASSWORD, to=link.removeprefix(site.base))
     page = browser.page
     assert_lies_on_the_brain(site, wait_for_overlay(page))
+    with site.orthanc.clinical.archive() as archive:
+        (study,) = archive.lookup("studies", site.head.study.study_uid)
+        series = {archive.series(one).series_uid for one in archive.study(study).series}
+    # What node/foreseen.py asks for ahead, and no more.
+    asked = [url.split("/series/")[1] for url in browser.requests if url.endswith("/metadata")]
+    assert {one.removesuffix("/metadata") for one in asked} == series
     assert segments(page) == [SEGMENT]
     labels_kji = read_labelmap(page, site.head.series)
     np.testing.assert_array_equal(labels_kji, site.head.head.brain_kji)
