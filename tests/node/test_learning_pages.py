@@ -343,6 +343,10 @@ def test_so_many_people_decide_as_the_settings_say(
         .post(f"/api/learning/models/{bundle.identity}/promote", json={"why": "better"})
     )
     assert answer.json()["stage"] == stage
+    page = front.client("admin").get(f"/learning/models/{bundle.identity}").text
+    assert f"radloop evaluate {bundle.identity}" in page  # nobody has measured it
+    assert ("no version before it" in page) is (stage == "current")
+    assert "Roll back" not in page
 
 
 # --- what readers corrected ---------------------------------------------------------------------
