@@ -49,6 +49,7 @@ STATE, SCRIPTED, EXCHANGED = "models/model.pt", "models/model.ts", "models/model
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.-]+)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LONGEST_NAME = 64  # PS3.5 Table 6.2-1: LO
+_LONGEST_SAID = 52  # between "AI: " and ", report" in an LO
 
 Dimensions = Literal["2d", "2.5d", "3d"]
 Model = TypeVar("Model", bound=BaseModel)
@@ -138,6 +139,18 @@ class Bundle:
     def identity(self) -> str:
         """Name and version, such as ``mr_brain@0.1.0``."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def name_in_dicom(self) -> str:
+        """Title and version for a SeriesDescription; the name where the title cannot stand in one.
+
+        PS3.5 6.2: LO holds 64 characters without a backslash. A result has the character set of the
+        images that it lies on, of which nothing but ISO 646 can be taken for granted.
+        """
+        said = f"{self.title} {self.version}"
+        is_plain = said.isascii() and said.isprintable() and "\\" not in said
+        fits = is_plain and len(said) <= _LONGEST_SAID
+        return said if fits else f"{self.name} {self.version}"
 
     @property
     def segments(self) -> tuple[Segment, ...]:

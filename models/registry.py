@@ -117,8 +117,8 @@ class Registry:
         if wanted in standing.withdrawn:
             raise WithdrawnBundle(f"{wanted} was withdrawn")
         found = self._find(wanted, standing)
-        if found is None and self._listed() != self._seen:
-            self._read()
+        if found is None:
+            self._look_again()
             found = self._find(wanted, standing)
         if found is None:
             raise self._absent(wanted)
@@ -126,6 +126,31 @@ class Registry:
         if signed is not None and signed != found.sha256:
             raise ChangedBundle(f"{found.identity} is not what was signed")
         return found
+
+    def title_of(self, identity: str) -> str:
+        """Return what people read for ``NAME@VERSION``: the model's title, and the version.
+
+        A version without a title of its own, as one that was learnt here, has that of the others of
+        its name. The name is told of what is not installed, and where two models share a title.
+        """
+        name, _, version = identity.partition("@")
+        if not any(bundle.identity == identity for bundle in self.bundles):
+            self._look_again()
+        versions = [bundle for bundle in self.bundles if bundle.name == name]
+        versions.sort(key=lambda bundle: bundle.version == version)
+        title = next((each.title for each in reversed(versions) if each.title != name), name)
+        said = f"{title} {version}".strip()
+        is_shared = any(each.title == title and each.name != name for each in self.bundles)
+        return f"{said} ({name})" if is_shared else said
+
+    def name_in_dicom(self, identity: str) -> str:
+        """Return what a SeriesDescription calls ``NAME@VERSION``; see :class:`Bundle`."""
+        found = [bundle for bundle in self.bundles if bundle.identity == identity]
+        return found[0].name_in_dicom if found else identity.replace("@", " ")
+
+    def _look_again(self) -> None:
+        if self._listed() != self._seen:
+            self._read()
 
     def _find(self, wanted: str, standing: Standing) -> Bundle | None:
         for bundle in reversed(self.bundles):

@@ -119,7 +119,7 @@ def _write_seg(bundle: Bundle, case: Case, prediction: Prediction, path: Path) -
             tracking=tuple(derived_uid(key, "tracking", str(each.number)) for each in segments),
         ),
         series_number=_SERIES_NUMBER,
-        series_description=f"AI: {bundle.name} {bundle.version}"[:64],
+        series_description=f"AI: {bundle.name_in_dicom}"[:64],
         content_label="AI_SEGMENTATION",
         created=datetime.now().astimezone(),
     )

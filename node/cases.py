@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from node.auth import Caller
 from node.parts import FrontParts
@@ -17,6 +19,11 @@ from pipelines.store import (
     RoundView,
     Strategy,
     WantedCases,
+)
+
+_IDENTITY: Final = re.compile(
+    r"[A-Za-z0-9][\w.-]*@\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]*[0-9A-Za-z])?"
+    r"|(?<=^of )[\w.-]+(?=, readers)"  # of all versions of a model
 )
 
 
@@ -128,7 +135,9 @@ class Round:
     segments: tuple[SegmentAgreement, ...]
 
 
-def view_case(row: CaseView, caller: Caller, shared: frozenset[str]) -> Case:
+def view_case(
+    row: CaseView, caller: Caller, shared: frozenset[str], title_of: Callable[[str], str]
+) -> Case:
     """Return a case for that person; `shared` are the workspaces that they share."""
     mine = None
     if caller.name in row.readers:
@@ -145,8 +154,8 @@ def view_case(row: CaseView, caller: Caller, shared: frozenset[str]) -> Case:
         assigned_to=row.assigned_to,
         holder=row.holder,
         lease_until=row.lease_until,
-        uncertainty=_score(row.uncertainty, row.uncertainty_why),
-        disagreement=_score(row.disagreement, row.disagreement_why),
+        uncertainty=_score(row.uncertainty, row.uncertainty_why, title_of),
+        disagreement=_score(row.disagreement, row.disagreement_why, title_of),
         agreement=_agreement(row.agreement),
         readers=row.readers,
         mine=mine,
@@ -158,7 +167,8 @@ def view_case(row: CaseView, caller: Caller, shared: frozenset[str]) -> Case:
 def view_cases(parts: FrontParts, caller: Caller, rows: list[CaseView]) -> list[Case]:
     """Return cases for that person."""
     shared = frozenset(one.name for one in parts.reading.workspaces.of_member(caller.name))
-    return [view_case(row, caller, shared) for row in rows]
+    title_of = parts.registry.title_of
+    return [view_case(row, caller, shared, title_of) for row in rows]
 
 
 def view_one(parts: FrontParts, caller: Caller, row: CaseView) -> Case:
@@ -168,7 +178,8 @@ def view_one(parts: FrontParts, caller: Caller, row: CaseView) -> Case:
 
 def view_chosen(parts: FrontParts, caller: Caller, chosen: Chosen) -> NextCase:
     """Return the chosen case for that person."""
-    return NextCase(view_one(parts, caller, chosen.case), chosen.strategy, chosen.score, chosen.why)
+    why = _in_words(chosen.why, parts.registry.title_of)
+    return NextCase(view_one(parts, caller, chosen.case), chosen.strategy, chosen.score, why)
 
 
 def view_round(row: RoundView, caller: Caller) -> Round:
@@ -227,8 +238,13 @@ def wanted_by(parts: FrontParts, caller: Caller, wanted: WantedCases) -> WantedC
     return wanted
 
 
-def _score(value: float | None, why: str | None) -> Score | None:
-    return None if value is None else Score(value, why or "")
+def _score(value: float | None, why: str | None, title_of: Callable[[str], str]) -> Score | None:
+    return None if value is None else Score(value, _in_words(why or "", title_of))
+
+
+def _in_words(why: str, title_of: Callable[[str], str]) -> str:
+    """Return a reason with models called as people call them: the rows name ``NAME@VERSION``."""
+    return _IDENTITY.sub(lambda found: title_of(found[0]), why)
 
 
 def _agreement(figures: Any) -> Agreement | None:  # noqa: ANN401 - a JSON column

@@ -60,7 +60,8 @@ def front_parts(settings: Settings) -> FrontParts:
     database = Database(wiring.database_url(settings))
     access = Access(database)
     clinical = wiring.clinical_archive(settings, secrets)
-    desk = wiring.correction_desk(settings, secrets, database, clinical)
+    registry = wiring.registry(settings, secrets, database)
+    desk = wiring.correction_desk(settings, secrets, database, clinical, registry)
     return FrontParts(
         version=wiring.VERSION,
         auth=Auth(
@@ -100,7 +101,7 @@ def front_parts(settings: Settings) -> FrontParts:
             settings.orthanc.user,
             secrets.research_password,
         ),
-        registry=wiring.registry(settings, secrets, database),
+        registry=registry,
         routes=settings.route,
         projects=settings.project,
         picking=Picking(database),

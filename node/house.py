@@ -238,7 +238,9 @@ class _Rooms:
             self.jobs,
             Corrections(self.database),
             ElsewhereObjects(self.database),
-            wiring.correction_desk(self.settings, self.secrets, self.database, self.clinical),
+            wiring.correction_desk(
+                self.settings, self.secrets, self.database, self.clinical, self.school.registry
+            ),
             pseudonym=self.pseudonym,
             tolerance_mm=self.settings.corrections.tolerance_mm,
         )

@@ -5,7 +5,7 @@ Original UIDs stand in the bodies of these answers, for clinical roles only, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -61,7 +61,8 @@ class Result:
     """A segmentation of the study: a model's, a correction, or one from elsewhere.
 
     `id` is its SOPInstanceUID, `predecessor` the id of what it was corrected from, `state` what
-    people said of it last, `confidence` the least of its segments'.
+    people said of it last, `confidence` the least of its segments', `model` what people call the
+    model behind it.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Result:
     title: str
     bundle: str | None
     version: str | None
+    model: str | None
     author: str | None
     created_at: datetime
     state: Standing
@@ -87,6 +89,7 @@ class Run:
     job: str
     task: str | None
     bundle: str
+    title: str
     state: State
     progress: float | None
     error: Fault | None
@@ -153,7 +156,8 @@ def study_for_viewer(
     ]
     results.sort(key=lambda result: result.created_at, reverse=True)
     asked = parts.asked.runs_of(study.id)
-    runs = tuple(run for job in jobs for run in _runs(job, asked.get(job.id)))
+    title_of = parts.registry.title_of
+    runs = tuple(run for job in jobs for run in _runs(job, asked.get(job.id), title_of))
     return StudyInViewer(study.id, caller.name, caller.role, tuple(results), runs, drafts)
 
 
@@ -167,6 +171,7 @@ class _Listed:
     images: Mapping[str, str]
     said: Mapping[str, AssessmentView]
     unseen: Unseen
+    title_of: Callable[[str], str]
 
     @classmethod
     def of(cls, parts: FrontParts, study: StudyView, unseen: Unseen) -> _Listed:
@@ -180,7 +185,7 @@ class _Listed:
         for one in parts.corrections.assessments(study_id=study.id):
             if is_seen(one, unseen):
                 said.setdefault(one.result_id, one)  # the newest comes first
-        return cls(images, said, unseen)
+        return cls(images, said, unseen, parts.registry.title_of)
 
     def state(self, result_id: str) -> Standing:
         last = self.said.get(result_id)
@@ -214,6 +219,7 @@ def _of_model(
     segments: tuple[Measured, ...],
 ) -> Result:
     name, _, version = task.bundle.partition("@")
+    title = listed.title_of(task.bundle)
     surely = _with_confidence(segments, task.confidence)
     return Result(
         id=result.id,
@@ -221,9 +227,10 @@ def _of_model(
         SOPInstanceUID=result.id,
         image_SeriesInstanceUID=image_uid,
         kind="ai",
-        title=f"{name} {version}".strip(),
+        title=title,
         bundle=name,
         version=version or None,
+        model=title,
         author=None,
         created_at=result.created_at,
         state=listed.state(result.id),
@@ -323,6 +330,7 @@ def _drawn(
         title=title,
         bundle=name or None,
         version=version or None,
+        model=listed.title_of(row.bundle) if row.bundle else None,
         author=row.author or None,
         created_at=row.created_at,
         state=listed.state(row.id),
@@ -343,13 +351,14 @@ def _row_segment(segment: Mapping[str, Any]) -> Measured:
     )
 
 
-def _runs(job: JobView, asked: AskedRun | None) -> Sequence[Run]:
+def _runs(job: JobView, asked: AskedRun | None, title_of: Callable[[str], str]) -> Sequence[Run]:
     """Return what of a job is still to come, or failed; one that is asked for shows at once."""
     running = job.current_step
     found = []
     if asked is not None and not job.tasks and job.state != "completed":
         error = fault_of(job.error_code, job.error_message)
-        found.append(Run(job.id, None, asked.bundle, job.state, None, error))
+        title = title_of(asked.bundle)
+        found.append(Run(job.id, None, asked.bundle, title, job.state, None, error))
     for task in job.tasks:
         if task.state == "completed":
             continue
@@ -359,6 +368,7 @@ def _runs(job: JobView, asked: AskedRun | None) -> Sequence[Run]:
                 job=job.id,
                 task=task.id,
                 bundle=task.bundle,
+                title=title_of(task.bundle),
                 state=task.state,
                 progress=task.progress if is_now else None,
                 error=fault_of(task.error_code, task.error_message),

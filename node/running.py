@@ -64,11 +64,11 @@ def models_for(parts: FrontParts, study_uid: str, series_uid: str) -> Models:
     asked = _Asked.of(parts, archived, row)
     fits, others = [], []
     for bundle in parts.registry.bundles:
-        reason = asked.why_not(bundle)
+        reason, title = asked.why_not(bundle), parts.registry.title_of(bundle.identity)
         if reason is None:
-            fits.append(FittingModel(bundle.identity, bundle.title, bundle.description))
+            fits.append(FittingModel(bundle.identity, title, bundle.description))
         else:
-            others.append(OtherModel(bundle.identity, bundle.title, UnsuitableSeries.code, reason))
+            others.append(OtherModel(bundle.identity, title, UnsuitableSeries.code, reason))
     others += [
         OtherModel(broken.root.name, broken.root.name, broken.error.code, broken.error.message)
         for broken in parts.registry.broken

@@ -223,7 +223,7 @@ def _tls(settings: Settings) -> DicomTls | None:
 
 
 def correction_desk(
-    settings: Settings, secrets: Secrets, database: Database, clinical: Archive
+    settings: Settings, secrets: Secrets, database: Database, clinical: Archive, models: Registry
 ) -> Desk:
     """Return the desk that keeps drafts and stores corrections."""
     return Desk(
@@ -233,6 +233,7 @@ def correction_desk(
         Drafts(database),
         Drawer(secrets.audit_key),
         form=Form(settings.corrections.segmentation_type),
+        name_in_dicom=models.name_in_dicom,
     )
 
 

@@ -46,6 +46,7 @@ def corrections_page(request: Request, caller: ClinicalCaller) -> Response:
         efforts=efforts(drawn),
         savings=savings(drawn),
         few=FEW,
+        title_of=parts.registry.title_of,
         waiting=[_waiting(parts, row) for row in rows],
         patients=identities(request, caller, studies),
     )

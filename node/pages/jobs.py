@@ -32,6 +32,7 @@ def job_page(job: str, request: Request, caller: AnyCaller) -> Response:
         series={one.id: one for one in series},
         patients=identities(request, caller, [row]),
         explained=explained(parts, row.id),
+        title_of=parts.registry.title_of,
     )
 
 
@@ -46,6 +47,7 @@ def job_fragment(job: str, request: Request, caller: AnyCaller) -> Response:
         caller=caller,
         job=view_job(found),
         series={one.id: one for one in series},
+        title_of=parts.registry.title_of,
     )
 
 

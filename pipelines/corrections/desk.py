@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -105,6 +105,10 @@ class _Work:
         return isinstance(self.labels, Masks) and self.labels.overlap()
 
 
+def _by_name(identity: str) -> str:
+    return identity.replace("@", " ")
+
+
 class Desk:
     """Drafts and corrections of the clinical archive; safe to use from threads.
 
@@ -118,6 +122,8 @@ class Desk:
         Seals drafts.
     form : Form
         How corrections are written; segments that overlap are never a label map.
+    name_in_dicom : callable
+        ``NAME@VERSION`` to what a SeriesDescription calls that model.
     """
 
     def __init__(
@@ -129,6 +135,7 @@ class Desk:
         drawer: Drawer,
         *,
         form: Form,
+        name_in_dicom: Callable[[str], str] = _by_name,
     ) -> None:
         self._archive = archive
         self._studies = studies
@@ -136,6 +143,7 @@ class Desk:
         self._drafts = drafts
         self._drawer = drawer
         self._form = form
+        self._name_in_dicom = name_in_dicom
         self.grids = SourceGrids(archive)
         self.stored = StoredLabels(archive, self.grids)
         self._predecessors = Predecessors(archive)
@@ -306,7 +314,7 @@ class Desk:
             result_id=judged.result_id if judged else None,
             bundle=judged.bundle if judged else None,
             author=work.author,
-            title=_title(work),
+            title=self._title(work),
             segments=[_row(each, work.masks, work.grid) for each in segments],
             effort=effort.row if effort else None,
         )
@@ -329,6 +337,14 @@ class Desk:
         self._remember(work, segments, row)
         log.info("correction_stored", study=row.study_id)
         return stored
+
+    def _title(self, work: _Work) -> str:
+        """Return the SeriesDescription (LO: 64 characters)."""
+        if work.predecessor is None:
+            return f"Drawn by {work.author}"[:64]
+        bundle = work.judged.bundle if work.judged else None
+        model = f": {self._name_in_dicom(bundle)}" if bundle else ""
+        return f"Corrected by {work.author}{model}"[:64]
 
     def _put_in_archive(self, work: _Work, segments: Sequence[Lineage], row: CorrectionView) -> str:
         """Write the SEG, read it back, store it, see it there; return its id in the archive."""
@@ -383,15 +399,6 @@ def _all_masks(labels_kji: npt.NDArray[np.generic], count: int) -> Masks:
     nothing = Crop((0, 0, 0), np.zeros((0, 0, 0), np.bool_))
     found = masks_of(labels_kji)
     return Masks(found.shape_kji, {n: found.crops.get(n, nothing) for n in range(1, count + 1)})
-
-
-def _title(work: _Work) -> str:
-    """Return the SeriesDescription (LO: 64 characters)."""
-    if work.predecessor is None:
-        return f"Drawn by {work.author}"[:64]
-    bundle = work.judged.bundle if work.judged else None
-    model = f": {bundle.replace('@', ' ')}" if bundle else ""
-    return f"Corrected by {work.author}{model}"[:64]
 
 
 def _row(each: Lineage, masks: Masks, grid: Grid) -> dict[str, object]:

@@ -37,7 +37,7 @@ def encode(made: Made) -> Encoded:
             ),
         ),
         series_number=made.series_number,
-        series_description=f"AI: {bundle.name} {bundle.version}"[:64],
+        series_description=f"AI: {bundle.name_in_dicom}"[:64],
         content_label="AI_SEGMENTATION",
         created=made.created,
         form=made.form,

@@ -55,7 +55,7 @@ def encode(made: Made) -> Encoded:
             device_uid=derived_uid("device", bundle.name, bundle.version),
         ),
         series_number=made.series_number + _REPORTS_AFTER,
-        series_description=f"AI: {bundle.name} {bundle.version}, report",
+        series_description=f"AI: {bundle.name_in_dicom}, report"[:64],
         created=made.created,
     )
     check_report(report, groups)

@@ -372,7 +372,7 @@ def _apart(one: FoundResult, other: FoundResult) -> Score | None:
             continue
         apart = abs(a - b) / (a + b)
         if worst is None or apart > worst.value:
-            why = f"{label}: {a:.0f} ml by {_name(one)}, {b:.0f} ml by {_name(other)}"
+            why = f"{label}: {a:.0f} ml by {one.bundle}, {b:.0f} ml by {other.bundle}"
             worst = Score(apart, why)
     return worst
 

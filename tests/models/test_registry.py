@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,28 @@ def test_one_identity_is_one_model(tmp_path: Path) -> None:
     other = Registry([tmp_path / "shipped", tmp_path / "site"])
     assert other.get("head").root.parent.name == "shipped"
     assert "another head@0.1.0" in other.broken[0].error.message
+
+
+def _titled(folder: Path, name: str, version: str, title: str) -> None:
+    root = write_threshold_bundle(folder, f"{name}@{version}", version)
+    path = root / "configs/metadata.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "name": title}))
+
+
+def test_a_model_has_one_name_for_people(tmp_path: Path) -> None:
+    _titled(tmp_path, "mr_brain", "0.1.0", "Brain on head MR")
+    _titled(tmp_path, "mr_brain", "0.2.0", "mr_brain")  # as one that was learnt here
+    _titled(tmp_path, "ct_liver", "1.0.0", "Organe, größer")
+    registry = Registry([tmp_path])
+    assert registry.title_of("mr_brain@0.1.0") == "Brain on head MR 0.1.0"
+    assert registry.title_of("mr_brain@0.2.0") == "Brain on head MR 0.2.0"
+    assert registry.title_of("gone@3.0.0") == "gone 3.0.0"
+    assert registry.name_in_dicom("mr_brain@0.1.0") == "Brain on head MR 0.1.0"
+    assert registry.name_in_dicom("ct_liver@1.0.0") == "ct_liver 1.0.0"  # PS3.5 6.1.2: ISO 646
+    assert registry.name_in_dicom("gone@3.0.0") == "gone 3.0.0"
+    _titled(tmp_path, "other", "0.1.0", "Brain on head MR")  # installed while the registry stands
+    assert registry.title_of("other@0.1.0") == "Brain on head MR 0.1.0 (other)"
+    assert registry.title_of("mr_brain@0.1.0") == "Brain on head MR 0.1.0 (mr_brain)"
 
 
 def test_a_folder_that_is_not_there_is_a_wrong_setting(tmp_path: Path) -> None:

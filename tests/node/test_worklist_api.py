@@ -7,6 +7,7 @@ from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
 from pipelines.store import NewCorrection
+from tests.bundles import write_threshold_bundle
 from tests.node.front import Front, complete, make_front, receive
 
 STUDY = "2.25.27182818284590452353602874713526"
@@ -89,6 +90,14 @@ def test_the_next_case_is_claimed_in_one_step_and_says_why(front: Front) -> None
     assert chosen["why"] == "the oldest of priority routine"
     assert carl.post("/api/worklist/next", json={"claim": True}).json() is None
     assert carl.post("/api/worklist/next", json={"strategy": "uncertainty"}).json() is None
+
+
+def test_a_reason_names_models_as_people_do(front: Front, tmp_path: Path) -> None:
+    unsure = {"Brain": {"probability": 0.9, "border_entropy": 0.6}}
+    front.parts.jobs.keep_prediction(f"task-{STUDY}", forward_s=1, device="cpu", confidence=unsure)
+    write_threshold_bundle(tmp_path / "bundles", "mr_brain")
+    chosen = login(front, "anna").post("/api/worklist/next", json={"strategy": "uncertainty"})
+    assert chosen.json()["why"] == "Threshold 0.1.0: entropy 0.60 along the border of Brain"
 
 
 def test_comments_are_sealed_in_the_rows(front: Front, tmp_path: Path) -> None:

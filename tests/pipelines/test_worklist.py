@@ -307,7 +307,7 @@ def test_the_next_case_says_why_it_is_this_one(either):
     assert "entropy 0.60 along the border of Liver" in chosen.why
     chosen = worklist.next_case("rita", strategy="disagreement")
     assert chosen and (chosen.case.id, chosen.score) == ("3", 0.5)
-    assert chosen.why == "Liver: 1500 ml by organs, 500 ml by other"
+    assert chosen.why == "Liver: 1500 ml by organs@1, 500 ml by other@1"
     worklist.prioritise("1", "high")
     taken = worklist.next_case("rita", claim=True)
     assert taken and (taken.case.id, taken.case.holder) == ("1", "rita")
