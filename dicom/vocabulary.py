@@ -36,6 +36,10 @@ _CATEGORY_OF_GROUP: Final = {  # PS3.16: CID of property types -> its member of 
 _CATEGORIES: Final = 7150
 _SIDED: Final = (ANATOMICAL_STRUCTURE, MORPHOLOGICALLY_ABNORMAL)
 _WORDS: Final = re.compile(r"[a-z0-9]+")
+_SAID: Final = (  # words of a term, and what else people type for it
+    ({"neoplasm"}, {"tumor", "cancer"}),
+    ({"neoplasm", "secondary"}, {"metastasis", "metastases"}),
+)
 _SIDES: Final = frozenset({"left", "right", "bilateral"})
 
 
@@ -67,13 +71,14 @@ def unnamed(label: str) -> Term:
 def search(text: str, *, limit: int = 30) -> list[Term]:
     """Return the terms whose words begin with the words of a text; the usual organs come first.
 
-    A side in the text is passed over: it is no part of the term. An empty text gives the organs,
+    A side in the text is passed over: it is no part of the term. British and American spelling are
+    one. An empty text gives the organs,
     tissues and lesions that are segmented most.
     """
     wanted = [word for word in _WORDS.findall(text.casefold()) if word not in _SIDES]
     found = []
     for term, words, usual in _index():
-        if all(any(word.startswith(letters) for word in words) for letters in wanted):
+        if all(any(word.startswith((each, _plain(each))) for word in words) for each in wanted):
             rank = (not usual, not term.label.casefold().startswith(" ".join(wanted)))
             found.append((rank, len(term.label) if wanted else 0, term))
     found.sort(key=lambda one: one[:2])
@@ -105,7 +110,13 @@ def _index() -> tuple[tuple[Term, frozenset[str], bool], ...]:
 
 
 def _words(term: Term) -> set[str]:
-    return set(_WORDS.findall(term.label.casefold()))
+    said = set(_WORDS.findall(term.label.casefold()))
+    return said.union(map(_plain, said), *(more for words, more in _SAID if words <= said))
+
+
+def _plain(word: str) -> str:
+    """Return a word in American spelling, which most of PS3.16 has: edema, hemorrhage, tumor."""
+    return word.replace("ae", "e").replace("oe", "e").replace("our", "or")
 
 
 def _standard() -> Iterator[tuple[Code, Code]]:

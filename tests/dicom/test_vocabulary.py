@@ -31,7 +31,10 @@ def test_terms_of_every_category_are_there():
 
 def test_british_and_american_words_lead_to_one_code():
     assert search("oesophagus")[0].type == search("esophagus")[0].type
-    assert search("tumour")[0].type.value == search("neoplasm")[0].type.value == "108369006"
+    for word in ("tumour", "tumor", "neoplasm", "cancer"):
+        assert search(word)[0].type.value == "108369006"
+    assert [term.label for term in search("metastasis")] == ["Neoplasm, Secondary"]
+    assert search("oedema") == search("edema") != []
 
 
 def test_a_term_is_the_standards_own():
