@@ -5,7 +5,7 @@
 import * as labelmap from './labelmap.js';
 import { count, dice, difference, ONLY_FIRST, ONLY_SECOND, OTHER_SEGMENT } from './masks.js';
 import * as overlays from './overlays.js';
-import { session } from './session.js';
+import { session, titleOf } from './session.js';
 import { t } from './text.js';
 import * as viewer from './viewer.js';
 
@@ -73,7 +73,7 @@ export async function compareDifference(first, second, names) {
   const images = labelmap.imagesOf(firstId);
   const segments = [ONLY_FIRST, ONLY_SECOND, OTHER_SEGMENT].map(number => ({
     number,
-    label: t(`compare.segment-${number}`, { first: first.title, second: second.title }),
+    label: t(`compare.segment-${number}`, { first: titleOf(first), second: titleOf(second) }),
     colour: COLOURS[number],
   }));
   const id = await labelmap.create(images, {

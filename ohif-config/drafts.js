@@ -9,7 +9,7 @@ import * as node from './node.js';
 import * as overlays from './overlays.js';
 import { documentOf } from './saving.js';
 import { Section } from './section.js';
-import { session } from './session.js';
+import { session, titleOf } from './session.js';
 import { t } from './text.js';
 import { attempt, tell } from './trouble.js';
 import * as viewer from './viewer.js';
@@ -124,7 +124,7 @@ export async function open(draft) {
   const { head } = found;
   const before = session.result(head.predecessor?.SOPInstanceUID);
   const id = await labelmap.create(images, {
-    label: before ? t('edit.edited', { title: before.title }) : t('edit.new'),
+    label: before ? t('edit.edited', { title: titleOf(before) }) : t('edit.new'),
     segments: head.segments,
     layers: Math.max(1, head.layers.length),
     viewportId,
@@ -143,6 +143,17 @@ export async function open(draft) {
   labelmap.showFullest(id);
   session.drafts = session.drafts.filter(one => one.id !== draft.id);
   session.select(before?.id ?? session.selected);
+}
+
+let discarding = null; // the draft that a second press throws away: nothing brings it back
+
+async function dropIfMeant(draft) {
+  if (discarding === draft.id) {
+    await drop(draft);
+  } else {
+    discarding = draft.id;
+    session.changed();
+  }
 }
 
 async function drop(draft) {
@@ -178,11 +189,11 @@ class Drafts extends Section {
             h(
               'button',
               {
-                class: 'plain',
+                class: discarding === draft.id ? 'plain warn' : 'plain',
                 'data-cy': 'radloop-draft-drop',
-                onclick: attempt(() => drop(draft)),
+                onclick: attempt(() => dropIfMeant(draft)),
               },
-              t('drafts.drop')
+              t(discarding === draft.id ? 'drafts.really' : 'drafts.drop')
             ),
             h(
               'button',

@@ -10,12 +10,12 @@
  * A run-time extension: the stock build import()s it by its address (see app-config.js).
  */
 
+import { t } from './text.js';
+
 const CONTEXTS = ['CORNERSTONE', 'SEGMENTATION']; // both hold a storeSegmentation of the stock build
 const NOT_STORED = {
-  title: 'Not stored',
-  message:
-    "This node does not store the viewer's own DICOM SEG: it can hold other voxels than were " +
-    'painted. The segmentation stays open here as you edited it.',
+  title: t('export.not-stored'),
+  message: t('export.why-not'),
   type: 'warning',
   duration: 12000,
 };

@@ -19,11 +19,16 @@ export function toggleHelp() {
   }
 }
 
+/** A key as it stands on the keyboard. */
+function capital(name) {
+  return name.length === 1 ? name.toUpperCase() : name;
+}
+
 class Help extends HTMLElement {
   connectedCallback() {
     const root = this.attachShadow({ mode: 'open' });
     root.adoptedStyleSheets = [STYLE];
-    const key = (name, text) => [h('dt', {}, h('kbd', {}, name)), h('dd', {}, t(text))];
+    const key = (name, text) => [h('dt', {}, h('kbd', {}, capital(name))), h('dd', {}, t(text))];
     const close = h('button', { class: 'plain', onclick: () => this.remove() }, t('help.close'));
     root.append(
       h(

@@ -81,6 +81,7 @@ class Login extends HTMLElement {
   async submit() {
     const form = new URLSearchParams({ name: this.name.value, password: this.password.value });
     this.button.disabled = true;
+    this.password.readOnly = true; // what is typed now would go with the answer
     this.problem.hidden = true;
     try {
       await fetch('/login', { method: 'POST', body: form, credentials: 'same-origin' });
@@ -95,6 +96,7 @@ class Login extends HTMLElement {
       this.say(t('login.unreachable')); // fetch's way to say that no answer came
     } finally {
       this.button.disabled = false;
+      this.password.readOnly = false;
       this.password.focus();
     }
   }

@@ -7,15 +7,23 @@
 
 import { MEDIA_TYPE, unpack } from './labels.js';
 import { logIn } from './login.js';
-import { t } from './text.js';
+import { t, translated } from './text.js';
 
 /** What the node answered instead of doing it: `code`, `message` and `advice` in plain words. */
 export class Refused extends Error {
   constructor(status, { code = 'unknown', message = '', advice = '' } = {}) {
-    super(inSentences(message, advice) || t('node.status', { status }));
+    super(inWords({ code, message, advice }) || t('node.status', { status }));
     this.status = status;
     this.code = code;
   }
+}
+
+/**
+ * What went wrong, for a person: in their language where it has words for the code, else as the node
+ * says it. The node's own words know more of the case, such as which modality a model is for.
+ */
+export function inWords({ code, message = '', advice = '' }, language) {
+  return translated(`fault.${code}`, language) ?? inSentences(message, advice);
 }
 
 /** What happened and what to do, as the node's pages write it: sentences. */

@@ -3,7 +3,7 @@
  */
 
 import * as labelmap from './labelmap.js';
-import { session } from './session.js';
+import { session, titleOf } from './session.js';
 import { t } from './text.js';
 import * as viewer from './viewer.js';
 
@@ -140,8 +140,8 @@ async function loadStored(result, viewportId) {
 /** Let a copy go on with what was edited under a SEG's id. */
 async function moveAside(id, viewportId) {
   const work = session.workOn(id);
-  const title =
-    session.result(work.predecessor?.SOPInstanceUID)?.title ?? labelmap.stateOf(id).label;
+  const before = session.result(work.predecessor?.SOPInstanceUID);
+  const title = before ? titleOf(before) : labelmap.stateOf(id).label;
   const copy = await labelmap.putAside(id, { label: t('edit.edited', { title }), viewportId });
   session.giveWork(id, copy, work);
 }

@@ -13,7 +13,7 @@ import * as labelmap from './labelmap.js';
 import { imageShown } from './opening.js';
 import { save, savingNow } from './saving.js';
 import { Section } from './section.js';
-import { session } from './session.js';
+import { session, standingOf, titleOf } from './session.js';
 import { accept, reject } from './sign.js';
 import { STYLE } from './style.js';
 import { t } from './text.js';
@@ -188,7 +188,7 @@ class Foot extends Section {
       return t(work.kept === work.changes ? 'foot.kept' : 'foot.unsaved', { time: clock(seconds) });
     }
     return selected
-      ? t('foot.selected', { title: selected.title, state: t(`state.${selected.state}`) })
+      ? t('foot.selected', { title: titleOf(selected), state: t(`state.${standingOf(selected)}`) })
       : '';
   }
 }

@@ -19,6 +19,7 @@ import { say, shownImages } from './viewer.js';
 
 const SLIDER_STEPS = 100;
 const WIDEST = 4; // of the slider: times what the node suggests
+const LIKE_A_BRUSH = ['refine', 'interpolate']; // goes on with what was drawn over other segments
 const SETTLED_MS = 120; // a slider that moves is asked about when it rests
 
 /** Ask the node about the active segment; lay the answer into the labelmap. */
@@ -48,7 +49,7 @@ export async function prompt(asked, { isAdded = false } = {}) {
     segmentationId,
     segment.number,
     { layers: answer.head.layers, planes: answer.planes },
-    { replace: !isAdded, takes: isAdded || asked.kind === 'refine' }
+    { replace: !isAdded, takes: isAdded || LIKE_A_BRUSH.includes(asked.kind) }
   );
   return { ...laid, head: answer.head, segmentationId };
 }

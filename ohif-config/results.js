@@ -12,7 +12,7 @@ import {
 import { dot, h, icon } from './elements.js';
 import * as overlays from './overlays.js';
 import { Section } from './section.js';
-import { session } from './session.js';
+import { session, standingOf, titleOf } from './session.js';
 import { t } from './text.js';
 import { attempt } from './trouble.js';
 import { shownImages } from './viewer.js';
@@ -75,8 +75,8 @@ function row(result) {
       ),
       h(
         'span',
-        { class: `state ${isDirty ? 'editing' : result.state}` },
-        t(isDirty ? 'state.editing' : `state.${result.state}`)
+        { class: `state ${isDirty ? 'editing' : standingOf(result)}` },
+        t(`state.${isDirty ? 'editing' : standingOf(result)}`)
       ),
       h(
         'button',
@@ -94,9 +94,8 @@ function row(result) {
 }
 
 function detail(result) {
-  const model = [result.bundle, result.version].filter(Boolean).join(' ') || result.title;
   const facts = [
-    model !== result.title && [t('results.model'), model],
+    result.model && result.model !== titleOf(result) && [t('results.model'), result.model],
     result.kind === 'ai' && [t('results.confidence'), confidenceOf(result)],
   ].filter(Boolean);
   const isEmpty = result.segments.every(({ volume_ml: volume }) => volume === 0);
@@ -185,13 +184,6 @@ function namesOf(first, second) {
   }
   const [one, other] = [first, second].map(each => `${titleOf(each)}, ${when(each.created_at)}`);
   return { first: one, second: other };
-}
-
-/** What a list calls a result; a correction by who made it, for its title repeats the model's. */
-function titleOf(result) {
-  return result.kind === 'correction'
-    ? t('kind.correction', { author: result.author })
-    : result.title;
 }
 
 function kindOf(result) {

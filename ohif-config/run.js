@@ -100,7 +100,7 @@ class Follower {
     if (canceling.delete(id) && fault?.code === 'canceled') {
       say(t('run.canceled'));
     } else if (wish && fault && fault.code !== 'canceled') {
-      say(node.inSentences(fault.message, fault.advice), 'error', { duration: 20000 });
+      say(node.inWords(fault), 'error', { duration: 20000 });
     } else if (wish) {
       await showMade(wish);
     }
@@ -188,7 +188,8 @@ class Run extends Section {
     this.runs = h('div', { class: 'runs' });
     this.append(
       h('h3', {}, t('run.title')),
-      h('div', { class: 'line' }, this.models, this.start, this.region),
+      h('div', { class: 'line' }, this.models),
+      h('div', { class: 'line' }, this.start, this.region),
       this.hint,
       this.runs,
       this.others
@@ -284,13 +285,13 @@ function progress(one) {
   return h(
     'div',
     { class: 'run', 'data-cy': 'radloop-progress' },
-    h('span', { class: 'name' }, one.bundle?.replace('@', ' ') ?? t('run.job')),
+    h('span', { class: 'name' }, one.title),
     isOpen
       ? h('progress', { max: 1, value: one.progress })
       : h(
           'span',
-          { class: 'fault', title: one.error?.advice },
-          one.error?.message ?? t('run.failed')
+          { class: 'fault' },
+          one.error ? node.inWords(one.error) : t('run.failed')
         ),
     isOpen &&
       h(

@@ -10,7 +10,7 @@
 import { pack } from './labels.js';
 import * as labelmap from './labelmap.js';
 import * as node from './node.js';
-import { session } from './session.js';
+import { session, titleOf } from './session.js';
 import { t } from './text.js';
 import { commandsManager, loadSeries, say } from './viewer.js';
 
@@ -134,9 +134,11 @@ async function goOnFrom(saved, work, { numbers, segmentationId, drawn, draft }) 
   await session.refresh();
   session.select(saved.SOPInstanceUID);
   if (saved.stale) {
-    say(saved.message ?? t('save.stale'), 'warning', { duration: 20000 });
+    const who = saved.others.map(name => (name === session.user ? t('save.you') : name)).join(', ');
+    say(t('save.stale', { who }), 'warning', { duration: 20000 });
   } else {
-    say(t('save.done', { title: saved.SeriesDescription }), 'success');
+    const made = session.result(saved.SOPInstanceUID);
+    say(t('save.done', { title: made ? titleOf(made) : saved.SeriesDescription }), 'success');
   }
 }
 

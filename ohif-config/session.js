@@ -8,6 +8,7 @@
 import { Effort } from './effort.js';
 import * as labelmap from './labelmap.js';
 import * as node from './node.js';
+import { t } from './text.js';
 import { displaySet, openStudy, segDisplaySet, service, shownImages } from './viewer.js';
 
 const TOLD_EVERY_MS = 100;
@@ -197,6 +198,18 @@ function newWork(segmentationId) {
 }
 
 export const session = new Session();
+
+/** What people call a result; a correction by who made it, for its title repeats the model's. */
+export function titleOf(result) {
+  return result.kind === 'correction'
+    ? t('kind.correction', { author: result.author })
+    : result.title;
+}
+
+/** Where a result stands; a correction that nobody said more of was signed by who saved it. */
+export function standingOf(result) {
+  return result.kind === 'correction' && result.state === 'ready' ? 'saved' : result.state;
+}
 
 /** Whether the viewer knows the SEG of a result already. */
 export function isLoaded(result) {

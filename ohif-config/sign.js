@@ -6,9 +6,9 @@
 import { h } from './elements.js';
 import * as node from './node.js';
 import { save } from './saving.js';
-import { session } from './session.js';
+import { session, standingOf, titleOf } from './session.js';
 import { STYLE } from './style.js';
-import { t } from './text.js';
+import { t, translated } from './text.js';
 import { say } from './viewer.js';
 
 /** Accept the selected result as it is stored; one that was edited is saved and signed as modified. */
@@ -50,14 +50,14 @@ export async function reject() {
 async function judge(result, verdict, { reason = null, comment = null } = {}) {
   await node.post('/api/assessments', { result: result.id, verdict, reason, comment });
   await session.refresh();
-  say(t(`sign.${verdict}`, { title: result.title }), 'success');
+  say(t(`sign.${verdict}`, { title: titleOf(result) }), 'success');
 }
 
 /** Go to the next result that nobody has signed, after the selected one. */
 export function nextUnsigned(results, selected) {
   const at = results.findIndex(result => result.id === selected);
   const order = [...results.slice(at + 1), ...results.slice(0, at + 1)];
-  return order.find(result => result.state === 'ready') ?? order[0] ?? null;
+  return order.find(result => standingOf(result) === 'ready') ?? order[0] ?? null;
 }
 
 function askReason(result, reasons) {
@@ -93,13 +93,13 @@ class Reason extends HTMLElement {
         'label',
         { class: 'choice' },
         h('input', { type: 'radio', name: 'reason', value, required: true }),
-        meaning
+        translated(`reason.${value}`) ?? meaning
       )
     );
     this.form = h(
       'form',
       { class: 'dialog', 'data-cy': 'radloop-reason' },
-      h('h2', {}, t('sign.why', { title: this.result.title })),
+      h('h2', {}, t('sign.why', { title: titleOf(this.result) })),
       ...choices,
       this.comment,
       h(

@@ -71,9 +71,10 @@ progress { accent-color: var(--blue); flex: 1; height: 6px; min-width: 40px; }
 .result.selected { background: var(--raised); border-color: var(--line); }
 .name { align-items: flex-start; display: flex; flex: 1; flex-direction: column; min-width: 0; overflow: hidden; padding: 2px 0; text-align: left; text-overflow: ellipsis; }
 .name span { max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: var(--strong); }
+.result .name span { overflow-wrap: anywhere; white-space: normal; }
 .state { border: 1px solid currentColor; border-radius: 9px; font-size: 11px; padding: 0 7px; white-space: nowrap; }
 .state.ready { color: var(--blue); }
-.state.accepted { color: var(--green); }
+.state.accepted, .state.saved { color: var(--green); }
 .state.modified, .state.editing { color: var(--amber); }
 .state.rejected { color: var(--red); }
 .detail { padding: 4px 4px 6px 34px; }
@@ -105,6 +106,7 @@ td:first-child { padding-left: 0; }
 .segment.on { background: var(--blue-ground); color: var(--strong); }
 .segment .name { display: block; padding: 4px 0; white-space: nowrap; }
 .segments .quiet { padding: 0 4px; }
+.suggestions > .quiet { margin-top: 5px; }
 .suggestions { max-height: 190px; overflow-y: auto; scrollbar-width: thin; }
 .suggestions .line { border-radius: 4px; margin: 0; padding: 1px 4px; }
 .suggestions .line:hover { background: var(--raised); }
@@ -115,8 +117,9 @@ td:first-child { padding-left: 0; }
 .message.success { border-color: var(--green); }
 .message.warning { border-color: var(--amber); }
 .message.error { border-color: var(--red); }
-.acts { display: grid; gap: 6px; grid-template-columns: repeat(3, 1fr); margin-top: 7px; }
-.act { align-items: center; border-color: var(--line); display: flex; gap: 5px; justify-content: center; padding: 6px 4px; }
+.acts { display: grid; gap: 5px; grid-template-columns: repeat(3, minmax(0, 1fr)); margin-top: 7px; }
+.act { align-items: center; border-color: var(--line); display: flex; font-size: 12px; gap: 4px; justify-content: center; padding: 6px 2px; white-space: nowrap; }
+.act svg { flex: none; height: 14px; width: 14px; }
 .act.save:enabled { border-color: var(--amber); color: var(--amber); }
 .act.accept:enabled { border-color: var(--green); color: var(--green); }
 .act.reject:enabled { border-color: var(--red); color: var(--red); }
@@ -127,6 +130,7 @@ td:first-child { padding-left: 0; }
 .dialog.wide { width: 640px; }
 .dialog label { display: flex; flex-direction: column; gap: 3px; }
 .dialog .choice { align-items: center; flex-direction: row; gap: 8px; }
+.dialog .choice input { flex: none; }
 .dialog ol { line-height: 1.5; padding-left: 20px; }
 .columns { display: grid; gap: 24px; grid-template-columns: 1fr 1fr; }
 .keys { align-content: start; display: grid; gap: 4px 12px; grid-template-columns: auto 1fr; }

@@ -34,6 +34,16 @@ export function t(key, values = {}) {
   });
 }
 
+/** The text of a key in a language, the chosen one where none is given; null where it has none. */
+export function translated(key, inLanguage = words) {
+  return inLanguage[key] ?? null;
+}
+
+/** All words of a language. */
+export function wordsOf(name) {
+  return LANGUAGES[name];
+}
+
 function plural(value, forms) {
   const { plurals, categories, numbers } = (grammar ??= readGrammar());
   const at = categories.indexOf(plurals.select(value));

@@ -25,6 +25,7 @@ export default {
   'kind.correction': 'Korrektur von {author}',
   'kind.elsewhere': 'von anderswo',
   'state.ready': 'offen',
+  'state.saved': 'gespeichert',
   'state.accepted': 'angenommen',
   'state.modified': 'geändert',
   'state.rejected': 'abgelehnt',
@@ -59,7 +60,6 @@ export default {
   'run.region-hint': 'Auf einem Bereich starten: einen Kasten ins Bild zeichnen',
   'run.draw-box': 'Einen Kasten ins Bild zeichnen. Esc beendet es.',
   'run.others': '{count: # Modell passt | # Modelle passen} nicht',
-  'run.job': 'Auftrag',
   'run.failed': 'gescheitert',
   'run.cancel': 'Abbrechen',
   'run.canceling': 'Wird abgebrochen …',
@@ -133,7 +133,12 @@ export default {
   'save.done': 'Gespeichert: {title}',
   'save.failed': 'Nicht gespeichert. {reason} Das Gezeichnete ist noch hier.',
   'save.stale':
-    'Gespeichert. Jemand anderes hatte inzwischen dasselbe Ergebnis korrigiert; beide bleiben erhalten.',
+    'Gespeichert. Inzwischen wurde auch eine Korrektur desselben Ergebnisses von {who} gespeichert. Beide bleiben erhalten: bitte vergleichen und eine ablehnen.',
+  'save.you': 'Ihnen selbst',
+
+  'export.not-stored': 'Nicht gespeichert',
+  'export.why-not':
+    'Dieser Knoten speichert kein DICOM SEG, das der Viewer selbst schreibt: es kann andere Voxel enthalten als die gezeichneten. Die Segmentierung bleibt hier offen, wie sie ist.',
 
   'sign.nothing': 'Kein Ergebnis ist gewählt.',
   'sign.edited':
@@ -145,9 +150,22 @@ export default {
   'sign.back': 'Zurück',
   'sign.reject': 'Ablehnen',
 
+  'reason.incomplete': 'Ein Teil der Struktur fehlt',
+  'reason.too_much': 'Es reicht über die Struktur hinaus',
+  'reason.wrong_place': 'Es liegt auf einer anderen Struktur',
+  'reason.wrong_side': 'Links und rechts sind vertauscht',
+  'reason.wrong_label': 'Es heißt anders, als es ist',
+  'reason.missed': 'Eine Struktur oder ein Befund wurde übersehen',
+  'reason.nothing_there': 'Es markiert, was nicht da ist',
+  'reason.bad_images': 'Die Bilder reichen nicht aus: Bewegung, Artefakte, Rauschen',
+  'reason.wrong_series': 'Das Modell lief auf der falschen Serie',
+  'reason.not_needed': 'Richtig, aber für diesen Fall ohne Nutzen',
+  'reason.other': 'Ein anderer Grund, siehe Bemerkung',
+
   'drafts.offer': 'Arbeit von {time} wurde nicht gespeichert.',
   'drafts.open': 'Weitermachen',
   'drafts.drop': 'Verwerfen',
+  'drafts.really': 'Wirklich verwerfen',
 
   'login.title': 'Wieder anmelden',
   'login.nothing-lost': 'Die Sitzung ist abgelaufen. Das Gezeichnete ist noch hier.',
@@ -162,6 +180,36 @@ export default {
     'Der Knoten antwortet nicht. Nichts ist verloren; gleich noch einmal versuchen.',
   'node.status': 'Der Knoten hat abgelehnt (Status {status}).',
   'trouble.unknown': 'Im Viewer ist etwas schiefgegangen.',
+
+  'fault.cannot_register': 'Die Aufnahmen dieser Studie lassen sich nicht aufeinander ausrichten.',
+  'fault.changed_bundle':
+    'Dieses Modell ist nicht mehr, was freigegeben wurde. Die Administration fragen.',
+  'fault.conflict':
+    'Das geht gerade nicht: es kommen noch Bilder, oder jemand war schneller. Gleich noch einmal versuchen.',
+  'fault.disk_full': 'Auf dem Knoten ist kein Platz mehr. Die Administration fragen.',
+  'fault.drawer_locked': 'Der Entwurf lässt sich mit dem Schlüssel dieses Knotens nicht öffnen.',
+  'fault.foreign_segmentation': 'Das Gezeichnete gehört nicht zu den Bildern dieser Serie.',
+  'fault.internal_error': 'Im Knoten ist etwas schiefgegangen. Die Administration findet es im Protokoll.',
+  'fault.invalid_labels': 'Was der Viewer geschickt hat, ist keine gültige Segmentierung.',
+  'fault.missing_input': 'Dem Modell fehlt eine weitere Aufnahme dieser Studie.',
+  'fault.not_allowed': 'Das darf diese Anmeldung nicht.',
+  'fault.not_found': 'Das Archiv hat diese Serie oder dieses Ergebnis nicht mehr.',
+  'fault.not_taken_in':
+    'Der Knoten hat diese Studie noch nicht gelesen. Einige Sekunden später noch einmal versuchen.',
+  'fault.other_grid': 'Das Gezeichnete hat andere Maße als die Serie und wurde nicht angenommen.',
+  'fault.out_of_memory': 'Der Speicher des Knotens reicht nicht. Später noch einmal versuchen.',
+  'fault.peer_refused': 'Das Archiv hat abgelehnt, es zu speichern.',
+  'fault.peer_unreachable': 'Das Archiv antwortet nicht. Gleich noch einmal versuchen.',
+  'fault.predictor_died': 'Das Modell ist abgestürzt. Noch einmal starten.',
+  'fault.predictor_timeout': 'Das Modell hat zu lange gebraucht und wurde beendet.',
+  'fault.region_not_found': 'Das erste Modell hat nicht gefunden, wo das zweite suchen soll.',
+  'fault.too_large': 'Das ist mehr, als der Knoten auf einmal annimmt.',
+  'fault.unknown_bundle': 'Dieses Modell ist auf dem Knoten nicht mehr installiert.',
+  'fault.unsafe_segmentation':
+    'Diesen Export des Viewers hat der Knoten zurückgehalten: er kann andere Voxel enthalten als die gezeichneten. Bitte im Panel speichern (S).',
+  'fault.unsuitable_series': 'Das Modell ist nicht für diese Serie gemacht.',
+  'fault.withdrawn_bundle': 'Dieses Modell wurde zurückgezogen.',
+  'fault.wrong_geometry': 'Das Ergebnis lag nicht dort, wo das Modell es sah, und wurde nicht gespeichert.',
 
   'keys.run': 'Das gewählte Modell starten',
   'keys.next': 'Das nächste offene Ergebnis zeigen',

@@ -1,4 +1,9 @@
-/* English. Each language file has the same keys; {names} are filled in. */
+/*
+ * English. Each language file has the same keys; {names} are filled in.
+ *
+ * A text of `fault.CODE` stands in place of the node's own words for an error (docs/errors.md): here
+ * where those are meant for who runs the node, in another language wherever it has one.
+ */
 export default {
   title: 'radloop',
   'panel.title': 'AI and corrections',
@@ -24,6 +29,7 @@ export default {
   'kind.correction': 'Correction by {author}',
   'kind.elsewhere': 'from elsewhere',
   'state.ready': 'to sign',
+  'state.saved': 'saved',
   'state.accepted': 'accepted',
   'state.modified': 'modified',
   'state.rejected': 'rejected',
@@ -58,7 +64,6 @@ export default {
   'run.region-hint': 'Run on a region: draw a box on the image',
   'run.draw-box': 'Draw a box on the image. Esc ends it.',
   'run.others': '{count: # model does | # models do} not fit',
-  'run.job': 'Job',
   'run.failed': 'failed',
   'run.cancel': 'Cancel',
   'run.canceling': 'Canceling …',
@@ -132,7 +137,12 @@ export default {
   'save.done': 'Saved: {title}',
   'save.failed': 'Not saved. {reason} What you drew is still here.',
   'save.stale':
-    'Saved. Somebody else had saved a correction of the same result meanwhile; both are kept.',
+    'Saved. Meanwhile a correction of the same result by {who} was saved, too. Both are kept: compare them, and reject one.',
+  'save.you': 'yourself',
+
+  'export.not-stored': 'Not stored',
+  'export.why-not':
+    'This node does not store the viewer’s own DICOM SEG: it can hold other voxels than were painted. The segmentation stays open here as you edited it.',
 
   'sign.nothing': 'No result is selected.',
   'sign.edited': 'It was edited: save the correction instead (S), or undo the edits.',
@@ -143,9 +153,22 @@ export default {
   'sign.back': 'Back',
   'sign.reject': 'Reject',
 
+  'reason.incomplete': 'Part of the structure is missing',
+  'reason.too_much': 'It reaches beyond the structure',
+  'reason.wrong_place': 'It lies on another structure',
+  'reason.wrong_side': 'Left and right are exchanged',
+  'reason.wrong_label': 'It is called something else than it is',
+  'reason.missed': 'A structure or finding was missed',
+  'reason.nothing_there': 'It marks what is not there',
+  'reason.bad_images': 'The images are not good enough: motion, artefacts, noise',
+  'reason.wrong_series': 'The model was run on the wrong series',
+  'reason.not_needed': 'Right, but of no use for this case',
+  'reason.other': 'Another reason, see the comment',
+
   'drafts.offer': 'Work of {time} was not saved.',
   'drafts.open': 'Go on with it',
   'drafts.drop': 'Discard',
+  'drafts.really': 'Really discard it',
 
   'login.title': 'Log in again',
   'login.nothing-lost': 'Your session has ended. What you drew is still here.',
@@ -159,6 +182,10 @@ export default {
   'node.unreachable': 'The node does not answer. Nothing is lost; try again in a moment.',
   'node.status': 'The node refused (status {status}).',
   'trouble.unknown': 'Something went wrong in the viewer.',
+
+  'fault.internal_error': 'Something went wrong in the node. Its administrator finds it in the log.',
+  'fault.peer_refused': 'The archive refused to store it. Ask who runs the node.',
+  'fault.peer_unreachable': 'The archive does not answer. Try again in a moment.',
 
   'keys.run': 'Run the chosen model',
   'keys.next': 'Show the next result to sign',

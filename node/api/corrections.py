@@ -21,7 +21,7 @@ class Saved:
     """A correction in the archive; its segments are numbered from 1 in the document's order.
 
     `stale` when somebody stored another correction of the same result before: both are kept, and
-    `message` says whose it is.
+    `message` says whose it is; `others` are those people.
     """
 
     id: str
@@ -30,6 +30,7 @@ class Saved:
     SeriesDescription: str
     stored_at: datetime
     stale: bool
+    others: tuple[str, ...]
     message: str | None
 
 
@@ -51,6 +52,7 @@ def save(caller: ClinicalCaller, content: LabelsBody, request: Request) -> Saved
         SeriesDescription=stored.title,
         stored_at=stored.stored_at or stored.created_at,
         stale=bool(others),
+        others=tuple(sorted({one.author for one in others})),
         message=_other_words(stored, others) if others else None,
     )
 
@@ -59,6 +61,6 @@ def _other_words(stored: CorrectionView, others: list[CorrectionView]) -> str:
     """Return who else corrected the same result, for the one who was second."""
     names = sorted({"you" if one.author == stored.author else one.author for one in others})
     return (
-        f"In the meantime {' and '.join(names) or 'somebody'} saved a correction of the same "
-        "segmentation. Both are kept; compare them, and reject one."
+        f"Saved. In the meantime {' and '.join(names) or 'somebody'} saved a correction of the "
+        "same segmentation. Both are kept; compare them, and reject one."
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
+from dicom.errors import PeerError
 from dicom.seg import Form, Masks, decode_seg
 from dicom.volume import read_grid, read_volume
 from tests.browser.chromium import Browser, browsing, log_in
@@ -17,7 +20,7 @@ from tests.browser.labelmap import read_labelmap
 from tests.browser.panel import THRESHOLD, Panel, Reading, reading_node
 from tests.browser.viewport import wait_for_overlay
 from tests.segmentations import bytes_of, encoded, segments_of, uids_of
-from tests.whole.nodes import ADMIN_PASSWORD
+from tests.whole.nodes import ADMIN_PASSWORD, Node, until
 
 pytestmark = [
     pytest.mark.browser,
@@ -27,6 +30,8 @@ pytestmark = [
 ]
 
 
+MODEL = "Threshold 0.1.0"
+EXPORT = "() => commandsManager.run('storeSegmentation')"
 LIVER = 2  # the number of what is added to a result of one segment
 
 
@@ -54,6 +59,9 @@ def test_what_is_painted_is_stored_voxel_for_voxel_each_time(
 ) -> None:
     panel = reading.open(browser)
     before = reading.segs()
+    assert before[0].SeriesDescription == f"AI: {MODEL}"  # one name for one thing, everywhere
+    panel.results.last.get_by_text(MODEL, exact=True).wait_for()
+    assert MODEL in panel.part("models").inner_text().splitlines()
     seen = [read_labelmap(panel.page, reading.head.series)]
     panel.use("CircularBrush")
     for number, y in enumerate((0.15, 0.85), 1):
@@ -64,6 +72,7 @@ def test_what_is_painted_is_stored_voxel_for_voxel_each_time(
         assert len(stored) == len(before) + number
         np.testing.assert_array_equal(reading.labels_of(stored[-1]), seen[-1])
         assert predecessor(stored[-1]) == stored[-2].SOPInstanceUID
+        assert stored[-1].SeriesDescription == f"Corrected by admin: {MODEL}"
     first, second = (after != earlier for earlier, after in pairwise(seen))
     assert first.any() and second.any() and not (first & second).any()
     assert [s.SegmentLabel for s in reading.segs()[-1].SegmentSequence] == ["Brain"]
@@ -106,7 +115,7 @@ def test_a_result_is_accepted_by_one_key_and_rejected_with_a_reason(
     reading: Reading, browser: Browser
 ) -> None:
     panel = reading.open(browser)
-    panel.results.first.locator(".state", has_text="to sign").wait_for()
+    panel.results.first.locator(".state", has_text=re.compile("to sign|saved")).wait_for()
     panel.press("y")
     panel.results.first.locator(".state", has_text="accepted").wait_for()
     panel.press("x")
@@ -149,6 +158,52 @@ def test_work_outlives_its_tab_and_its_session(reading: Reading, browser: Browse
     wait_for_overlay(page)
     again.results.first.wait_for()
     assert again.part("draft-open").count() == 0
+
+
+def test_an_archive_and_a_node_that_fall_over_cost_nothing(
+    reading: Reading, browser: Browser
+) -> None:
+    panel = reading.open(browser)
+    panel.use("CircularBrush")
+    panel.stroke(0.15, 0.3)
+    drawn = read_labelmap(panel.page, reading.head.series)
+    before = len(reading.segs())
+    killed(reading.node, "Orthanc", "orthanc-clinical")
+    panel.press("s")
+    panel.wait_for("What you drew is still here.")
+    panel.wait_for_status("Not saved")
+
+    def is_back() -> bool:
+        with suppress(PeerError):
+            return len(reading.segs()) == before
+        return False
+
+    until(is_back, timeout_s=60)
+    # The viewer's own Export -> DICOM SEG leads to the node, too.
+    with panel.page.expect_response("**/api/corrections") as answer:
+        panel.page.evaluate(EXPORT)
+    assert answer.value.status == 201, answer.value.text()
+    panel.wait_for("Saved:")
+    np.testing.assert_array_equal(reading.labels_of(reading.segs()[-1]), drawn)
+
+    panel.part("models").select_option("threshold@0.1.0")
+    panel.page.get_by_role("button", name="Region").click()
+    panel.page.mouse.move(*panel.point(0.4, 0.4))
+    panel.page.mouse.down()
+    panel.page.mouse.move(*panel.point(0.5, 0.5), steps=3)
+    with panel.page.expect_response("**/api/viewer/runs") as asked:
+        panel.page.mouse.up()
+    assert asked.value.status == 202, asked.value.text()
+    killed(reading.node, "node", "front")
+    panel.wait_for(f"{MODEL} is ready")  # it came back, and asked what was missed
+
+
+def killed(node: Node, *words: str) -> None:
+    """Kill a process of the node; its supervisor starts it again."""
+    child = node.child(*words)
+    assert child is not None
+    child.kill()
+    child.wait(20)
 
 
 def test_a_click_grows_a_segment_that_no_model_made(reading: Reading, browser: Browser) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page
 
+from dicom.errors import every_error
+from pipelines.corrections import REASONS
 from pipelines.labels import Head, read_labels, write_labels
 from tests.browser.chromium import browsing
 from tests.browser.front import ROOT
@@ -225,12 +227,33 @@ def test_every_language_has_every_text_with_the_same_places(page: Page) -> None:
     def places(text: str) -> set[str]:
         return {part.split("}")[0].split(":")[0] for part in text.split("{")[1:]}
 
+    own = {key for key in english if not key.startswith("fault.")}
     for name, words in texts.items():
-        assert words.keys() == english.keys(), name
+        faults = {key.removeprefix("fault.") for key in words if key.startswith("fault.")}
+        assert faults <= {error.code for error in every_error()}, name
+        assert words.keys() - {f"fault.{code}" for code in faults} == own, name
         for key, text in words.items():
-            assert places(text) == places(english[key]), (name, key)
+            assert places(text) == places(english.get(key, "")), (name, key)
     assert run(page, "text", "return m.chosen(['fr-FR', 'de-CH', 'en']);") == "de"
     assert run(page, "text", "return m.chosen(['fr']);") == "en"
+
+
+def test_a_reason_and_an_error_are_told_in_the_readers_language(page: Page) -> None:
+    german, english = (run(page, f"texts-{name}", "return m.default;") for name in ("de", "en"))
+    for words in (german, english):
+        told = {key.removeprefix("reason.") for key in words if key.startswith("reason.")}
+        assert told == {reason.value for reason in REASONS}
+    assert {f"reason.{one.value}": one.meaning for one in REASONS}.items() <= english.items()
+    told = run(
+        page,
+        "node",
+        """const text = await import('/text.js');
+        return ['other_grid', 'gantry_tilt'].map(code =>
+            m.inWords({code, message: 'a message', advice: 'do this.'}, text.wordsOf('de')));""",
+    )
+    assert told == [german["fault.other_grid"], "A message. Do this."]
+    own = run(page, "node", "return m.inWords({code: 'other_grid', message: 'a message'});")
+    assert own == "A message."
 
 
 def test_a_number_has_the_word_that_belongs_to_it(page: Page) -> None:
