@@ -199,11 +199,12 @@ function newWork(segmentationId) {
 
 export const session = new Session();
 
-/** What people call a result; a correction by who made it, for its title repeats the model's. */
-export function titleOf(result) {
-  return result.kind === 'correction'
-    ? t('kind.correction', { author: result.author })
-    : result.title;
+/** What people call a result; a drawing by who made it, for its title repeats the model's. */
+export function titleOf({ kind, title, author, predecessor }) {
+  if (kind !== 'correction') {
+    return title;
+  }
+  return t(predecessor === null ? 'kind.drawn' : 'kind.correction', { author });
 }
 
 /** Where a result stands; a correction that nobody said more of was signed by who saved it. */

@@ -23,6 +23,7 @@ export default {
   'results.not-loaded': 'Die Segmentierung konnte nicht geladen werden.',
   'kind.ai': 'KI',
   'kind.correction': 'Korrektur von {author}',
+  'kind.drawn': 'Gezeichnet von {author}',
   'kind.elsewhere': 'von anderswo',
   'state.ready': 'offen',
   'state.saved': 'gespeichert',

@@ -27,6 +27,7 @@ export default {
   'results.not-loaded': 'The segmentation could not be loaded.',
   'kind.ai': 'AI',
   'kind.correction': 'Correction by {author}',
+  'kind.drawn': 'Drawn by {author}',
   'kind.elsewhere': 'from elsewhere',
   'state.ready': 'to sign',
   'state.saved': 'saved',
