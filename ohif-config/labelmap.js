@@ -202,6 +202,19 @@ export async function create(images, { label, segments, layers = 1, viewportId, 
   return id;
 }
 
+/** Make a segmentation as `create` does, with the voxels of a labels document: none of it is an edit. */
+export async function createFilled(images, options, found) {
+  const id = newId();
+  untold.add(id);
+  try {
+    await create(images, { ...options, layers: Math.max(1, found.head.layers.length), id });
+    fill(id, found);
+  } finally {
+    untold.delete(id);
+  }
+  return id;
+}
+
 async function register(id, { label, segments, imageIds, images, viewportId }) {
   const segmentations = service('segmentationService');
   segmentations.addOrUpdateSegmentation({

@@ -3,6 +3,7 @@
  */
 
 import * as labelmap from './labelmap.js';
+import * as node from './node.js';
 import { session, titleOf } from './session.js';
 import { t } from './text.js';
 import * as viewer from './viewer.js';
@@ -127,6 +128,9 @@ async function loadStored(result, viewportId) {
   if (!set) {
     throw new Error(t('results.not-loaded'));
   }
+  if (set.Modality === 'RTSTRUCT') {
+    return loadContours(result, viewportId);
+  }
   const id = set.displaySetInstanceUID;
   if (labelmap.stateOf(id)) {
     await moveAside(id, viewportId); // this loads it, too
@@ -134,6 +138,21 @@ async function loadStored(result, viewportId) {
   }
   await set.load({ headers: viewer.service('userAuthenticationService').getAuthorizationHeader() });
   await drawIn(viewportId, id);
+  return id;
+}
+
+/** Load contours as voxels, which the node makes of them: they are edited, and saved as a SEG. */
+async function loadContours(result, viewportId) {
+  const images = viewer.imagesOfSeries(result.image_SeriesInstanceUID);
+  const found = await node.post('/api/viewer/labels', {
+    StudyInstanceUID: images.StudyInstanceUID,
+    SeriesInstanceUID: images.SeriesInstanceUID,
+    SOPInstanceUID: result.SOPInstanceUID,
+  });
+  const { segments, predecessor } = found.head;
+  const label = titleOf(result);
+  const id = await labelmap.createFilled(images, { label, segments, viewportId }, found);
+  session.beginWork(id, { predecessor });
   return id;
 }
 

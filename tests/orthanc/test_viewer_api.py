@@ -316,6 +316,33 @@ def test_a_stored_segmentation_is_given_as_labels_voxel_for_voxel(front, room):
     assert front.client("researcher").post("/api/viewer/labels", json=name).status_code == 403
 
 
+def test_contours_are_given_as_labels_and_what_is_made_of_them_is_saved(front, room):
+    rita = front.client("radiologist")
+    drawn = structure_set(
+        room.grid, {"GTV": [(3, square(3.5, 8.5))], "CTV": [(3, square(2.5, 9.5))]}
+    )
+    room.archive.store(bytes_of(drawn))
+    look(room)
+    name = {
+        "StudyInstanceUID": room.study_uid,
+        "SeriesInstanceUID": room.series.series_uid,
+        "SOPInstanceUID": drawn.SOPInstanceUID,
+    }
+    answer = rita.post("/api/viewer/labels", json=name)
+    assert answer.status_code == 200, answer.text
+    document = read_labels(answer.content, Head)
+    assert [(s.label, s.origin) for s in document.head.segments] == [("GTV", None), ("CTV", None)]
+    masks = document.on(room.grid)  # several layers: one lies within the other
+    assert isinstance(masks, Masks)
+    assert [int(masks.crops[n].voxels_kji.sum()) for n in (1, 2)] == [5 * 5, 7 * 7]
+    own = [{"label": "GTV"}, {"label": "CTV"}]
+    content = room.document(masks, segments=own, before=drawn.SOPInstanceUID)
+    saved = rita.post("/api/corrections", content=content, headers=LABELS)
+    assert saved.status_code == 201, saved.text
+    (listed,) = [one for one in seen(rita, room)["results"] if one["id"] == saved.json()["id"]]
+    assert listed["predecessor"] == drawn.SOPInstanceUID
+
+
 def test_what_a_label_map_cannot_hold_is_left_to_the_viewer(front, room):
     shape = room.grid.shape_kji
     masks_kji = np.zeros((2, *shape), np.bool_)
