@@ -97,6 +97,7 @@ class StoredLabels:
             own_study, own_series, kind = (read_header(path, _NAMES).text(n) for n in _NAMES)
             if own_study != study_uid:
                 raise ForeignSegmentation("the segmentation belongs to another study")
+            labels: npt.NDArray[np.unsignedinteger] | Masks
             if kind == STRUCTURES_STORAGE:
                 labels, segments = _contours(content, grid, Path(folder))
             else:
