@@ -61,7 +61,7 @@ def test_what_is_painted_is_stored_voxel_for_voxel_each_time(
     before = reading.segs()
     assert before[0].SeriesDescription == f"AI: {MODEL}"  # one name for one thing, everywhere
     panel.results.last.get_by_text(MODEL, exact=True).wait_for()
-    assert MODEL in panel.part("models").inner_text().splitlines()
+    panel.part("models").locator("option", has_text=MODEL).wait_for(state="attached")
     seen = [read_labelmap(panel.page, reading.head.series)]
     panel.use("CircularBrush")
     for number, y in enumerate((0.15, 0.85), 1):
