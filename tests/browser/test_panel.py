@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 import numpy as np
+import psutil
 import pytest
 from pydicom.dataset import Dataset
 
@@ -168,10 +169,10 @@ def test_an_archive_and_a_node_that_fall_over_cost_nothing(
     panel.stroke(0.15, 0.3)
     drawn = read_labelmap(panel.page, reading.head.series)
     before = len(reading.segs())
-    killed(reading.node, "Orthanc", "orthanc-clinical")
-    panel.press("s")
-    panel.wait_for("What you drew is still here.")
-    panel.wait_for_status("Not saved")
+    with without(reading.node, "Orthanc", "orthanc-clinical"):
+        panel.press("s")
+        panel.wait_for("The archive does not answer. Try again in a moment. What you drew is still")
+        panel.wait_for_status("Not saved")
 
     def is_back() -> bool:
         with suppress(PeerError):
@@ -194,16 +195,22 @@ def test_an_archive_and_a_node_that_fall_over_cost_nothing(
     with panel.page.expect_response("**/api/viewer/runs") as asked:
         panel.page.mouse.up()
     assert asked.value.status == 202, asked.value.text()
-    killed(reading.node, "node", "front")
+    with without(reading.node, "-m node front"):
+        pass
     panel.wait_for(f"{MODEL} is ready")  # it came back, and asked what was missed
 
 
-def killed(node: Node, *words: str) -> None:
-    """Kill a process of the node; its supervisor starts it again."""
-    child = node.child(*words)
+@contextmanager
+def without(node: Node, *words: str) -> Iterator[None]:
+    """Kill a process of the node; its supervisor starts it again when the block has ended."""
+    supervisor, child = psutil.Process(node.process.pid), node.child(*words)
     assert child is not None
-    child.kill()
-    child.wait(20)
+    supervisor.suspend()
+    try:
+        child.kill()
+        yield
+    finally:
+        supervisor.resume()
 
 
 def test_a_click_grows_a_segment_that_no_model_made(reading: Reading, browser: Browser) -> None:
