@@ -161,9 +161,7 @@ def test_work_outlives_its_tab_and_its_session(reading: Reading, browser: Browse
     assert again.part("draft-open").count() == 0
 
 
-def test_an_archive_and_a_node_that_fall_over_cost_nothing(
-    reading: Reading, browser: Browser
-) -> None:
+def test_an_archive_that_falls_over_costs_nothing(reading: Reading, browser: Browser) -> None:
     panel = reading.open(browser)
     panel.use("CircularBrush")
     panel.stroke(0.15, 0.3)
@@ -186,18 +184,6 @@ def test_an_archive_and_a_node_that_fall_over_cost_nothing(
     assert answer.value.status == 201, answer.value.text()
     panel.wait_for("Saved:")
     np.testing.assert_array_equal(reading.labels_of(reading.segs()[-1]), drawn)
-
-    panel.part("models").select_option("threshold@0.1.0")
-    panel.page.get_by_role("button", name="Region").click()
-    panel.page.mouse.move(*panel.point(0.4, 0.4))
-    panel.page.mouse.down()
-    panel.page.mouse.move(*panel.point(0.5, 0.5), steps=3)
-    with panel.page.expect_response("**/api/viewer/runs") as asked:
-        panel.page.mouse.up()
-    assert asked.value.status == 202, asked.value.text()
-    with without(reading.node, "-m node front"):
-        pass
-    panel.wait_for(f"{MODEL} is ready")  # it came back, and asked what was missed
 
 
 @contextmanager
