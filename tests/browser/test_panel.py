@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 import numpy as np
-import psutil
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom.errors import PeerError
 from dicom.seg import Form, Masks, decode_seg
 from dicom.volume import read_grid, read_volume
 from tests.browser.chromium import Browser, browsing, log_in
@@ -21,7 +18,7 @@ from tests.browser.labelmap import read_labelmap
 from tests.browser.panel import THRESHOLD, Panel, Reading, reading_node
 from tests.browser.viewport import wait_for_overlay
 from tests.segmentations import bytes_of, encoded, segments_of, uids_of
-from tests.whole.nodes import ADMIN_PASSWORD, Node, until
+from tests.whole.nodes import ADMIN_PASSWORD
 
 pytestmark = [
     pytest.mark.browser,
@@ -32,7 +29,6 @@ pytestmark = [
 
 
 MODEL = "Threshold 0.1.0"
-EXPORT = "() => commandsManager.run('storeSegmentation')"
 LIVER = 2  # the number of what is added to a result of one segment
 
 
@@ -159,44 +155,6 @@ def test_work_outlives_its_tab_and_its_session(reading: Reading, browser: Browse
     wait_for_overlay(page)
     again.results.first.wait_for()
     assert again.part("draft-open").count() == 0
-
-
-def test_an_archive_that_falls_over_costs_nothing(reading: Reading, browser: Browser) -> None:
-    panel = reading.open(browser)
-    panel.use("CircularBrush")
-    panel.stroke(0.15, 0.3)
-    drawn = read_labelmap(panel.page, reading.head.series)
-    before = len(reading.segs())
-    with without(reading.node, "Orthanc", "orthanc-clinical"):
-        panel.press("s")
-        panel.wait_for("The archive does not answer. Try again in a moment. What you drew is still")
-        panel.wait_for_status("Not saved")
-
-    def is_back() -> bool:
-        with suppress(PeerError):
-            return len(reading.segs()) == before
-        return False
-
-    until(is_back, timeout_s=60)
-    # The viewer's own Export -> DICOM SEG leads to the node, too.
-    with panel.page.expect_response("**/api/corrections") as answer:
-        panel.page.evaluate(EXPORT)
-    assert answer.value.status == 201, answer.value.text()
-    panel.wait_for("Saved:")
-    np.testing.assert_array_equal(reading.labels_of(reading.segs()[-1]), drawn)
-
-
-@contextmanager
-def without(node: Node, *words: str) -> Iterator[None]:
-    """Kill a process of the node; its supervisor starts it again when the block has ended."""
-    supervisor, child = psutil.Process(node.process.pid), node.child(*words)
-    assert child is not None
-    supervisor.suspend()
-    try:
-        child.kill()
-        yield
-    finally:
-        supervisor.resume()
 
 
 def test_a_click_grows_a_segment_that_no_model_made(reading: Reading, browser: Browser) -> None:
