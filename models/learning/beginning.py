@@ -15,6 +15,7 @@ from models.bundle import Bundle
 from models.learning.cases import Dataset, DatasetFolder, TaskKind
 from models.learning.planning import Plan, make_plan
 from models.learning.recipe import TrainingRecipe, get_recipe
+from models.learning.room import room_on
 
 BOUND_TO_WEIGHTS: Final = (
     "network",
@@ -36,6 +37,7 @@ def begin_plan(
     minutes: float | None = None,
     seed: int = 0,
     changes: Mapping[str, Any] | None = None,
+    device: str = "auto",
 ) -> Plan:
     """Return what a training would do, from scratch or from a bundle's weights, with changes.
 
@@ -51,6 +53,8 @@ def begin_plan(
         About how long it may take.
     changes : mapping or None
         Fields of the plan, in place of those that are planned.
+    device : str
+        'auto', 'cpu', 'cuda' or 'cuda:1': how much fits at once.
 
     Raises
     ------
@@ -67,7 +71,14 @@ def begin_plan(
     painted = recipe.painted if recipe is not None else frozenset()
     if recipe is not None:
         recipe.check(folder.dataset)
-    plan = make_plan(folder, modality=modality, minutes=minutes, seed=seed, painted=painted)
+    plan = make_plan(
+        folder,
+        modality=modality,
+        room=room_on(device),
+        minutes=minutes,
+        seed=seed,
+        painted=painted,
+    )
     if recipe is not None:
         why = {**plan.why, **dict.fromkeys(recipe.plan, f"the recipe: {recipe.title}")}
         plan = changed_plan(plan, {**recipe.fields, "why": why})

@@ -65,6 +65,7 @@ def plan_first(
     minutes: float | None = None,
     seed: int = 0,
     changes: Mapping[str, Any] | None = None,
+    device: str = "auto",
 ) -> Plan:
     """Return what the model that looks first would do; nothing is written.
 
@@ -76,6 +77,8 @@ def plan_first(
         About how long it may learn, by itself.
     changes : mapping or None
         Fields of the plan, in place of those that are planned.
+    device : str
+        Where it shall learn, as a training's.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def plan_first(
         As :func:`models.learning.beginning.begin_plan`.
     """
     seen = derived(folder, for_first(recipe))
-    return begin_plan(seen, minutes=minutes, seed=seed, changes=changes)
+    return begin_plan(seen, minutes=minutes, seed=seed, changes=changes, device=device)
 
 
 def plan_second(
@@ -93,13 +96,14 @@ def plan_second(
     minutes: float | None = None,
     seed: int = 0,
     changes: Mapping[str, Any] | None = None,
+    device: str = "auto",
 ) -> Plan:
     """Return what the model that looks second would do, of parts about what is true.
 
     Parameters and errors are those of :func:`plan_first`.
     """
     seen = derived(folder, for_second(recipe, _NOT_YET))
-    return begin_plan(seen, minutes=minutes, seed=seed, changes=changes)
+    return begin_plan(seen, minutes=minutes, seed=seed, changes=changes, device=device)
 
 
 def of_each(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

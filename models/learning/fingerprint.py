@@ -28,8 +28,8 @@ class Fingerprint:
         The median of those that say one; None where not all do.
     low, high : float
         The 0.5th and 99.5th percentile of all images; of labelled voxels alone where there are any.
-    patients : int
-        Whose cases may be learnt from.
+    cases, patients : int
+        That may be learnt from, and of how many people.
     shares : mapping of int to float
         Of each class among all voxels (cases) of the training split.
     """
@@ -38,6 +38,7 @@ class Fingerprint:
     spacing_kji: tuple[float, float, float] | None
     low: float
     high: float
+    cases: int
     patients: int
     shares: Mapping[int, float]
 
@@ -95,6 +96,7 @@ def fingerprint(folder: DatasetFolder, *, painted: Collection[int] = frozenset()
         spacing_kji=spacing,
         low=float(low),
         high=float(high),
+        cases=len(cases),
         patients=patients,
         shares={number: count / whole for number, count in counts.items()},
     )

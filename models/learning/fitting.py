@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom.errors import InvalidPlan
 from models.learning.planning import Plan, trace_plan
+from models.learning.room import machine_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -44,16 +42,6 @@ def check_memory(plan: Plan, device: torch.device, *, ranks: int = 1) -> None:
 def least_bytes(plan: Plan) -> int:
     """Return the least memory that a step can do with: half precision keeps half of the maps."""
     return trace_plan(plan).step_bytes // (2 if plan.precision == "mixed" else 1)
-
-
-def machine_bytes() -> int | None:
-    """Return the memory that this machine, and this container, has in all; None: not told."""
-    whole: list[int] = []
-    with suppress(OSError, ValueError):
-        whole.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with suppress(OSError, ValueError):  # control groups, version 2; "max" is no limit
-        whole.append(int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
-    return min(whole, default=None)
 
 
 def _bytes_of(device: torch.device) -> int | None:

@@ -62,7 +62,9 @@ def learn_by_recipe(
     check_codes(data.dataset)
     if threads is not None:
         torch.set_num_threads(threads)
-    plan = begin_plan(data, recipe=recipe, minutes=minutes, seed=seed, changes=changes)
+    plan = begin_plan(
+        data, recipe=recipe, minutes=minutes, seed=seed, changes=changes, device=device
+    )
     done = train(
         data,
         plan,
@@ -105,7 +107,9 @@ def train_further(
     """Return a bundle that learnt further; see :meth:`models.model.Model.train`."""
     data = read_dataset(dataset)
     check_codes(data.dataset)
-    plan = begin_plan(data, start_from=bundle, minutes=minutes, seed=seed, changes=changes)
+    plan = begin_plan(
+        data, start_from=bundle, minutes=minutes, seed=seed, changes=changes, device=device
+    )
     chosen = version or _next(bundle)
     if threads is not None:
         torch.set_num_threads(threads)

@@ -20,6 +20,7 @@ from models.designs.monai import trace_densenet, trace_unet
 from models.designs.tracing import Traced, trace
 from models.learning.cases import DatasetFolder, TaskKind
 from models.learning.fingerprint import Fingerprint, fingerprint
+from models.learning.room import Room
 
 Axes = tuple[int, ...]
 """Along the network's axes: x (columns), y (rows), and z (slices) in 3D."""
@@ -37,6 +38,7 @@ _SMALLEST_PATCH: Final = 32  # along the longest side
 _ANISOTROPIC: Final = 3.0
 _BYTES_A_FEATURE: Final = 4 * 6  # float32; what autograd keeps of a block's two convolutions
 _STEPS_A_MINUTE_GUESS: Final = 60
+_SHARE_A_BATCH: Final = 0.05  # of all voxels, nnU-Net's
 _USUAL_BOX: Final = 16.0  # voxels, where no case has a box
 
 
@@ -246,7 +248,7 @@ def make_plan(
     folder: DatasetFolder,
     *,
     modality: str = "",
-    memory_bytes: int = 2 << 30,
+    room: Room | None = None,
     minutes: float | None = None,
     seed: int = 0,
     painted: Collection[int] = frozenset(),
@@ -257,8 +259,8 @@ def make_plan(
     ----------
     modality : str
         DICOM's; CT's grey values are a quantity, and windowed instead of stretched.
-    memory_bytes : int
-        What a step may take.
+    room : Room or None
+        What a step may take, and where; None: a processor's.
     minutes : float or None
         How long it may take; the trainer measures a step, this is the first guess.
     painted : collection of int
@@ -283,6 +285,7 @@ def make_plan(
         why["window"] = "CT's values are Hounsfield units: 0.5th to 99.5th percentile of them all"
     else:
         why["intensity"] = "grey values mean nothing by themselves: the image's own percentiles"
+    room = room or Room()
     batch = {2: 8, 3: 2}[dimensions]
     why["batch"] = "2 in 3D, nnU-Net's least; 8 in 2D, where more fit"
     network: UNetPlan | ClassifierPlan
@@ -292,7 +295,9 @@ def make_plan(
         why["network"] = "a DenseNet that is small enough for hundreds of images"
         why["patch"] = "whole images, at most 224 pixels (96 voxels) a side"
     else:
-        network, patch = _unet_and_patch(shape, dimensions, batch, memory_bytes, why)
+        network, patch = _unet_and_patch(shape, dimensions, batch, room, why)
+        if room.is_gpu:
+            batch = _batch_beside(network, patch, batch, room, seen, why)
     losses: Mapping[TaskKind, LossKind] = {
         "segmentation": "dice_ce",
         "multilabel": "dice_bce",
@@ -373,7 +378,7 @@ def _grid(
 
 
 def _unet_and_patch(
-    shape: Axes, dimensions: Literal[2, 3], batch: int, memory: int, why: dict[str, str]
+    shape: Axes, dimensions: Literal[2, 3], batch: int, room: Room, why: dict[str, str]
 ) -> tuple[UNetPlan, Axes]:
     """Return the deepest U-Net, and the largest patch, that the memory holds."""
     largest = _LARGEST_PATCH[dimensions]
@@ -389,11 +394,11 @@ def _unet_and_patch(
         rounded = tuple(max(_rounded(side, factor), 2 * factor) for side in patch)
         need = _bytes_of(channels, rounded, batch)
         longest = int(np.argmax(rounded))
-        if need <= memory or rounded[longest] <= max(_SMALLEST_PATCH, 2 * factor):
+        if need <= room.memory_bytes or rounded[longest] <= max(_SMALLEST_PATCH, 2 * factor):
             why["patch"] = (
                 "the largest within the median image, of which a step takes less than "
-                f"{memory >> 20} MiB by a cautious count"
-                if need <= memory
+                f"{room.memory_bytes >> 20} MiB of {room.where} by a cautious count"
+                if need <= room.memory_bytes
                 else "the smallest that is worth learning from"
             )
             why["network"] = (
@@ -402,6 +407,20 @@ def _unet_and_patch(
             )
             return UNetPlan(channels=channels, strides=(2,) * (depth - 1)), rounded
         patch[longest] = rounded[longest] - factor
+
+
+def _batch_beside(
+    network: UNetPlan, patch: Axes, least: int, room: Room, seen: Fingerprint, why: dict[str, str]
+) -> int:
+    """Return the largest batch that the room holds, of a share of what there is to learn from."""
+    voxels = seen.cases * math.prod(seen.shape_kji)
+    most = max(least, round(_SHARE_A_BATCH * voxels / math.prod(patch)))
+    batch = least
+    while 2 * batch <= most and _bytes_of(network.channels, patch, 2 * batch) <= room.memory_bytes:
+        batch *= 2
+    if batch > least:
+        why["batch"] = f"what {room.where} holds, and no more than a twentieth of all voxels"
+    return batch
 
 
 def _bytes_of(channels: tuple[int, ...], patch: Axes, batch: int) -> int:

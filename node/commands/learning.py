@@ -185,7 +185,7 @@ def _learn_both(
     one, other = of_each(lesson.changes)
     first = replace(lesson, name=first_name(lesson.name), recipe=look, minutes=half, changes=one)
     second = replace(lesson, recipe=cascade, minutes=half, changes=other)
-    how_long: dict[str, Any] = {"minutes": half, "seed": lesson.seed}
+    how_long: dict[str, Any] = {"minutes": half, "seed": lesson.seed, "device": lesson.device}
     plans = (
         plan_first(folder, cascade, changes=one, **how_long),
         plan_second(folder, cascade, changes=other, **how_long),
@@ -228,6 +228,7 @@ def _learn(folder: DatasetFolder, lesson: _Lesson, settings: Settings) -> None:
         minutes=lesson.minutes,
         seed=lesson.seed,
         changes=lesson.changes,
+        device=lesson.device,
     )
     if lesson.plan_only:
         _print_plan(plan)

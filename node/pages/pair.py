@@ -22,7 +22,9 @@ def plan_both(parts: FrontParts, desk: Desk) -> None:
     """Plan both models as the node would, with what was typed; draw networks and augmentation."""
     assert desk.cascade is not None and desk.cascade.first is not None  # it is one
     try:
-        plans = planned_cascade(parts, desk.get("dataset"), desk.minutes)
+        plans = planned_cascade(
+            parts, desk.get("dataset"), desk.minutes, device=desk.get("device", "auto")
+        )
     except RadloopError as error:
         desk.faults["plan"] = fault(error)
         return

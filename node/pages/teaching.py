@@ -15,10 +15,11 @@ from starlette.datastructures import FormData
 from dicom.errors import InvalidDesign, InvalidRequest, RadloopError
 from models.designs.document import Activation, Norm, read_design
 from models.learning.beginning import cascade_of, recipe_of
-from models.learning.fitting import least_bytes, machine_bytes
+from models.learning.fitting import least_bytes
 from models.learning.graph import Graph, Sink, read_graph
 from models.learning.graphing import KINDS, shipped_graphs, with_node, without_node, write_graph
 from models.learning.planning import trace_plan
+from models.learning.room import machine_bytes
 from node.api.learning.cascades import begin_cascade
 from node.api.learning.datasets import DatasetSummary, summaries
 from node.api.learning.plans import (
@@ -243,6 +244,7 @@ def _request(desk: Desk) -> PlanRequest:
         dataset=desk.get("dataset"),
         start_from=desk.get("start_from") or None,
         minutes=desk.minutes,
+        device=desk.get("device", "auto"),
     )
 
 

@@ -78,7 +78,7 @@ def order_cascade(
     recipe = _cascade(folder)
     assert recipe.first is not None  # of a cascade
     first, second = dict(first or {}), dict(second or {})
-    plan_second(folder, recipe, minutes=minutes / 2, seed=seed, changes=second)
+    plan_second(folder, recipe, minutes=minutes / 2, seed=seed, changes=second, device=device)
     chosen = version or next_version(school, name)
     look = get_recipe(recipe.first.recipe)
     organ = school.shelf.derive(folder, _named(folder, look.name), for_first(recipe))
@@ -108,7 +108,12 @@ def order_cascade(
 
 
 def plan_cascade(
-    school: School, *, dataset: str, minutes: float | None = None, seed: int = 0
+    school: School,
+    *,
+    dataset: str,
+    minutes: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
 ) -> tuple[Plan, Plan]:
     """Return what the node would do for each of both models, with its reasons; nothing runs.
 
@@ -123,8 +128,8 @@ def plan_cascade(
     recipe = _cascade(folder)
     half = None if minutes is None else minutes / 2
     return (
-        plan_first(folder, recipe, minutes=half, seed=seed),
-        plan_second(folder, recipe, minutes=half, seed=seed),
+        plan_first(folder, recipe, minutes=half, seed=seed, device=device),
+        plan_second(folder, recipe, minutes=half, seed=seed, device=device),
     )
 
 

@@ -96,7 +96,12 @@ def order_training(
         raise InvalidRequest(f"nothing learns on {where} here: [training.{where}] is not set")
     beginning = None if start_from is None else school.registry.get(start_from)
     plan = plan_training(
-        school, dataset=known.identity, start_from=start_from, minutes=minutes, seed=seed
+        school,
+        dataset=known.identity,
+        start_from=start_from,
+        minutes=minutes,
+        seed=seed,
+        device=device,
     )
     plan = changed_plan(plan, changes or {})
     know_dataset(school, known, by=asked_by)
@@ -128,6 +133,7 @@ def plan_training(
     start_from: str | None = None,
     minutes: float | None = None,
     seed: int = 0,
+    device: str = "auto",
 ) -> Plan:
     """Return what the node would do to learn from a dataset, each choice with its reason.
 
@@ -137,7 +143,13 @@ def plan_training(
         As :func:`order_training`.
     """
     beginning = None if start_from is None else school.registry.get(start_from)
-    return begin_plan(school.shelf.get(dataset), start_from=beginning, minutes=minutes, seed=seed)
+    return begin_plan(
+        school.shelf.get(dataset),
+        start_from=beginning,
+        minutes=minutes,
+        seed=seed,
+        device=device,
+    )
 
 
 def cancel(school: School, training_id: str) -> None:

@@ -22,6 +22,7 @@ from models.learning.evaluating import evaluate, gain, interval
 from models.learning.fingerprint import fingerprint
 from models.learning.planning import Plan, make_plan
 from models.learning.preparing import Prepared, affine_of, prepare
+from models.learning.room import Room, machine_bytes, room_on
 from models.learning.trainer import train
 from models.prediction import Image
 from models.predictor import open_predictor
@@ -141,8 +142,26 @@ class TestPlan:
 
     def test_less_memory_gives_a_smaller_patch(self, tmp_path: Path):
         folder = blobs(tmp_path, slices=64, side=128)
-        sizes = [np.prod(make_plan(folder, memory_bytes=n << 20).patch) for n in (64, 1024)]
+        sizes = [np.prod(make_plan(folder, room=Room(n << 20)).patch) for n in (64, 1024)]
         assert sizes[0] < sizes[1]
+
+    def test_a_gpu_is_given_more_at_once_but_not_all_there_is(self, tmp_path: Path):
+        folder = blobs(tmp_path, patients=("train",) * 40, slices=1, side=64)
+        here, there = (
+            make_plan(folder, room=Room(4 << 30, "the GPU", is_gpu=gpu)) for gpu in (False, True)
+        )
+        assert (here.batch, there.batch) == (8, 8)  # a twentieth of 40 is not more
+        smaller = blobs(tmp_path / "more", patients=("train",) * 330, slices=1, side=16)
+        plans = {
+            n: make_plan(smaller, room=Room(n << 20, "the GPU", is_gpu=True)) for n in (3, 4096)
+        }
+        assert [plan.batch for plan in plans.values()] == [8, 16]
+        assert "the GPU" in plans[4096].why["batch"]
+        assert plans[3].patch == plans[4096].patch
+
+    def test_what_is_here_is_planned_for(self):
+        assert room_on("cpu") == Room(min(2 << 30, machine_bytes() // 4))
+        assert room_on("cuda:99") == room_on("cpu")  # of what is not here nothing is known
 
     def test_hounsfield_units_are_windowed(self, tmp_path: Path):
         plan = make_plan(blobs(tmp_path), modality="CT")
@@ -156,7 +175,7 @@ class TestPlan:
         assert plan.task == task
 
     def test_too_few_constant_and_missing(self, tmp_path: Path):
-        with pytest.raises(CannotTrain, match="1 patients"):
+        with pytest.raises(CannotTrain, match="1 patient to learn from"):
             fingerprint(blobs(tmp_path / "few", patients=("train", "test")))
         folder = blobs(tmp_path / "flat")
         write_array(folder.root, "c0", "image.npy", np.ones((1, 1, 48, 48), np.float32))

@@ -49,7 +49,9 @@ def cascade_plans(
     asked: CascadePlansRequest, request: Request, caller: LearningCaller
 ) -> CascadePlans:
     """Return what both models of a cascade would do, and why; nothing runs."""
-    first, second = planned_cascade(parts_of(request), asked.dataset, asked.minutes, asked.seed)
+    first, second = planned_cascade(
+        parts_of(request), asked.dataset, asked.minutes, asked.seed, asked.device
+    )
     return CascadePlans(
         as_planned(changed_plan(first, asked.first)),
         as_planned(changed_plan(second, asked.second)),
@@ -57,11 +59,11 @@ def cascade_plans(
 
 
 def planned_cascade(
-    parts: FrontParts, dataset: str, minutes: float, seed: int = 0
+    parts: FrontParts, dataset: str, minutes: float, seed: int = 0, device: str = "auto"
 ) -> tuple[Plan, Plan]:
     """Return the node's own plans of both."""
     known = parts.school.shelf.get(dataset).dataset
-    return _plans_of(parts.school, known.identity, known.sha256, minutes, seed)
+    return _plans_of(parts.school, known.identity, known.sha256, minutes, seed, device)
 
 
 @lru_cache(maxsize=16)
@@ -71,9 +73,10 @@ def _plans_of(
     sha256: str,  # a part of the key: the same name may be taken in again with other cases
     minutes: float,
     seed: int,
+    device: str,
 ) -> tuple[Plan, Plan]:
     """Return both plans; making them reads every label, and a page asks at each click."""
-    return plan_cascade(school, dataset=dataset, minutes=minutes, seed=seed)
+    return plan_cascade(school, dataset=dataset, minutes=minutes, seed=seed, device=device)
 
 
 @router.post("/cascades", status_code=201)

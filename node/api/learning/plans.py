@@ -30,10 +30,11 @@ class Asked(BaseModel):
 
 
 class Lesson(Asked):
-    """What is learnt from, and the seed of all that is drawn."""
+    """What is learnt from, the seed of all that is drawn, and where it shall learn."""
 
     dataset: str = Field(max_length=130)
     seed: int = Field(0, ge=0)
+    device: str = Field("auto", max_length=16, description="auto, cpu, cuda or cuda:1")
 
 
 class PlanRequest(Lesson):
@@ -49,7 +50,6 @@ class Order(Lesson):
 
     name: str = Field(max_length=64, description="of the bundle that comes of it")
     version: str | None = Field(None, max_length=32, description="null: the next one")
-    device: str = Field("auto", max_length=16)
     launcher: LauncherName | None = Field(
         None, description="where it learns; null: where the settings say"
     )
@@ -130,7 +130,13 @@ def planned(parts: FrontParts, asked: PlanRequest) -> Plan:
     """Return what a training would do."""
     known = parts.school.shelf.get(asked.dataset).dataset
     made = _plan_of(
-        parts.school, known.identity, known.sha256, asked.start_from, asked.minutes, asked.seed
+        parts.school,
+        known.identity,
+        known.sha256,
+        asked.start_from,
+        asked.minutes,
+        asked.seed,
+        asked.device,
     )
     return changed_plan(made, asked.changes)
 
@@ -143,9 +149,17 @@ def _plan_of(
     start_from: str | None,
     minutes: float | None,
     seed: int,
+    device: str,
 ) -> Plan:
     """Return the node's own plan; it reads every image, and a page asks at each click."""
-    return plan_training(school, dataset=dataset, start_from=start_from, minutes=minutes, seed=seed)
+    return plan_training(
+        school,
+        dataset=dataset,
+        start_from=start_from,
+        minutes=minutes,
+        seed=seed,
+        device=device,
+    )
 
 
 def previewed(request: Request, asked: GraphRequest) -> tuple[str, Any]:
