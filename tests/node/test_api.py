@@ -150,6 +150,7 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("GET", "/api/learning/trainings", LEARNING),
     ("POST", "/api/learning/trainings", LEARNING),
     ("POST", "/api/learning/cascades", LEARNING),
+    ("POST", "/api/learning/cascades/plans", LEARNING),
     ("GET", "/api/learning/trainings/nothing", LEARNING),
     ("GET", "/api/learning/trainings/nothing/pictures/nothing", LEARNING),
     ("POST", "/api/learning/trainings/nothing/cancel", LEARNING),
