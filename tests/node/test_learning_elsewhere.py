@@ -13,7 +13,7 @@ from dicom.errors import InvalidRequest
 from tests.learning import blobs
 from tests.node.front import make_front
 from tests.shell import radloop
-from tests.slurm import SlurmServer, running_slurm
+from tests.slurm import running_login_node, running_slurm
 
 SPLITS = ("train",) * 4 + ("validation",) * 2 + ("test",) * 2
 ASKED = {"dataset": "blobs@1", "name": "blobs"}
@@ -50,21 +50,26 @@ def test_the_page_says_where_a_training_is(tmp_path: Path) -> None:
     assert "On the cluster" not in client.get(f"/learning/trainings/{here.json()['id']}").text
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[SlurmServer]:
-    with running_slurm() as server:
-        yield server
+@pytest.fixture
+def login_node(tmp_path: Path) -> Iterator[dict[str, object]]:
+    """Return where a real sshd lets us into a real Slurm."""
+    with (
+        running_slurm() as server,
+        running_login_node(tmp_path / "login", server.configuration) as node,
+    ):
+        yield node
 
 
 @pytest.mark.timeout(600)  # processes that load torch; a busy machine is slow at it
-def test_the_shell_learns_at_a_real_cluster_and_check_says_what_it_lacks(
-    server: SlurmServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_shell_learns_at_a_cluster_reached_by_ssh_and_check_says_what_it_lacks(
+    login_node: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("SLURM_CONF", str(server.configuration))
+    monkeypatch.delenv("SLURM_CONF", raising=False)  # its login node alone knows the cluster
     blobs(tmp_path / "data" / "datasets" / "blobs@1", patients=SPLITS)
+    login = {key: value if key == "port" else str(value) for key, value in login_node.items()}
 
     def written(**change: object) -> None:
-        cluster = {"folder": str(tmp_path / "there"), "python": sys.executable} | change
+        cluster = {"folder": str(tmp_path / "there"), "python": sys.executable} | login | change
         cluster = {"gpus": 0, "cpus": 1, "poll_s": 0.2, "time": "0:20:00", **cluster}
         lines = [f"{key} = {json.dumps(value)}" for key, value in cluster.items()]
         text = f'data = "{tmp_path / "data"}"\n[training.slurm]\n' + "\n".join(lines)
@@ -78,8 +83,8 @@ def test_the_shell_learns_at_a_real_cluster_and_check_says_what_it_lacks(
         "train", "--dataset", "blobs", "--launcher", "slurm", "--threads", "1", *asked, cwd=tmp_path
     )
     assert done.exit_code == 0, (done.output, done.exception)
-    assert "this machine's cluster, packing here" in done.output
-    assert re.search(r"cluster, job \d+, running", done.output)
+    assert "127.0.0.1, packing here" in done.output
+    assert re.search(r"127\.0\.0\.1, job \d+, running", done.output)
     assert len(re.findall(r"^epoch +[12] ", done.output, re.MULTILINE)) == 2
     assert "blobs@0.1.0  epoch" in done.output
     assert "blobs@0.1.0" in radloop("models", "list", cwd=tmp_path).output
@@ -91,7 +96,7 @@ def test_the_shell_learns_at_a_real_cluster_and_check_says_what_it_lacks(
     for change, code in (
         ({"partition": "nowhere"}, "cluster_refused"),
         ({"python": "/nowhere/python"}, "cluster_not_ready"),
-        ({"host": "127.0.0.1", "port": 9}, "cluster_unreachable"),
+        ({"port": 9}, "cluster_unreachable"),
     ):
         written(**change)
         said = radloop("check", cwd=tmp_path)
