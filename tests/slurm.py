@@ -42,10 +42,13 @@ SchedulerType=sched/builtin
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
 ReturnToService=2
 KillWait=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 MailProg=/bin/true
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4
-PartitionName=main Nodes=n1,n2 Default=YES MaxTime=60 State=UP
+PartitionName=main Nodes=n1,n2 Default=YES PriorityTier=1 MaxTime=60 State=UP
+PartitionName=urgent Nodes=n1,n2 PriorityTier=9 MaxTime=60 State=UP
 PartitionName=closed Nodes=n2 MaxTime=60 State=DOWN
 """
 

@@ -1,6 +1,6 @@
 """Trainings here and as jobs of a real Slurm: called off, killed, requeued, learnt all the same.
 
-One machine plays a cluster of two; the login node is this machine, or a real sshd on it.
+One machine plays a cluster of two, and its login node too; over SSH the shell's test learns.
 """
 
 import os
@@ -278,9 +278,10 @@ def test_ranks_survive_every_death_and_another_s_scancel_keeps_the_checkpoint(sl
         goes_on_to(lambda: seen[-1] not in ("", first))
         goes_on_to(further())
 
-        # The machine is wanted for something else: SIGTERM, a checkpoint, and again later.
+        # Slurm pre-empts it, since both machines are wanted by what may: SIGTERM, again later.
         goes_on = further()
-        slurm.run("scontrol", "requeue", seen[-1])
+        urgent = ("--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null")
+        slurm.run("sbatch", *urgent, "--wrap=exit")
         goes_on_to(lambda: "Restarts=1" in slurm.run("scontrol", "show", "job", seen[-1]))
         goes_on_to(lambda: jobs() == [f"{seen[-1]} RUNNING"])
         goes_on_to(goes_on)
