@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +13,13 @@ of boxes that are right."""
 FIGURES: Final = ("dice", "surface_dice", "hausdorff95_mm", "volume_error", "added_path_mm")
 """Of segmentations, attributes of :class:`dicom.agreement.Likeness`; of a classification `correct`
 stands in their place."""
+
+Unit = Literal["mm", "pixels", "mm or pixels"]
+
+
+def in_unit(words: str, unit: Unit) -> str:
+    """Return what a figure is called where lengths are in that unit."""
+    return words.replace("mm", unit)
 
 
 class _Part(BaseModel):
@@ -98,6 +105,8 @@ class Comparison(_Part):
     ----------
     gain : mapping
         By figure: candidate less incumbent, patient by patient; empty without an incumbent.
+    unit : str
+        Of lengths: an image that says no spacing is measured in its pixels.
     note : str
         Why there is no incumbent, where there is one that cannot be compared.
     """
@@ -113,6 +122,7 @@ class Comparison(_Part):
     groups: tuple[Group, ...]
     worst: tuple[Worst, ...]
     note: str = ""
+    unit: Unit = "mm"
 
     @property
     def leading(self) -> str:

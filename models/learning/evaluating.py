@@ -13,6 +13,7 @@ from dicom.agreement import Likeness, likeness
 from dicom.errors import InvalidDataset
 from models.bundle import Bundle
 from models.learning.cases import COLOUR, Case, DatasetFolder, Split
+from models.learning.comparison import Unit
 from models.learning.detecting import Detected, average_precision, matched
 from models.learning.preparing import affine_of
 from models.prediction import Answer, Boxes, Classes, Image, Labels, Masks, Prediction
@@ -79,6 +80,14 @@ class Evaluation:
     dataset_sha256: str
     split: Split
     cases: tuple[CaseScore, ...]
+
+    @property
+    def unit(self) -> Unit:
+        """Return that of lengths: an image that says no spacing is measured in its pixels."""
+        spaced = {score.case.spacing_kji is not None for score in self.cases}
+        if len(spaced) > 1:
+            return "mm or pixels"
+        return "mm" if True in spaced else "pixels"
 
     def interval(self, figure: str, number: int | None = None) -> Interval | None:
         """Return a figure's mean over patients.

@@ -123,6 +123,7 @@ def measure_both(folder: DatasetFolder, order: MeasureOrder, *, pictures: Path) 
         groups=tuple(_groups(candidate, incumbent, figures[0])),
         worst=gallery.write(pictures),
         note=note,
+        unit=candidate.unit,
     )
 
 

@@ -94,6 +94,8 @@ def _evaluated(
 
 
 def _print_evaluation(found: Evaluation, classes: dict[int, str]) -> None:
+    from models.learning.comparison import in_unit
+
     out.print(
         f"[bold]{found.bundle}[/] on {found.dataset}, {found.split}: {len(found.cases)} cases",
         highlight=False,
@@ -106,7 +108,7 @@ def _print_evaluation(found: Evaluation, classes: dict[int, str]) -> None:
     names = _FIGURES if found.cases[0].boxes is None else _OF_BOXES
     table = Table("class", box=None)
     for each in names:
-        table.add_column(each, no_wrap=True, justify="right")
+        table.add_column(in_unit(each, found.unit), no_wrap=True, justify="right")
     for number, name in (*classes.items(), (None, "all")):
         figures = [found.interval(figure, number) for figure in names.values()]
         table.add_row(name, *("-" if one is None else _spread(one, "\n") for one in figures))
@@ -137,6 +139,7 @@ def _as_json(found: Evaluation) -> dict[str, Any]:
     for score, case in zip(found.cases, content["cases"], strict=True):
         case["case"] = score.case.id
         case["patient"] = score.case.patient
+    content["unit"] = found.unit
     first = found.cases[0]
     of_masks = _FIGURES if first.boxes is None else _OF_BOXES
     figures = ["correct"] if first.probability is not None else list(of_masks.values())

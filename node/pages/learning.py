@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from markupsafe import Markup
 
 from dicom.errors import NotFound, RadloopError
-from models.learning.comparison import Comparison
+from models.learning.comparison import Comparison, in_unit
 from models.learning.watching import looks_of
 from node.api.learning.alarms import settle_alarm
 from node.api.learning.models import docs_of, policy_of, promote_model, roll_model_back
@@ -206,7 +206,7 @@ def _model(
         model=version,
         current=current,
         evaluations=evaluations,
-        figures=FIGURES,
+        figures_of=_names_of,
         policy=policy_of(parts, identity),
         docs=[(name, said) for name, said in _DOCS if name in docs_of(parts, identity)],
         results=parts.school.versions.results_of(identity) if version.stage == "withdrawn" else [],
@@ -216,6 +216,11 @@ def _model(
     if trouble is not None:
         page.status_code = status
     return page
+
+
+def _names_of(compared: Comparison) -> dict[str, str]:
+    """Return what its figures are called; lengths have the unit that images say."""
+    return {figure: in_unit(name, compared.unit) for figure, name in FIGURES.items()}
 
 
 def _compared(evaluation: EvaluationView) -> Comparison:

@@ -10,7 +10,7 @@ from typing import Final
 
 from models.bundle import Bundle
 from models.learning.cases import Dataset
-from models.learning.comparison import Comparison, Side, Span
+from models.learning.comparison import Comparison, Side, Span, in_unit
 from models.learning.orders import write_whole
 
 CARD: Final = "model-card.md"
@@ -155,7 +155,8 @@ def _figures(comparison: Comparison) -> Iterable[Row]:
     for figure, span in ours.figures.items():
         other = theirs.figures.get(figure) if theirs else None
         gain = comparison.gain.get(figure)
-        yield [_NAMES.get(figure, figure), _said(span), _said(other), _said(gain)]
+        name = in_unit(_NAMES.get(figure, figure), comparison.unit)
+        yield [name, _said(span), _said(other), _said(gain)]
     leading = comparison.leading
     for name, figures in ours.classes.items():
         other = theirs.classes.get(name, {}).get(leading) if theirs else None

@@ -228,6 +228,7 @@ class TestBundle:
         folder, done, predictor = learnt(tmp_path)
         told = []
         found = evaluate(predictor, folder, told=lambda at, of: told.append((at, of)))
+        assert found.unit == "mm"  # every case says its spacing
         assert told == [(1, 1)]
         assert found.split == "test"
         dice = found.interval("dice")

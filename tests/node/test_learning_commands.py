@@ -128,6 +128,9 @@ def test_from_pictures_to_a_bundle_and_its_figures(folder: Path):
     assert better > 0.85
     assert figures["gain"]["mean"] == pytest.approx(better - worse)
     assert f"{better:.3f}" in compared.output
+    # Pictures say no spacing: their lengths are not millimetres.
+    assert {one["unit"] for one in figures["evaluations"]} == {"pixels"}
+    assert "HD95 pixels" in compared.output
 
 
 def test_a_cascade_learns_both_its_models_by_one_command(tmp_path: Path):
