@@ -66,7 +66,7 @@ function drawPlainly() {
 
 /**
  * Fill segments without an outline where a processor does the work of a graphics card: the outline
- * is a third of each drawing. OHIF's segmentation panel has it.
+ * is a quarter of each drawing. OHIF's segmentation panel has it.
  */
 function fillPlainly({ segmentationService }) {
   if (cornerstone.getRenderingCapabilities().softwareRasterizer) {
