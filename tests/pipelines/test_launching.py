@@ -390,7 +390,7 @@ def test_a_login_node_without_slurm_is_named(slurm, tmp_path, monkeypatch):
     with pytest.raises(ClusterNotReady, match="does not answer"):
         there.check()
     (tmp_path / "bin").mkdir()
-    for name in ("sh", "id"):
+    for name in ("sh", "id", "env"):
         (tmp_path / "bin" / name).symlink_to(f"/bin/{name}")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     with pytest.raises(ClusterNotReady, match="no sbatch"):
