@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 import numpy as np
+import psutil
 import pytest
 from pydicom.dataset import Dataset
 
+from dicom.errors import PeerError
 from dicom.seg import Form, Masks, decode_seg
 from dicom.volume import read_grid, read_volume
 from tests.browser.chromium import Browser, browsing, log_in
@@ -18,7 +21,7 @@ from tests.browser.labelmap import read_labelmap
 from tests.browser.panel import THRESHOLD, Panel, Reading, reading_node
 from tests.browser.viewport import wait_for_overlay
 from tests.segmentations import bytes_of, encoded, segments_of, uids_of
-from tests.whole.nodes import ADMIN_PASSWORD
+from tests.whole.nodes import ADMIN_PASSWORD, Node, until
 
 pytestmark = [
     pytest.mark.browser,
@@ -29,6 +32,7 @@ pytestmark = [
 
 
 MODEL = "Threshold 0.1.0"
+EXPORT = "() => commandsManager.run('storeSegmentation')"
 LIVER = 2  # the number of what is added to a result of one segment
 
 
@@ -157,6 +161,44 @@ def test_work_outlives_its_tab_and_its_session(reading: Reading, browser: Browse
     assert again.part("draft-open").count() == 0
 
 
+def test_an_archive_that_falls_over_costs_nothing(reading: Reading, browser: Browser) -> None:
+    panel = reading.open(browser)
+    panel.use("CircularBrush")
+    panel.stroke(0.15, 0.3)
+    drawn = read_labelmap(panel.page, reading.head.series)
+    before = len(reading.segs())
+    with without(reading.node, "Orthanc", "orthanc-clinical"):
+        panel.press("s")
+        panel.wait_for("The archive does not answer. Try again in a moment. What you drew is still")
+        panel.wait_for_status("Not saved")
+
+    def is_back() -> bool:
+        with suppress(PeerError):
+            return len(reading.segs()) == before
+        return False
+
+    until(is_back, timeout_s=60)
+    # The viewer's own Export -> DICOM SEG leads to the node, too.
+    with panel.page.expect_response("**/api/corrections") as answer:
+        panel.page.evaluate(EXPORT)
+    assert answer.value.status == 201, answer.value.text()
+    panel.wait_for("Saved:")
+    np.testing.assert_array_equal(reading.labels_of(reading.segs()[-1]), drawn)
+
+
+@contextmanager
+def without(node: Node, *words: str) -> Iterator[None]:
+    """Kill a process of the node; its supervisor starts it again when the block has ended."""
+    supervisor, child = psutil.Process(node.process.pid), node.child(*words)
+    assert child is not None
+    supervisor.suspend()
+    try:
+        child.kill()
+        yield
+    finally:
+        supervisor.resume()
+
+
 def test_a_click_grows_a_segment_that_no_model_made(reading: Reading, browser: Browser) -> None:
     path = reading.path.replace("segmentation?", "viewer?")
     log_in(browser, reading.node.address, "admin", ADMIN_PASSWORD, to=path)
@@ -213,6 +255,52 @@ def test_a_run_on_a_region_appears_without_loading_again(
     rows, columns = (np.ptp(index) + 1 for index in np.nonzero(found)[1:])
     assert rows < found.shape[1] / 2 and columns < found.shape[2] / 2
     assert page.evaluate("window.sameDocument")
+
+
+def test_a_run_comes_back_after_the_node_went_down_amid_it(
+    reading: Reading, browser: Browser
+) -> None:
+    panel = reading.open(browser)
+    page = panel.page
+    page.evaluate("window.sameDocument = true")
+    before = len(reading.segs())
+    worker = reading.node.child("node", "worker")
+    assert worker is not None
+    worker.suspend()  # so that it is at work when all goes down
+    panel.part("models").select_option("threshold@0.1.0")
+    page.get_by_role("button", name="Region").click()
+    page.mouse.move(*panel.point(0.2, 0.25))
+    page.mouse.down()
+    page.mouse.move(*panel.point(0.55, 0.7), steps=3)
+    page.mouse.up()
+    page.get_by_role("button", name="Cancel").wait_for()
+    with without(reading.node, "node", "front"):
+        worker.kill()
+    panel.wait_for("is ready")
+    assert len(reading.segs()) == before + 1
+    assert page.evaluate("window.sameDocument")
+
+
+def test_a_run_that_is_called_off_stores_nothing(reading: Reading, browser: Browser) -> None:
+    panel = reading.open(browser)
+    page = panel.page
+    before = len(reading.segs())
+    worker = reading.node.child("node", "worker")
+    assert worker is not None
+    worker.suspend()
+    try:
+        panel.part("models").select_option("threshold@0.1.0")
+        page.get_by_role("button", name="Region").click()
+        page.mouse.move(*panel.point(0.35, 0.2))
+        page.mouse.down()
+        page.mouse.move(*panel.point(0.5, 0.45), steps=3)
+        page.mouse.up()
+        called_off = page.get_by_role("button", name="Cancel")
+        called_off.click()
+    finally:
+        worker.resume()
+    called_off.wait_for(state="detached")
+    assert len(reading.segs()) == before
 
 
 def test_segments_that_overlap_stay_whole(reading: Reading, browser: Browser) -> None:
