@@ -41,6 +41,7 @@ _MOST_HELD = 256 << 20
 # What Orthanc is told of the host in whose name it is asked, where that is to be filled in.
 _FOR_ANY_HOST = "host=any.invalid;proto=http"
 _ANY_HOST = b"http://any.invalid/"
+_IDLE_S = 0.5  # Orthanc closes an idle connection after 1 s: it is left before
 _JSON = ("application/dicom+json", "application/json", "*/*")
 _VIEWERS_ACCEPT = "application/dicom+json"  # OHIF 3.13
 
@@ -127,19 +128,24 @@ def dicomweb_router(
     metadata_bytes : int
         Memory for the metadata of studies that were opened; 0: none is kept.
     """
-    client = httpx.AsyncClient(
-        base_url=upstream.url.rstrip("/") + "/",
-        auth=(upstream.user, upstream.password),
-        timeout=httpx.Timeout(120.0, connect=5.0),
-        limits=httpx.Limits(max_connections=40, max_keepalive_connections=40),
-        trust_env=False,  # a hospital's HTTP proxy is not on the way to our own archive
+    # Orthanc closes an idle connection after 1 s: each is left before it does. A body is streamed
+    # and cannot be sent twice: it goes by a connection that was never idle.
+    client, storing = (
+        httpx.AsyncClient(
+            base_url=upstream.url.rstrip("/") + "/",
+            auth=(upstream.user, upstream.password),
+            timeout=httpx.Timeout(120.0, connect=5.0),
+            limits=httpx.Limits(
+                max_connections=40, max_keepalive_connections=kept, keepalive_expiry=_IDLE_S
+            ),
+            trust_env=False,  # a hospital's HTTP proxy is not on the way to our own archive
+        )
+        for kept in (40, 0)
     )
-
     archive = httpx.AsyncClient(
         base_url=upstream.archive_url,
         auth=(upstream.user, upstream.password),
-        # Orthanc closes an idle connection after 1 s: leave it before it does.
-        limits=httpx.Limits(max_connections=8, keepalive_expiry=0.5),
+        limits=httpx.Limits(max_connections=8, keepalive_expiry=_IDLE_S),
         timeout=httpx.Timeout(10.0, connect=2.0),
         trust_env=False,
     )
@@ -157,7 +163,7 @@ def dicomweb_router(
 
     @asynccontextmanager
     async def closing(_app: FastAPI) -> AsyncIterator[None]:
-        async with client, archive:
+        async with client, storing, archive:
             ahead = asyncio.create_task(follow(archive, remember)) if metadata_bytes else None
             try:
                 yield
@@ -188,7 +194,7 @@ def dicomweb_router(
         )
         if take_exported is not None and body.held is not None:
             return await run_in_threadpool(take_exported, request, body.held)
-        return _streamed(await _send(client, request, path, public_path, body))
+        return _streamed(await _send(storing, request, path, public_path, body))
 
     return router
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from dicom.archive.holdings import Holdings
-from dicom.archive.rest import accepted, held, unreachable
+from dicom.archive.rest import CLOSED_AMID, accepted, held, unreachable
 from dicom.archive.values import ArchivedInstance, ArchivedSeries, Level
 from dicom.errors import ArchiveMismatch, DiskFull, InvalidSettings, NotDicom
 from dicom.study import Instance, Series
@@ -198,11 +198,10 @@ class Files(Holdings):
             return path
         partial = path.with_suffix(".part")
         try:
-            with self._http.stream("GET", f"/instances/{instance.orthanc_id}/file") as answer:
-                held(answer)
-                with partial.open("wb") as file:
-                    for chunk in answer.iter_bytes(1 << 20):
-                        file.write(chunk)
+            try:
+                self._stream(instance, partial)
+            except CLOSED_AMID:
+                self._stream(instance, partial)
         except httpx.TransportError as error:
             raise unreachable(error) from None
         except OSError as error:
@@ -211,6 +210,13 @@ class Files(Holdings):
             raise
         _check_size(partial, instance)
         return partial.replace(path)
+
+    def _stream(self, instance: ArchivedInstance, path: Path) -> None:
+        with self._http.stream("GET", f"/instances/{instance.orthanc_id}/file") as answer:
+            held(answer)
+            with path.open("wb") as file:
+                for chunk in answer.iter_bytes(1 << 20):
+                    file.write(chunk)
 
 
 def _check_size(path: Path, instance: ArchivedInstance) -> None:

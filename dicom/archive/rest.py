@@ -10,6 +10,10 @@ import httpx
 
 from dicom.errors import ArchiveMismatch, PeerRefused, PeerUnreachable
 
+CLOSED_AMID = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+"""What is seen where Orthanc closed an idle connection at the very moment of a request; the same
+is asked once more, on a new one."""
+
 
 class Rest:
     """Connections to one Orthanc; safe to use from several threads."""
@@ -67,13 +71,12 @@ class Rest:
         json: Mapping[str, object] | None = None,
         content: bytes | None = None,
     ) -> httpx.Response:
-        asks = method == "GET" or path.startswith("/tools/")
-        for last_try in (not asks, True):
+        # All that is sent here may be sent twice: what is stored already is left, and what is
+        # deleted already is no error.
+        for last_try in (False, True):
             try:
                 return self._http.request(method, path, params=params, json=json, content=content)
-            except (httpx.RemoteProtocolError, httpx.ReadError) as error:
-                # An idle connection that Orthanc closed at this very moment: a question is asked
-                # once more, on a new one.
+            except CLOSED_AMID as error:
                 if last_try:
                     raise unreachable(error) from None
             except httpx.TransportError as error:

@@ -28,6 +28,7 @@ from dicom.phantom import WrittenHead, write_head_study
 from node import log
 from node.proxy import Upstream, dicomweb_router, rewrite_query
 from node.stow import StoreScanner
+from tests.hanging_up import hanging_up
 from tests.node.serving import coded, serving
 from tests.orthanc import servers
 
@@ -463,6 +464,23 @@ def test_an_archive_that_is_down_is_said_in_plain_words() -> None:
         answer = httpx.get(f"{address}/dicom-web/studies", headers={"X-Key": KEY})
     assert (answer.status_code, answer.json()["code"]) == (502, "peer_unreachable")
     assert answer.json()["message"] == "the archive does not answer"
+
+
+def test_a_connection_that_the_archive_closes_is_no_error_of_the_viewers() -> None:
+    with hanging_up(b"[]") as archive:
+        upstream = Upstream(f"{archive.url}/dicom-web", "node", "p" * 16)
+        body, headers = multipart(object_of(COMPREHENSIVE_SR, writer="X"))
+        with (
+            serving(front(upstream, "/dicom-web")) as address,
+            httpx.Client(base_url=f"{address}/dicom-web", headers={"X-Key": KEY}) as viewer,
+        ):
+            for _ in range(2):
+                assert viewer.get("/series").status_code == 200
+                assert viewer.post("/studies", content=body, headers=headers).status_code == 200
+        # What is stored is not sent twice: it may not meet such a connection at all.
+        methods = [heard.split()[0] for heard in archive.heard]
+        assert methods == ["GET", "POST", "GET", "GET", "POST"]
+        assert len(archive.answered) == 4
 
 
 def test_no_uid_comes_into_a_log(
