@@ -20,25 +20,32 @@ const NOT_STORED = {
   duration: 12000,
 };
 
-function tellInstead(commandsManager, uiNotificationService, context) {
-  const stock = commandsManager.getContext(context)?.storeSegmentation;
-  if (!stock || stock.tells) {
-    return;
+/**
+ * Lead the export of a SEG elsewhere, whatever is done with it until now; other kinds stay.
+ * Each extension (`by`) does so once, however often a mode is entered; who came last is followed.
+ */
+export function leadExport(manager, by, elsewhere) {
+  for (const context of CONTEXTS) {
+    const stock = manager.getContext(context)?.storeSegmentation;
+    const ledBy = stock?.ledBy ?? [];
+    if (!stock || ledBy.includes(by)) {
+      continue;
+    }
+    manager.registerCommand(context, 'storeSegmentation', {
+      ...stock,
+      ledBy: [...ledBy, by],
+      commandFn: options =>
+        (options?.modality ?? 'SEG') === 'SEG' ? elsewhere(options) : stock.commandFn(options),
+    });
   }
-  commandsManager.registerCommand(context, 'storeSegmentation', {
-    ...stock,
-    tells: true,
-    commandFn: options =>
-      (options?.modality ?? 'SEG') === 'SEG'
-        ? uiNotificationService.show(NOT_STORED)
-        : stock.commandFn(options),
-  });
 }
 
+const ID = '@radloop/extension-exporting';
+
 export default {
-  id: '@radloop/extension-exporting',
+  id: ID,
   onModeEnter({ commandsManager, servicesManager }) {
     const { uiNotificationService } = servicesManager.services;
-    CONTEXTS.forEach(context => tellInstead(commandsManager, uiNotificationService, context));
+    leadExport(commandsManager, ID, () => uiNotificationService.show(NOT_STORED));
   },
 };

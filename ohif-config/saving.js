@@ -7,6 +7,7 @@
  * CSV are left as they are. What comes past this all the same is refused by the node's proxy.
  */
 
+import { leadExport } from './exporting.js';
 import { pack } from './labels.js';
 import * as labelmap from './labelmap.js';
 import * as node from './node.js';
@@ -14,27 +15,12 @@ import { session, titleOf } from './session.js';
 import { t } from './text.js';
 import { commandsManager, loadSeries, say } from './viewer.js';
 
-const CONTEXTS = ['CORNERSTONE', 'SEGMENTATION']; // both hold a storeSegmentation of the stock build
 const LONGEST_LABEL = 64; // LO, PS3.5 6.2
 let isSaving = false;
 
 /** Lead OHIF's own export of a SEG here. */
 export function takeOverExport() {
-  const manager = commandsManager();
-  for (const context of CONTEXTS) {
-    const stock = manager.getContext(context)?.storeSegmentation;
-    if (!stock || stock.isOurs) {
-      continue;
-    }
-    manager.registerCommand(context, 'storeSegmentation', {
-      ...stock,
-      isOurs: true,
-      commandFn: options =>
-        (options?.modality ?? 'SEG') === 'SEG'
-          ? save(options?.segmentationId)
-          : stock.commandFn(options),
-    });
-  }
+  leadExport(commandsManager(), 'panel', options => save(options?.segmentationId));
 }
 
 /** The labels document of a segmentation, as a Blob; `fields` are added to its head. */

@@ -116,6 +116,16 @@ class Panel:
         mouse.up()
         self.wait_for_status("Not saved")
 
+    def run_on(self, low: tuple[float, float], high: tuple[float, float], *, model: str) -> None:
+        """Have a model run on a region, between two places of the first viewport."""
+        self.part("models").select_option(model)
+        self.page.get_by_role("button", name="Region").click()
+        mouse = self.page.mouse
+        mouse.move(*self.point(*low))
+        mouse.down()
+        mouse.move(*self.point(*high), steps=3)
+        mouse.up()
+
     def click(self, x: float, y: float) -> None:
         """Click on a place of the first viewport, as parts of its size."""
         self.page.mouse.click(*self.point(x, y))

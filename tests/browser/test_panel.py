@@ -31,7 +31,8 @@ pytestmark = [
 ]
 
 
-MODEL = "Threshold 0.1.0"
+MODEL = "Threshold 0.1.0"  # as people read it
+REFERENCE = "threshold@0.1.0"
 EXPORT = "() => commandsManager.run('storeSegmentation')"
 LIVER = 2  # the number of what is added to a result of one segment
 
@@ -240,12 +241,7 @@ def test_a_run_on_a_region_appears_without_loading_again(
     panel = reading.open(browser)
     page = panel.page
     page.evaluate("window.sameDocument = true")
-    panel.part("models").select_option("threshold@0.1.0")
-    page.get_by_role("button", name="Region").click()
-    page.mouse.move(*panel.point(0.3, 0.3))
-    page.mouse.down()
-    page.mouse.move(*panel.point(0.6, 0.6), steps=3)
-    page.mouse.up()
+    panel.run_on((0.3, 0.3), (0.6, 0.6), model=REFERENCE)
     panel.wait_for("is ready")
     found = read_labelmap(page, reading.head.series)
     stored = [reading.labels_of(seg) for seg in reading.segs()]
@@ -267,12 +263,7 @@ def test_a_run_comes_back_after_the_node_went_down_amid_it(
     worker = reading.node.child("node", "worker")
     assert worker is not None
     worker.suspend()  # so that it is at work when all goes down
-    panel.part("models").select_option("threshold@0.1.0")
-    page.get_by_role("button", name="Region").click()
-    page.mouse.move(*panel.point(0.2, 0.25))
-    page.mouse.down()
-    page.mouse.move(*panel.point(0.55, 0.7), steps=3)
-    page.mouse.up()
+    panel.run_on((0.2, 0.25), (0.55, 0.7), model=REFERENCE)
     page.get_by_role("button", name="Cancel").wait_for()
     with without(reading.node, "node", "front"):
         worker.kill()
@@ -289,12 +280,7 @@ def test_a_run_that_is_called_off_stores_nothing(reading: Reading, browser: Brow
     assert worker is not None
     worker.suspend()
     try:
-        panel.part("models").select_option("threshold@0.1.0")
-        page.get_by_role("button", name="Region").click()
-        page.mouse.move(*panel.point(0.35, 0.2))
-        page.mouse.down()
-        page.mouse.move(*panel.point(0.5, 0.45), steps=3)
-        page.mouse.up()
+        panel.run_on((0.35, 0.2), (0.5, 0.45), model=REFERENCE)
         called_off = page.get_by_role("button", name="Cancel")
         called_off.click()
     finally:

@@ -279,3 +279,31 @@ def test_no_key_is_taken_twice_or_from_the_stock_viewer(page: Page) -> None:
     keys = run(page, "keys", "return m.KEYS.map(one => one.key);")
     assert len(keys) == len(set(keys))
     assert not stock & set(keys)
+
+
+def test_the_export_of_a_seg_is_led_elsewhere_and_every_other_kind_stays(page: Page) -> None:
+    """The commands are a table, as OHIF's manager keeps them: by context and name."""
+    told = run(
+        page,
+        "exporting",
+        """
+        const told = [];
+        const stock = { options: {}, commandFn: ({ modality }) => told.push(`stock ${modality}`) };
+        const commands = { CORNERSTONE: { storeSegmentation: stock }, SEGMENTATION: {} };
+        const manager = {
+          getContext: context => commands[context],
+          registerCommand: (context, name, command) => { commands[context][name] = command; },
+        };
+        for (let mode = 0; mode < 2; mode += 1) { // entered twice: led once by each
+          m.leadExport(manager, 'first', () => told.push('never'));
+          m.leadExport(manager, 'last', options => told.push(`led ${options?.segmentationId}`));
+        }
+        const { commandFn } = commands.CORNERSTONE.storeSegmentation;
+        commandFn({ segmentationId: 'a' });
+        commandFn({ segmentationId: 'b', modality: 'SEG' });
+        commandFn({ segmentationId: 'c', modality: 'RTSTRUCT' });
+        const { ledBy } = commands.CORNERSTONE.storeSegmentation;
+        return [told, ledBy, Object.keys(commands.SEGMENTATION)];
+        """,
+    )
+    assert told == [["led a", "led b", "stock RTSTRUCT"], ["first", "last"], []]
