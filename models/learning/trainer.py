@@ -168,7 +168,7 @@ class _Training:
         network = build_network(plan)
         if start_from is not None:
             _begin_with(network, start_from)
-        self.layout = _LAYOUTS[plan.dimensions]
+        self.layout = _layout(network, plan.dimensions, device)
         self.network = with_quick_norms(network).to(device)
         set_learning(self.network, plan)  # before ranks agree on what is learnt
         self.network.to(memory_format=self.layout)  # type: ignore[call-overload]  # the stub has none
@@ -408,6 +408,16 @@ def _rate(plan: Plan, step: int, steps: int) -> float:
         return plan.rate * (step + 1) / rising
     share = (step - rising) / max(1, steps - rising)
     return plan.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+def _layout(network: torch.nn.Module, dimensions: int, device: torch.device) -> torch.memory_format:
+    """Return how maps lie in memory: the channels of a voxel side by side, where that is quicker.
+
+    On a processor it is not where norms are of groups: PyTorch goes back through them much slower.
+    """
+    if device.type == "cpu" and any(isinstance(m, torch.nn.GroupNorm) for m in network.modules()):
+        return torch.contiguous_format
+    return _LAYOUTS[dimensions]
 
 
 def _recipes(folder: DatasetFolder, graph: Graph | None) -> tuple[Recipe, ...]:
