@@ -24,6 +24,8 @@ from models.learning.planning import ClassifierPlan, Plan, UNetPlan, trace_plan
 from models.networks import BlockNetwork
 from tests.learning import small_plan
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = UNetShape(channels=(8, 16, 24), strides=(2, 2))
 DESIGNS: Mapping[str, tuple[Design, tuple[int, ...]]] = {
     "2d": (unet(SMALL), (32, 48)),
@@ -57,14 +59,6 @@ DESIGNS: Mapping[str, tuple[Design, tuple[int, ...]]] = {
     ),
     "classifier": (classifier((8, 16, 24)), (32, 32)),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def built(design: Design, dimensions: int, ins: int = 2, outs: int = 3) -> BlockNetwork:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,12 @@ from models.process import PredictorProcess
 from tests.bundles import BRAIN, CLEAR, LESION, NODULE, steps, write_scripted_bundle
 from tests.networks import Above, Channel, Itself, Means
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 AFFINE = np.array([[0, 0, -2.0, 30], [0, 1.5, 0, -20], [3.0, 0, 0, 7], [0, 0, 0, 1]])
 CHANNEL_FIRST = {"_target_": "EnsureChannelFirstd", "keys": "image"}
 SIGMOID = {"_target_": "Activationsd", "keys": "pred", "sigmoid": True}
 ARGMAX = {"_target_": "AsDiscreted", "keys": "pred", "argmax": True}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def predict(root: Path, voxels: np.ndarray, **names: np.ndarray) -> Prediction:

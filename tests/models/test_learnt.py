@@ -30,15 +30,9 @@ from models.registry import Registry
 from models.tensors import volume_tensor
 from tests.learning import blobs, small_plan
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def learnt(tmp_path: Path, *, steps=120, version="1.0.0", **change: object):

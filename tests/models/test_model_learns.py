@@ -12,15 +12,9 @@ from models.learning.bundling import Title, write_bundle
 from models.learning.trainer import train
 from tests.learning import blobs, small_plan
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPLITS = (*("train",) * 4, "validation", "test", "test")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_model_learns_further_and_is_better_on_patients_that_it_never_saw(tmp_path: Path) -> None:

@@ -32,20 +32,14 @@ from tests.bundles import (
     write_threshold_bundle,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Array = NDArray[np.float64]
 
 THRESHOLD = 100.0
 # Three bright balls (centre LPS mm, radius mm): no turn or mirror maps them onto themselves.
 BALLS = (((18.0, 4.0, -6.0), 11.0), ((-14.0, -12.0, 10.0), 7.0), ((2.0, 14.0, 18.0), 5.0))
 SIZE_MM = 84.0
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def intensity(points_lps: Array) -> Array:

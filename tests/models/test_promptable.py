@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from dicom.codes import Code
 from dicom.errors import InvalidBundle, UnsuitableSeries
@@ -22,15 +21,9 @@ from models.prompts import Box, Point, is_for, refine_by_bundle
 from tests.clicked import balls, write_clicked_bundle
 from tests.series import write_series
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CENTRES = [(12, 10, 10), (12, 30, 30), (30, 10, 30)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -30,15 +30,9 @@ from models.learning.run import read_curve
 from models.learning.trainer import best_weights, train
 from tests.learning import blobs, small_plan
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def trained(folder: DatasetFolder, tmp_path: Path, name="run", plan=None, **options: object):

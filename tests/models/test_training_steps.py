@@ -17,15 +17,9 @@ from models.learning.trainer import train
 from tests.learning import blobs, small_plan
 from tests.slurm import comes_to
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = UNetPlan(channels=(4, 8), strides=(2,), residual_units=0, dropout=0.0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def a_plan(**change: object):

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from models.learning.events import EventFile
@@ -14,17 +13,11 @@ from models.learning.trainer import train
 from models.learning.watching import looks_of
 from tests.learning import blobs, small_plan
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 event_files = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator", reason="reads what is written"
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def read_events(folder: Path):

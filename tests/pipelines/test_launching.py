@@ -43,15 +43,9 @@ from tests.learning import blobs, small_plan
 from tests.node.front import migrated_database
 from tests.slurm import SlurmServer, comes_to, running_slurm
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,20 +38,14 @@ from tests.bundles import CLEAR, NODULE, steps, write_scripted_bundle
 from tests.networks import Brightest, OneCentre
 from tests.segmentations import NOON, problems
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 UNET = {"kind": "unet", "channels": (8, 16), "strides": (2,), "residual_units": 1}
 DENSENET = {"kind": "densenet", "layers": (2, 2), "first_channels": 8, "growth": 8}
 SMALL: dict[str, Any] = {"steps": 30, "steps_an_epoch": 30, "batch": 4, "rate": 0.02, "average": 0}
 FLAT = {**SMALL, "size": (32, 32), "patch": (32, 32), "network": UNET}
 DEEP = {**SMALL, "spacing_mm": (1.5, 1.5, 3.0), "patch": (32, 32, 8), "network": UNET, "batch": 2}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
