@@ -37,7 +37,7 @@ LUNGS: Final[dict[str, Any]] = {
         "residual_units": 1,
         "dropout": 0.1,
     },
-    "steps": 2000,
+    "steps": 2400,
     "steps_an_epoch": 400,
 }
 MARKERS: Final[dict[str, Any]] = {"steps": 900, "steps_an_epoch": 100}
