@@ -172,8 +172,10 @@ class _Training:
         self.network = with_quick_norms(network).to(device)
         set_learning(self.network, plan)  # before ranks agree on what is learnt
         self.network.to(memory_format=self.layout)  # type: ignore[call-overload]  # the stub has none
-        self.average = build_network(plan).to(device).requires_grad_(requires_grad=False)
+        self.average = with_quick_norms(build_network(plan)).requires_grad_(requires_grad=False)
         self.average.load_state_dict(network.state_dict())
+        # laid out as the network is: it is followed after every step
+        self.average.to(device).to(memory_format=self.layout)  # type: ignore[call-overload]
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=plan.rate, weight_decay=plan.decay, fused=True
         )
