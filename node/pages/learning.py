@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from dicom.errors import NotFound, RadloopError
@@ -37,7 +40,9 @@ FIGURES: Final = {
     "found": "Found",
     "right": "Right boxes",
 }
-_DOCS: Final = (("report.html", "report with pictures"), ("model-card.md", "model card"))
+_CARDS: Final = ("model-card.md", "README.md")
+"""A version that was learnt here has the first, one from elsewhere at most the second."""
+_MARKDOWN: Final = MarkdownIt("commonmark", {"html": False}).enable("table")
 KINDS: Final = {
     "input": "Other images than before",
     "greys": "Other grey values",
@@ -159,6 +164,19 @@ def model_page(identity: str, request: Request, caller: LearningCaller) -> Respo
     return _model(request, caller, identity, None)
 
 
+@router.get("/learning/models/{identity}/card", response_class=HTMLResponse)
+def model_card(identity: str, request: Request, caller: LearningCaller) -> Response:
+    """Show what its bundle says of itself: data, licences, intended use, limits, figures."""
+    parts = parts_of(request)
+    card = _card_of(docs_of(parts, identity))
+    if card is None:
+        raise NotFound("the version has no card")
+    said = Markup(_MARKDOWN.render(card.read_text("utf-8", "replace")))  # noqa: S704 - no HTML of it
+    return render(
+        "model_card.html", caller=caller, version=parts.version, identity=identity, said=said
+    )
+
+
 @router.post("/learning/models/{identity}/promote", response_class=HTMLResponse)
 def promote(
     identity: str, request: Request, caller: AdminCaller, why: Annotated[str, Form()] = ""
@@ -197,6 +215,7 @@ def _model(
     parts = parts_of(request)
     version = parts.school.versions.version(identity)
     current = parts.school.versions.current(version.name)
+    docs = docs_of(parts, identity)
     measured = sorted(parts.school.versions.evaluations(identity), key=lambda e: e.split != "test")
     evaluations = [(one, _compared(one)) for one in measured]
     page = render(
@@ -208,7 +227,8 @@ def _model(
         evaluations=evaluations,
         figures_of=_names_of,
         policy=policy_of(parts, identity),
-        docs=[(name, said) for name, said in _DOCS if name in docs_of(parts, identity)],
+        has_card=_card_of(docs) is not None,
+        has_report="report.html" in docs,
         results=parts.school.versions.results_of(identity) if version.stage == "withdrawn" else [],
         fault=trouble,
         interval=_interval,
@@ -216,6 +236,10 @@ def _model(
     if trouble is not None:
         page.status_code = status
     return page
+
+
+def _card_of(docs: Mapping[str, Path]) -> Path | None:
+    return next((docs[name] for name in _CARDS if name in docs), None)
 
 
 def _names_of(compared: Comparison) -> dict[str, str]:

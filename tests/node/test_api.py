@@ -169,6 +169,7 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("POST", "/learning/freezings/nothing/cancel", LEARNING),
     ("POST", "/learning/alarms/nothing/settle", LEARNING),
     ("GET", "/api/learning/models/nothing", LEARNING),
+    ("GET", "/learning/models/nothing/card", LEARNING),
     ("POST", "/learning/models/nothing/promote", ADMIN),
     ("POST", "/learning/models/nothing/rollback", ADMIN),
     ("POST", "/api/learning/models/nothing/promote", ADMIN),

@@ -1,5 +1,6 @@
 """Learning without code: what the pages and their API say, and who decides."""
 
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -347,6 +348,27 @@ def test_so_many_people_decide_as_the_settings_say(
     assert f"radloop evaluate {bundle.identity}" in page  # nobody has measured it
     assert ("no version before it" in page) is (stage == "current")
     assert "Roll back" not in page
+
+
+def test_a_model_card_is_read_as_a_page_and_its_html_is_not_run(front: Front) -> None:
+    school = front.parts.school
+    bundle = read_bundle(write_threshold_bundle(school.bundles, "liver"))
+    sign(school, bundle, by="anna")
+    client = front.client("researcher")
+    page, card = (f"/learning/models/{bundle.identity}{end}" for end in ("", "/card"))
+    docs = bundle.root / "docs"
+    for name, said in (("README.md", "From elsewhere"), ("model-card.md", "Learnt here")):
+        (docs / name).write_text(
+            f"# {said}\n\n| what | is |\n|---|---|\n| Dice | 0.9 |\n\n"
+            "<script>bad()</script> [bad](javascript:bad())\n"
+        )
+        assert f'href="{card}"' in client.get(page).text
+        text = client.get(card).text
+        assert f"<h1>{said}</h1>" in text and "<td>0.9</td>" in text
+        assert "&lt;script&gt;bad()" in text and 'href="javascript' not in text
+    shutil.rmtree(bundle.root)  # as of a version that was taken away
+    front.parts.school.registry.title_of("another@1.0.0")  # it looks again
+    assert client.get(card).status_code == 404 and "model card" not in client.get(page).text
 
 
 # --- what readers corrected ---------------------------------------------------------------------
