@@ -48,6 +48,8 @@ class Standing:
         Taken only where they are named: candidates, and those that another took the place of.
     withdrawn : frozenset of str
         Never taken.
+    stopped : frozenset of str
+        Names whose current version was withdrawn, and no other was promoted: they name nothing.
     signed : mapping of str to str
         The hash that a version had when it was signed; empty where the signature is not ours.
     """
@@ -55,6 +57,7 @@ class Standing:
     current: Mapping[str, str] = field(default_factory=dict)
     passed_over: frozenset[str] = frozenset()
     withdrawn: frozenset[str] = frozenset()
+    stopped: frozenset[str] = frozenset()
     signed: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -106,13 +109,15 @@ class Registry:
         UnknownBundle
             When no folder holds it.
         WithdrawnBundle
-            When that version was withdrawn.
+            When that version was withdrawn, or the one that was current, and none is since.
         ChangedBundle
             When its files are not what was signed.
         InvalidBundle, WrongHash, CodeRefused
             When the only folder that could hold it is broken, or its code was not allowed.
         """
         standing = self._standing()
+        if name in standing.stopped:
+            raise WithdrawnBundle(f"the version of {name} that was current is withdrawn")
         wanted = standing.current.get(name, name)
         if wanted in standing.withdrawn:
             raise WithdrawnBundle(f"{wanted} was withdrawn")

@@ -53,6 +53,7 @@ Action = Literal[
     "model_promoted",
     "model_approved",
     "model_rolled_back",
+    "model_withdrawn",
     "alarm_settled",
     "user_added",
     "user_disabled",

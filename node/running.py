@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from dicom.archive import ArchivedSeries
-from dicom.errors import Conflict, NotFound, NotTakenIn, UnsuitableSeries
+from dicom.errors import Conflict, InputError, NotFound, NotTakenIn, UnsuitableSeries
 from dicom.sequence import read_sequence
 from dicom.volume import SeriesFacts, describe_series
 from models.bundle import Bundle
@@ -64,7 +64,13 @@ def models_for(parts: FrontParts, study_uid: str, series_uid: str) -> Models:
     asked = _Asked.of(parts, archived, row)
     fits, others = [], []
     for bundle in parts.registry.bundles:
-        reason, title = asked.why_not(bundle), parts.registry.title_of(bundle.identity)
+        title = parts.registry.title_of(bundle.identity)
+        try:
+            parts.registry.get(bundle.identity)
+        except InputError as error:  # withdrawn, say, or not what was signed
+            others.append(OtherModel(bundle.identity, title, error.code, error.message))
+            continue
+        reason = asked.why_not(bundle)
         if reason is None:
             fits.append(FittingModel(bundle.identity, title, bundle.description))
         else:

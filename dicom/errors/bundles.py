@@ -30,7 +30,7 @@ class WithdrawnBundle(InputError):
     """A version of a model that was withdrawn; it does not run any more."""
 
     code = "withdrawn_bundle"
-    advice = "Run the study again: the route takes the version that is current now."
+    advice = "Run the study again where a version is current: a route that names none takes it."
 
 
 class CannotImport(InputError):

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from node.commands.common import Config, Data, err, out, settings_for
-from node.commands.promoting import card, promote, rollback, stages
+from node.commands.promoting import card, promote, rollback, stages, withdraw
 from node.zoo import Source
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 models_app = typer.Typer(help="The bundles of this node.", no_args_is_help=True)
 models_app.command()(promote)
 models_app.command()(rollback)
+models_app.command()(withdraw)
 models_app.command()(card)
 
 _NO_LICENCE = "The licence of the data is not known"  # in what is learnt from data without one

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from dicom.errors import NotFound
+from dicom.errors import NotFound, WithdrawnBundle
 from node.audit import Action, Audit
 from node.commands.common import (
     Config,
@@ -21,9 +21,10 @@ from node.commands.common import (
 )
 
 if TYPE_CHECKING:
+    from models.bundle import Bundle
     from node.settings import Settings
     from pipelines.learning import School
-    from pipelines.store import VersionView
+    from pipelines.store import ResultOf, VersionView
 
 Why = Annotated[str, typer.Option(help="The reason; it is kept with the version.")]
 
@@ -73,13 +74,31 @@ def rollback(
             "model_rolled_back", actor=person_at_the_shell(), object=withdrawn.id, reason=why
         )
         out.print(f"[bold]{before.id}[/] is current; {withdrawn.id} is withdrawn", highlight=False)
-        results = results_of(school, withdrawn.id)
-        if results:
-            table = Table("study", "job", "made", box=None)
-            for one in results:
-                table.add_row(one.study_id, one.job_id, f"{one.created_at:%Y-%m-%d %H:%M}")
-            out.print(f"{len(results)} results of it are on studies:", highlight=False)
-            out.print(table)
+        _print_results(results_of(school, withdrawn.id))
+
+
+def withdraw(
+    version: Annotated[str, typer.Argument(metavar="NAME@VERSION")],
+    why: Why,
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Let a version never run again, and list what it made; `rollback` returns to one before."""
+    from pipelines.learning import results_of
+    from pipelines.learning import withdraw as end
+
+    settings = settings_for("models", config, data)
+    with _school(settings) as (school, audit):
+        row = end(school, version, by=person_at_the_shell(), why=why)
+        audit.note("model_withdrawn", actor=person_at_the_shell(), object=version, reason=why)
+        out.print(f"[bold]{version}[/] is withdrawn", highlight=False)
+        if row.name in school.versions.stopped():
+            out.print(
+                f"No version of {row.name} runs until one is promoted:  "
+                f"radloop models promote {row.name}@VERSION --why ...",
+                highlight=False,
+            )
+        _print_results(results_of(school, version))
 
 
 def card(
@@ -92,7 +111,7 @@ def card(
 
     settings = settings_for("models", config, data)
     with _school(settings) as (school, _):
-        bundle = school.registry.get(version)
+        bundle = _installed(school, version)
         docs = bundle.root / "docs"
         written = next((docs / n for n in (CARD, "README.md") if (docs / n).is_file()), None)
         if written is None:
@@ -114,6 +133,27 @@ def stages(settings: Settings) -> dict[str, VersionView]:
 
         school = wiring.school(settings, open_secrets(settings), database)
         return {row.id: row for row in school.versions.all()}
+
+
+def _installed(school: School, version: str) -> Bundle:
+    """Return a bundle to read of, also of a version that was withdrawn."""
+    try:
+        return school.registry.get(version)
+    except WithdrawnBundle:
+        for bundle in school.registry.bundles:
+            if bundle.identity == version:
+                return bundle
+        raise
+
+
+def _print_results(results: Sequence[ResultOf]) -> None:
+    if not results:
+        return
+    table = Table("study", "job", "made", box=None)
+    for one in results:
+        table.add_row(one.study_id, one.job_id, f"{one.created_at:%Y-%m-%d %H:%M}")
+    out.print(f"{len(results)} results of it are on studies:", highlight=False)
+    out.print(table)
 
 
 def _print_deeds(school: School, identity: str) -> None:

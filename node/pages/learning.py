@@ -16,7 +16,13 @@ from dicom.errors import NotFound, RadloopError
 from models.learning.comparison import Comparison, in_unit
 from models.learning.watching import looks_of
 from node.api.learning.alarms import settle_alarm
-from node.api.learning.models import docs_of, policy_of, promote_model, roll_model_back
+from node.api.learning.models import (
+    docs_of,
+    policy_of,
+    promote_model,
+    roll_model_back,
+    withdraw_model,
+)
 from node.api.learning.trainings import end_training
 from node.auth import AdminCaller, Caller, LearningCaller
 from node.faults import Fault, fault, fault_of, status_of
@@ -205,6 +211,20 @@ def roll_back(
     return RedirectResponse(f"/learning/models/{identity}", status_code=303)
 
 
+@router.post("/learning/models/{identity}/withdraw", response_class=HTMLResponse)
+def withdraw(
+    identity: str, request: Request, caller: AdminCaller, why: Annotated[str, Form()] = ""
+) -> Response:
+    """Let it never run again; its results are listed then."""
+    if len(why.strip()) < 3:
+        return _model(request, caller, identity, _say_why())
+    try:
+        withdraw_model(parts_of(request), caller, identity, why.strip()[:500])
+    except RadloopError as error:
+        return _model(request, caller, identity, fault(error), status_of(error))
+    return RedirectResponse(f"/learning/models/{identity}", status_code=303)
+
+
 def _say_why() -> Fault:
     return Fault("invalid_request", "say why", "A few words; they are kept with it.", "person")
 
@@ -224,6 +244,7 @@ def _model(
         version=parts.version,
         model=version,
         current=current,
+        is_stopped=version.name in parts.school.versions.stopped(),
         evaluations=evaluations,
         figures_of=_names_of,
         policy=policy_of(parts, identity),

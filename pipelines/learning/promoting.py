@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dicom.errors import Conflict, NotBetter, UnknownBundle
+from dicom.errors import Conflict, NotBetter, UnknownBundle, WithdrawnBundle
 from models.bundle import Bundle
 from pipelines.learning.school import School
 from pipelines.store import EvaluationView, ResultOf, VersionView
@@ -68,7 +68,7 @@ def current_bundle(school: School, name: str) -> Bundle | None:
     """Return what routes get that name no version; None where there is none."""
     try:
         return school.registry.get(name)
-    except UnknownBundle:
+    except (UnknownBundle, WithdrawnBundle):
         return None
 
 
@@ -153,14 +153,21 @@ def roll_back(school: School, name: str, *, by: str, why: str) -> VersionView:
     return school.versions.roll_back(name, by=by, why=why)
 
 
-def withdraw(school: School, identity: str, *, by: str, why: str) -> None:
-    """Let a version never run again; of the one that is current, `roll_back`.
+def withdraw(school: School, identity: str, *, by: str, why: str) -> VersionView:
+    """Let a version never run again, and return it; `results_of` lists what it made.
+
+    From the current version `roll_back` returns to the one before. Withdrawn, it leaves none:
+    routes that name no version are refused (`withdrawn_bundle`) until another one is promoted.
 
     Raises
     ------
-    NotFound, Conflict
+    NotFound
+        When the node has not signed it.
+    Conflict
+        When it was withdrawn already.
     """
     school.versions.withdraw(identity, by=by, why=why)
+    return school.versions.version(identity)
 
 
 def results_of(school: School, identity: str) -> Sequence[ResultOf]:

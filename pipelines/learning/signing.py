@@ -52,6 +52,7 @@ def standing_of(versions: Versions, signer: Signer) -> Callable[[], Standing]:
             current={row.name: row.id for row in rows if row.stage == "current"},
             passed_over=frozenset(r.id for r in rows if r.stage in ("candidate", "retired")),
             withdrawn=frozenset(row.id for row in rows if row.stage == "withdrawn"),
+            stopped=versions.stopped(),
             signed={
                 row.id: row.sha256 if signer.holds(row.id, row.sha256, row.signature) else ""
                 for row in rows

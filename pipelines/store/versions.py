@@ -136,6 +136,21 @@ class Versions:
         """Return the version of a name that is current; None where nothing was decided."""
         return next((one for one in self.all(name=name) if one.stage == "current"), None)
 
+    def stopped(self) -> frozenset[str]:
+        """Return the names whose current version was withdrawn, and none was promoted since."""
+        has_current = sa.select(ModelVersionRow.name).where(ModelVersionRow.stage == "current")
+        query = (
+            sa.select(ModelVersionRow.name)
+            .join(ModelDeedRow, ModelDeedRow.model == ModelVersionRow.id)
+            .where(
+                ModelVersionRow.stage == "withdrawn",
+                ModelDeedRow.deed.in_(("promoted", "restored")),
+                ModelVersionRow.name.not_in(has_current),
+            )
+        )
+        with self._database.read() as session:
+            return frozenset(session.scalars(query))
+
     def results_of(self, identity: str) -> list[ResultOf]:
         """Return the results that a version made, the newest first."""
         query = (
@@ -244,7 +259,7 @@ class Versions:
             if before is None:
                 raise Conflict(
                     f"there is no version of {name} before {row.version} to return to: promote "
-                    "another one, or switch off the routes that name it"
+                    f"another one, or withdraw {row.id}"
                 )
             _stage(session, row, "withdrawn", "withdrawn", by, why)
             session.flush()
@@ -252,18 +267,18 @@ class Versions:
             return _view(before, ())
 
     def withdraw(self, identity: str, *, by: str, why: str) -> None:
-        """Let a version that is not current never run again.
+        """Let a version never run again; where it is current, none is until one is promoted.
 
         Raises
         ------
         NotFound
         Conflict
-            When it is current: roll back instead.
+            When it was withdrawn before.
         """
         with self._database.write() as session:
             row = _row(session, identity)
-            if row.stage == "current":
-                raise Conflict(f"{identity} is current; roll back instead")
+            if row.stage == "withdrawn":
+                raise Conflict(f"{identity} was withdrawn already")
             _stage(session, row, "withdrawn", "withdrawn", by, why)
 
     # --- figures --------------------------------------------------------------------------------

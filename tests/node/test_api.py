@@ -172,6 +172,8 @@ REACH: list[tuple[str, str, frozenset[Role]]] = [
     ("GET", "/learning/models/nothing/card", LEARNING),
     ("POST", "/learning/models/nothing/promote", ADMIN),
     ("POST", "/learning/models/nothing/rollback", ADMIN),
+    ("POST", "/learning/models/nothing/withdraw", ADMIN),
+    ("POST", "/api/learning/models/nothing/withdraw", ADMIN),
     ("POST", "/api/learning/models/nothing/promote", ADMIN),
     ("POST", "/api/learning/models/nothing/rollback", ADMIN),
     ("GET", "/api/held", CUSTODY),

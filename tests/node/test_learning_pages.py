@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from dicom.errors import WithdrawnBundle
 from models.bundle import read_bundle
 from models.learning.cases import write_dataset
 from models.learning.planning import Plan
@@ -348,6 +349,51 @@ def test_so_many_people_decide_as_the_settings_say(
     assert f"radloop evaluate {bundle.identity}" in page  # nobody has measured it
     assert ("no version before it" in page) is (stage == "current")
     assert "Roll back" not in page
+
+
+def test_the_only_version_can_be_withdrawn_and_its_name_then_names_nothing(front: Front) -> None:
+    school, client = front.parts.school, front.client("admin")
+    first = read_bundle(write_threshold_bundle(school.bundles, "liver"))
+    sign(school, first, by="anna")
+    page = f"/learning/models/{first.identity}"
+    assert client.post(f"{page}/promote", data={"why": "the first"}).is_redirect
+    assert "Withdraw liver@0.1.0" in client.get(page).text
+    assert "say why" in client.post(f"{page}/withdraw").text.lower()
+    assert school.registry.get("liver").identity == "liver@0.1.0"
+
+    assert client.post(f"{page}/withdraw", data={"why": "misses lesions"}).is_redirect
+    text = client.get(page).text
+    assert "Withdrawn" in text and "misses lesions" in text
+    assert "none: the version that was current is withdrawn" in text
+    assert "Withdraw liver@0.1.0" not in text
+    again = client.post(f"/api{page}/withdraw", json={"why": "misses lesions"})
+    assert (again.status_code, again.json()["code"]) == (409, "conflict")
+    # What is installed and was never promoted does not step in by itself.
+    write_threshold_bundle(school.bundles, "liver@0.0.9", version="0.0.9")
+    for name in ("liver", "liver@0.1.0"):
+        with pytest.raises(WithdrawnBundle):
+            school.registry.get(name)
+
+    second = write_threshold_bundle(school.bundles, "liver@0.2.0", version="0.2.0")
+    sign(school, read_bundle(second), by="anna")
+    with pytest.raises(WithdrawnBundle):
+        school.registry.get("liver")
+    promoted = {"why": "finds them"}
+    assert client.post("/learning/models/liver@0.2.0/promote", data=promoted).is_redirect
+    assert school.registry.get("liver").identity == "liver@0.2.0"
+    assert school.versions.version("liver@0.2.0").predecessor is None
+    deeds = [(e.action, e.object, e.reason) for e in front.parts.trail.events()]
+    assert deeds.count(("model_withdrawn", "liver@0.1.0", "misses lesions")) == 1
+
+
+def test_a_candidate_that_is_withdrawn_leaves_what_is_current(front: Front) -> None:
+    school, client = front.parts.school, front.client("admin")
+    write_threshold_bundle(school.bundles, "liver")  # the newest, though nobody promoted it
+    worse = write_threshold_bundle(school.bundles, "liver@0.2.0", version="0.2.0")
+    sign(school, read_bundle(worse), by="anna")
+    answer = client.post("/api/learning/models/liver@0.2.0/withdraw", json={"why": "worse"})
+    assert answer.json()["version"]["stage"] == "withdrawn" and answer.json()["results"] == []
+    assert school.registry.get("liver").identity == "liver@0.1.0"
 
 
 def test_a_model_card_is_read_as_a_page_and_its_html_is_not_run(front: Front) -> None:

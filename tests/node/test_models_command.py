@@ -117,3 +117,23 @@ def test_what_is_wrong_with_a_model_is_said_by_its_code(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "scripts/train.py" in done.stderr
     assert "code_refused" in done.stderr
+
+
+def test_a_version_is_promoted_and_withdrawn_and_what_follows_is_said(tmp_path: Path) -> None:
+    publish(tmp_path, tmp_path)
+    assert as_said("models", "import", tmp_path / "made/head", cwd=tmp_path).returncode == 0
+    first = as_said("models", "promote", "head@0.1.0", "--why", "the first", cwd=tmp_path)
+    assert "head@0.1.0 is current" in first.stdout, first.stderr
+    alone = as_said("models", "rollback", "head", "--why", "misses lesions", cwd=tmp_path)
+    assert alone.returncode != 0 and "withdraw head@0.1.0" in alone.stderr
+    done = as_said("models", "withdraw", "head@0.1.0", "--why", "misses lesions", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "head@0.1.0 is withdrawn" in done.stdout
+    assert "No version of head runs until one is promoted" in done.stdout
+    again = as_said("models", "withdraw", "head@0.1.0", "--why", "once more", cwd=tmp_path)
+    assert again.returncode != 0 and "was withdrawn already" in again.stderr
+    shown = as_said("models", "card", "head@0.1.0", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "withdrawn" in shown.stdout and "misses lesions" in shown.stdout
+    nameless = as_said("models", "card", "head", cwd=tmp_path)
+    assert nameless.returncode != 0 and "withdrawn_bundle" in nameless.stderr

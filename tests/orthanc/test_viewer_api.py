@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from dicom.seg import Form, Masks
+from models.registry import Registry
+from node.app import create_app
 from pipelines.labels import MEDIA_TYPE, Head, read_labels
+from pipelines.learning import sign, standing_of, withdraw
 from tests.bundles import write_threshold_bundle
 from tests.node.front import Front, make_front
 from tests.orthanc import servers
@@ -236,6 +240,25 @@ def test_what_waits_is_listed_and_settled(front, room):
     assert rita.post("/api/assessments", json=new).status_code == 201
     assert seen(rita, room)["results"][0]["state"] == "accepted"
     assert rita.post(f"{path}/dismiss").status_code == 204
+
+
+def test_a_withdrawn_model_is_offered_to_nobody(front, room, tmp_path):
+    school = front.parts.school
+    standing = standing_of(school.versions, school.signer)
+    registry = Registry((tmp_path / "bundles",), standing=standing)
+    parts = replace(front.parts, registry=registry)
+    rita = Front(create_app(parts), parts).client("radiologist")
+    names = {"StudyInstanceUID": room.study_uid, "SeriesInstanceUID": room.series.series_uid}
+    bundle = registry.get("threshold")
+    sign(school, bundle, by="anna")
+    fits = rita.post("/api/viewer/models", json=names).json()["fits"]
+    assert [one["bundle"] for one in fits] == [bundle.identity]
+    withdraw(school, bundle.identity, by="anna", why="misses lesions")
+    models = rita.post("/api/viewer/models", json=names).json()
+    (other,) = [one for one in models["others"] if one["bundle"] == bundle.identity]
+    assert (models["fits"], other["code"]) == ([], "withdrawn_bundle")
+    refused = rita.post("/api/viewer/runs", json={**names, "bundle": bundle.identity})
+    assert refused.json()["code"] == "withdrawn_bundle"
 
 
 def test_a_run_that_is_asked_for_is_one_job(front, room):

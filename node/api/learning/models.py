@@ -16,7 +16,7 @@ from dicom.errors import InvalidRequest, NotFound, RadloopError
 from node.api.learning.plans import Asked
 from node.auth import AdminCaller, Caller, LearningCaller
 from node.parts import FrontParts, parts_of
-from pipelines.learning import Policy, promote, results_of, roll_back
+from pipelines.learning import Policy, promote, results_of, roll_back, withdraw
 from pipelines.store import EvaluationView, ResultOf, VersionView
 
 router = APIRouter(prefix="/api/learning", tags=["learning"])
@@ -56,6 +56,14 @@ class RolledBack:
     results: tuple[ResultOf, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A version that never runs again, and the results that it made."""
+
+    version: VersionView
+    results: tuple[ResultOf, ...]
+
+
 @router.get("/models")
 def model_versions(request: Request, caller: LearningCaller) -> list[VersionView]:
     """Return every version that this node answers for."""
@@ -88,6 +96,14 @@ def promote_version(
     return promote_model(parts_of(request), caller, identity, said.why)
 
 
+@router.post("/models/{identity}/withdraw")
+def withdraw_version(
+    identity: str, said: Decision, request: Request, caller: AdminCaller
+) -> Withdrawn:
+    """Let a version never run again; where it is current, none is until one is promoted."""
+    return withdraw_model(parts_of(request), caller, identity, said.why)
+
+
 @router.post("/models/{name}/rollback")
 def rollback(name: str, said: Decision, request: Request, caller: AdminCaller) -> RolledBack:
     """Withdraw the current version of a model, and return to the one before it."""
@@ -106,6 +122,14 @@ def promote_model(parts: FrontParts, caller: Caller, identity: str, why: str) ->
     parts.audit.note(deed, actor=caller.name, object=identity, reason=why)
     parts.bell.ring()
     return found
+
+
+def withdraw_model(parts: FrontParts, caller: Caller, identity: str, why: str) -> Withdrawn:
+    """Let a version never run again, and note it on the trail."""
+    now = withdraw(parts.school, identity, by=caller.name, why=why)
+    parts.audit.note("model_withdrawn", actor=caller.name, object=identity, reason=why)
+    parts.bell.ring()
+    return Withdrawn(now, tuple(results_of(parts.school, identity)))
 
 
 def docs_of(parts: FrontParts, identity: str) -> Mapping[str, Path]:
