@@ -12,6 +12,7 @@ hash was when it was signed.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,7 +116,31 @@ class Registry:
         InvalidBundle, WrongHash, CodeRefused
             When the only folder that could hold it is broken, or its code was not allowed.
         """
+        return self._get(name, self._standing())
+
+    def taken(self) -> tuple[Bundle, ...]:
+        """Return what runs where no version is named: of each name the current one, or the newest.
+
+        A name has none where that one was withdrawn, or is not what was signed.
+        """
         standing = self._standing()
+        found = []
+        for name in dict.fromkeys(bundle.name for bundle in self.bundles):
+            with suppress(InputError):
+                found.append(self._get(name, standing))
+        return tuple(found)
+
+    def allowed(self) -> tuple[Bundle, ...]:
+        """Return every version that may run: none that was withdrawn, or is not what was signed."""
+        standing = self._standing()
+        return tuple(
+            bundle
+            for bundle in self.bundles
+            if bundle.identity not in standing.withdrawn
+            and standing.signed.get(bundle.identity, bundle.sha256) == bundle.sha256
+        )
+
+    def _get(self, name: str, standing: Standing) -> Bundle:
         if name in standing.stopped:
             raise WithdrawnBundle(f"the version of {name} that was current is withdrawn")
         wanted = standing.current.get(name, name)

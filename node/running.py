@@ -27,11 +27,16 @@ _DOCUMENTS = frozenset({"SEG", "RTSTRUCT", "SR", "PR", "KO"})
 
 @dataclass(frozen=True, slots=True)
 class FittingModel:
-    """A model that can be run on the series."""
+    """A model that can be run on the series.
+
+    Of a version that is not current, a candidate for one, `is_current` is false: routes do not take
+    it, and who runs it wants that very one.
+    """
 
     bundle: str
     title: str
     description: str
+    is_current: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ def models_for(parts: FrontParts, study_uid: str, series_uid: str) -> Models:
     archived, row = _series(parts, study_uid, series_uid)
     asked = _Asked.of(parts, archived, row)
     fits, others = [], []
+    taken = {bundle.identity for bundle in parts.registry.taken()}
     for bundle in parts.registry.bundles:
         title = parts.registry.title_of(bundle.identity)
         try:
@@ -72,9 +78,11 @@ def models_for(parts: FrontParts, study_uid: str, series_uid: str) -> Models:
             continue
         reason = asked.why_not(bundle)
         if reason is None:
-            fits.append(FittingModel(bundle.identity, title, bundle.description))
+            is_current = bundle.identity in taken
+            fits.append(FittingModel(bundle.identity, title, bundle.description, is_current))
         else:
             others.append(OtherModel(bundle.identity, title, UnsuitableSeries.code, reason))
+    fits.sort(key=lambda model: not model.is_current)
     others += [
         OtherModel(broken.root.name, broken.root.name, broken.error.code, broken.error.message)
         for broken in parts.registry.broken

@@ -221,7 +221,11 @@ class Run extends Section {
     }
     this.models.replaceChildren(
       ...fits.map(model =>
-        h('option', { value: model.bundle, title: model.description }, model.title)
+        h(
+          'option',
+          { value: model.bundle, title: model.description },
+          model.is_current ? model.title : t('run.not-current', { title: model.title })
+        )
       )
     );
     if (!fits.length) {

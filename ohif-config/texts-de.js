@@ -54,6 +54,7 @@ export default {
   'run.title': 'Modell starten',
   'run.model': 'Modell',
   'run.asking': 'Welche Modelle passen? …',
+  'run.not-current': '{title} (nicht aktuell)',
   'run.none': 'Kein Modell passt zu dieser Serie',
   'run.go': 'Starten',
   'run.go-key': 'Auf der ganzen Serie starten (M)',

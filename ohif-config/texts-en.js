@@ -58,6 +58,7 @@ export default {
   'run.title': 'Run a model',
   'run.model': 'Model',
   'run.asking': 'Looking which models fit …',
+  'run.not-current': '{title} (not current)',
   'run.none': 'No model fits this series',
   'run.go': 'Run',
   'run.go-key': 'Run on the whole series (M)',

@@ -175,7 +175,7 @@ class Refiners:
         code = None if coded is None else Code(coded.value, coded.scheme, coded.meaning)
         fitting = [
             bundle
-            for bundle in self.registry.bundles
+            for bundle in self.registry.taken()
             if prompts.is_for(bundle, modality=modality, label=segment.label, code=code)
         ]
         own = [b for b in fitting if b.prompts is not None and not b.prompts.any_structure]

@@ -40,7 +40,7 @@ class SeriesName(BaseModel):
 @router.get("")
 def kinds(request: Request, _caller: ClinicalCaller) -> list[KnownPrompt]:
     """List the prompts that can be asked for, and the installed models that take clicks."""
-    bundles = parts_of(request).registry.bundles
+    bundles = parts_of(request).registry.taken()
     clicked = tuple(bundle.identity for bundle in bundles if bundle.prompts is not None)
     return [
         KnownPrompt(kind, dimensions, clicked if kind == "refine" else ())

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/monailabel", tags=["monailabel"])
 def info(request: Request, caller: ClinicalCaller) -> dict[str, Any]:
     """List the models, the strategies for the next image, and how far the images are labelled."""
     parts = parts_of(request)
-    models = {bundle.identity: _model(bundle) for bundle in parts.registry.bundles}
+    models = {bundle.identity: _model(bundle) for bundle in parts.registry.allowed()}
     for name, kind, asked in (
         (CLICKS, "deepgrow", "clicks inside and outside"),
         (SCRIBBLES, "scribbles", "strokes inside and outside"),

@@ -102,7 +102,7 @@ def trainers(parts: FrontParts) -> dict[str, Any]:
             "description": "A new version, from all that readers corrected; a person promotes it",
             "config": {"minutes": _MINUTES},
         }
-        for bundle in parts.registry.bundles
+        for bundle in parts.registry.allowed()
         if _can_learn(bundle)
     }
 

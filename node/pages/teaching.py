@@ -105,7 +105,7 @@ def _answered(request: Request, caller: Caller, desk: Desk, deed: str) -> Respon
         first_fields=first_fields(desk.fields),
         field_groups=field_groups(desk.fields),
         datasets=_by_task(summaries(parts)),
-        bundles=[bundle.identity for bundle in parts.school.registry.bundles],
+        bundles=[bundle.identity for bundle in parts.school.registry.allowed()],
         graphs=list(shipped_graphs()),
         node_kinds=KINDS,
         block_kinds=BLOCKS,

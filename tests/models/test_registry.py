@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from dicom.errors import InvalidBundle, InvalidSettings, UnknownBundle
-from models.registry import Registry
+from dicom.errors import (
+    ChangedBundle,
+    InvalidBundle,
+    InvalidSettings,
+    UnknownBundle,
+    WithdrawnBundle,
+)
+from models.registry import Registry, Standing
 from tests.bundles import write_threshold_bundle
 
 
@@ -85,3 +91,38 @@ def test_a_model_has_one_name_for_people(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_a_wrong_setting(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="nowhere"):
         Registry([tmp_path / "nowhere"])
+
+
+def test_what_was_decided_about_versions_says_which_are_offered(tmp_path: Path) -> None:
+    """Names are told apart by what happened to them."""
+    for name, version in (
+        ("candidate", "1.0"),  # the current one is older
+        ("candidate", "2.0"),
+        ("changed", "1.0"),
+        ("new", "1.0"),  # nothing was decided
+        ("stopped", "1.0"),  # the current one was withdrawn
+        ("stopped", "2.0"),
+    ):
+        write_threshold_bundle(tmp_path, f"{name}@{version}.0", f"{version}.0")
+    standing = Standing(
+        current={"candidate": "candidate@1.0.0", "changed": "changed@1.0.0"},
+        passed_over=frozenset({"candidate@2.0.0"}),
+        withdrawn=frozenset({"stopped@2.0.0"}),
+        stopped=frozenset({"stopped"}),
+        signed={"changed@1.0.0": "0" * 64},
+    )
+    registry = Registry([tmp_path], standing=lambda: standing)
+    taken = [bundle.identity for bundle in registry.taken()]
+    assert taken == ["candidate@1.0.0", "new@1.0.0"]
+    allowed = {bundle.identity for bundle in registry.allowed()}
+    assert allowed == {*taken, "candidate@2.0.0", "stopped@1.0.0"}
+    for bundle in registry.bundles:
+        if bundle.identity in allowed:
+            assert registry.get(bundle.identity) is bundle
+    for name, error in (
+        ("changed", ChangedBundle),
+        ("stopped", WithdrawnBundle),
+        ("stopped@2.0.0", WithdrawnBundle),
+    ):
+        with pytest.raises(error):
+            registry.get(name)

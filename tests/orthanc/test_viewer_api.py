@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from dicom.seg import Form, Masks
+from models.bundle import read_bundle
 from models.registry import Registry
 from node.app import create_app
 from pipelines.labels import MEDIA_TYPE, Head, read_labels
@@ -250,13 +251,21 @@ def test_a_withdrawn_model_is_offered_to_nobody(front, room, tmp_path):
     rita = Front(create_app(parts), parts).client("radiologist")
     names = {"StudyInstanceUID": room.study_uid, "SeriesInstanceUID": room.series.series_uid}
     bundle = registry.get("threshold")
+    worse = write_threshold_bundle(tmp_path / "bundles", "threshold@0.2.0", version="0.2.0")
     sign(school, bundle, by="anna")
+    school.versions.make_current(bundle.identity, by="anna", why="the first")
+    sign(school, read_bundle(worse), by="anna")
+    registry.get("threshold@0.2.0")  # it was not there when the registry looked
     fits = rita.post("/api/viewer/models", json=names).json()["fits"]
-    assert [one["bundle"] for one in fits] == [bundle.identity]
+    assert [(one["bundle"], one["is_current"]) for one in fits] == [
+        (bundle.identity, True),
+        ("threshold@0.2.0", False),
+    ]
     withdraw(school, bundle.identity, by="anna", why="misses lesions")
     models = rita.post("/api/viewer/models", json=names).json()
     (other,) = [one for one in models["others"] if one["bundle"] == bundle.identity]
-    assert (models["fits"], other["code"]) == ([], "withdrawn_bundle")
+    assert other["code"] == "withdrawn_bundle"
+    assert [one["bundle"] for one in models["fits"]] == ["threshold@0.2.0"]
     refused = rita.post("/api/viewer/runs", json={**names, "bundle": bundle.identity})
     assert refused.json()["code"] == "withdrawn_bundle"
 
