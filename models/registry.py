@@ -118,6 +118,21 @@ class Registry:
         """
         return self._get(name, self._standing())
 
+    def installed(self, name: str) -> Bundle:
+        """Return a bundle to read of, as `get` does, and also one that was withdrawn: not to run.
+
+        Raises
+        ------
+        As `get`, but for WithdrawnBundle where a version of that name is here.
+        """
+        try:
+            return self.get(name)
+        except WithdrawnBundle:
+            for bundle in reversed(self.bundles):
+                if name in (bundle.identity, bundle.name):
+                    return bundle
+            raise
+
     def taken(self) -> tuple[Bundle, ...]:
         """Return what runs where no version is named: of each name the current one, or the newest.
 

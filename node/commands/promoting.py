@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dicom.errors import NotFound, WithdrawnBundle
+from dicom.errors import NotFound
 from node.audit import Action, Audit
 from node.commands.common import (
     Config,
@@ -21,7 +21,6 @@ from node.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from models.bundle import Bundle
     from node.settings import Settings
     from pipelines.learning import School
     from pipelines.store import ResultOf, VersionView
@@ -111,7 +110,7 @@ def card(
 
     settings = settings_for("models", config, data)
     with _school(settings) as (school, _):
-        bundle = _installed(school, version)
+        bundle = school.registry.installed(version)
         docs = bundle.root / "docs"
         written = next((docs / n for n in (CARD, "README.md") if (docs / n).is_file()), None)
         if written is None:
@@ -133,17 +132,6 @@ def stages(settings: Settings) -> dict[str, VersionView]:
 
         school = wiring.school(settings, open_secrets(settings), database)
         return {row.id: row for row in school.versions.all()}
-
-
-def _installed(school: School, version: str) -> Bundle:
-    """Return a bundle to read of, also of a version that was withdrawn."""
-    try:
-        return school.registry.get(version)
-    except WithdrawnBundle:
-        for bundle in school.registry.bundles:
-            if bundle.identity == version:
-                return bundle
-        raise
 
 
 def _print_results(results: Sequence[ResultOf]) -> None:

@@ -145,7 +145,7 @@ def train(
 ) -> dict[str, Any]:
     """Learn from all that was corrected of a model; its current version stays until promoted."""
     parts = parts_of(request)
-    bundle = parts.registry.get(model)
+    bundle = parts.registry.installed(model)
     if not _can_learn(bundle):
         raise InvalidRequest("that model draws no segments that could be corrected")
     try:

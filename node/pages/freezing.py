@@ -146,9 +146,9 @@ def _labels(parts: FrontParts, form: _Form) -> list[str]:
     found: dict[str, None] = {}
     for model in sorted({one.model.partition("@")[0] for one in form.found} - {""}):
         try:
-            bundle = parts.school.registry.get(model)
+            bundle = parts.school.registry.installed(model)
         except RadloopError:
-            continue  # it was removed since, or withdrawn
+            continue  # it was removed since
         found |= dict.fromkeys(segment.label for segment in bundle.segments)
     return list(found)[:_MOST_LABELS]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from dicom.errors import Canceled, Conflict, InvalidRequest, RadloopError
+from dicom.errors import Canceled, Conflict, InvalidRequest, RadloopError, WithdrawnBundle
 from models.learning.beginning import has_plan
 from models.learning.cases import check_dataset_name
 from pipelines.exports.cases import Shares
@@ -79,8 +79,8 @@ def learn_from_corrections(
 ) -> FreezingView:
     """Ask the node to learn from all that was corrected of a model: a dataset, then a training.
 
-    The training begins with the current version's weights where that was made here, and makes a
-    candidate; nothing becomes current by this.
+    The training begins with the current version's weights where that was made here and is not
+    withdrawn, else from scratch, and makes a candidate; nothing becomes current by this.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def learn_from_corrections(
     Conflict
         When it learns already.
     """
-    bundle = school.registry.get(model)
+    bundle = school.registry.installed(model)
     return ask_dataset(
         school,
         name=bundle.name,
@@ -181,10 +181,13 @@ class FreezingRuns:
         self._school.freezings.followed(freezing_id, made.id)
 
     def _beginning(self, name: str | None) -> str | None:
-        """Return the bundle to begin with, where it says how it was trained."""
+        """Return the bundle to begin with, where it says how it was trained and may run."""
         if name is None:
             return None
-        bundle = self._school.registry.get(name)
+        try:
+            bundle = self._school.registry.get(name)
+        except WithdrawnBundle:
+            return None
         return bundle.identity if has_plan(bundle) else None
 
     def _failed(self, freezing_id: str, error: RadloopError) -> None:

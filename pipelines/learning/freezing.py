@@ -162,6 +162,6 @@ def _base(school: School, picked: Picked) -> Bundle | None:
     if len(picked.models) != 1:
         return None
     try:
-        return school.registry.get(picked.models[0].partition("@")[0])
+        return school.registry.installed(picked.models[0].partition("@")[0])
     except UnknownBundle:
         return None

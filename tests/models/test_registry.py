@@ -119,6 +119,10 @@ def test_what_was_decided_about_versions_says_which_are_offered(tmp_path: Path) 
     for bundle in registry.bundles:
         if bundle.identity in allowed:
             assert registry.get(bundle.identity) is bundle
+    for name in ("stopped", "stopped@2.0.0"):
+        assert registry.installed(name).identity == "stopped@2.0.0"  # its card is still read
+    with pytest.raises(UnknownBundle):
+        registry.installed("nothing")
     for name, error in (
         ("changed", ChangedBundle),
         ("stopped", WithdrawnBundle),

@@ -19,7 +19,7 @@ from models.learning.watching import looks_of
 from node import wiring
 from node.app import create_app
 from node.settings import Settings
-from pipelines.learning import Picked, sign
+from pipelines.learning import Picked, learn_from_corrections, sign
 from pipelines.store import EpochView
 from pipelines.store.observed import Observations, ShownGreys
 from tests.bundles import write_threshold_bundle
@@ -373,6 +373,8 @@ def test_the_only_version_can_be_withdrawn_and_its_name_then_names_nothing(front
     for name in ("liver", "liver@0.1.0"):
         with pytest.raises(WithdrawnBundle):
             school.registry.get(name)
+    # It is what its readers corrected that the next one learns from.
+    assert learn_from_corrections(school, model="liver", asked_by="anna").name == "liver"
 
     second = write_threshold_bundle(school.bundles, "liver@0.2.0", version="0.2.0")
     sign(school, read_bundle(second), by="anna")

@@ -12,6 +12,7 @@ from pydicom import dcmread
 
 from dicom.errors import Conflict, InvalidDataset
 from dicom.volume import read_grid, read_volume
+from models.bundle import read_bundle
 from pipelines.learning import (
     Material,
     Picked,
@@ -20,8 +21,11 @@ from pipelines.learning import (
     ask_dataset,
     freeze_dataset,
     freeze_recent,
+    sign,
+    withdraw,
 )
 from pipelines.store import FreezingView
+from tests.bundles import write_threshold_bundle
 from tests.learning import school_in
 from tests.orthanc import servers
 from tests.orthanc.drawing import Room, reading_room
@@ -156,7 +160,9 @@ def test_corrections_are_frozen_by_patient_and_stay_apart(room: Room, tmp_path: 
 
     # a person picks cases, one of them is labelled otherwise; a training follows by itself
     picked = Picked(series=tuple(case.series_id for case in known.cases), classes={"spleen": "-"})
-    wish = {"name": "livers", "minutes": 5.0, "start_from": None}
+    sign(school, read_bundle(write_threshold_bundle(school.bundles, "bad")), by="anna")
+    withdraw(school, "bad@0.1.0", by="anna", why="misses lesions")  # nothing begins with it
+    wish = {"name": "livers", "minutes": 5.0, "start_from": "bad@0.1.0"}
     asked = ask_dataset(school, name="livers", picked=picked, asked_by="rita", then=wish)
     with pytest.raises(Conflict):
         ask_dataset(school, name="livers", picked=picked, asked_by="sara")
@@ -170,4 +176,5 @@ def test_corrections_are_frozen_by_patient_and_stay_apart(room: Room, tmp_path: 
     assert list(school.shelf.get("livers").dataset.classes.values()) == ["liver"]
     training = school.trainings.training(made.training_id)
     assert (training.bundle, training.dataset) == ("livers@0.1.0", "livers@1")
+    assert training.start_from is None
     assert again.error_code == "conflict" and again.dataset is None

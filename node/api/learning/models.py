@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -135,11 +134,9 @@ def withdraw_model(parts: FrontParts, caller: Caller, identity: str, why: str) -
 def docs_of(parts: FrontParts, identity: str) -> Mapping[str, Path]:
     """Return the pages of a version's bundle by their names; none where it is not there."""
     parts.school.versions.version(identity)
-    with suppress(RadloopError):  # withdrawn, say; it looks for what was installed since
-        parts.school.registry.get(identity)
     try:
-        root = next(b.root for b in parts.school.registry.bundles if b.identity == identity)
-    except StopIteration:
+        root = parts.school.registry.installed(identity).root
+    except RadloopError:  # it was taken away, or is not what was signed
         return {}
     found = (root / "docs").glob("*")
     return {path.name: path for path in found if path.suffix in _KINDS and path.is_file()}
