@@ -65,7 +65,17 @@ def flat(classes: int, *, colour: bool = False) -> Kind:
             return kinds.write_photograph(folder, np.stack([pixels] * 3, axis=-1))
         return kinds.write_radiograph(folder, pixels)
 
-    return Kind("pairs", lambda f: kinds.write_pairs(f, classes, colour=colour), dicom, FLAT)
+    return Kind(
+        "pairs",
+        lambda f: kinds.write_pairs(f, classes, colour=colour),
+        dicom,
+        {**FLAT, **long_enough(classes)},
+    )
+
+
+def long_enough(classes: int) -> dict[str, int]:
+    """Return as many steps as it takes to tell so many blobs apart."""
+    return dict.fromkeys(("steps", "steps_an_epoch"), 30 * classes**2)
 
 
 def deep(classes: int, modality: str) -> Kind:
@@ -79,7 +89,7 @@ def deep(classes: int, modality: str) -> Kind:
         "pairs",
         lambda f: kinds.write_pairs(f, classes, slices=kinds.SLICES),
         dicom,
-        {**DEEP, **window, "steps": 30 * classes**2, "steps_an_epoch": 30 * classes**2},
+        {**DEEP, **window, **long_enough(classes)},
     )
 
 
