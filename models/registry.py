@@ -147,13 +147,19 @@ class Registry:
 
     def allowed(self) -> tuple[Bundle, ...]:
         """Return every version that may run: none that was withdrawn, or is not what was signed."""
+        refused = self.refused()
+        return tuple(bundle for bundle in self.bundles if bundle.identity not in refused)
+
+    def refused(self) -> Mapping[str, InputError]:
+        """Return the versions that may not run, by ``NAME@VERSION``, and why."""
         standing = self._standing()
-        return tuple(
-            bundle
-            for bundle in self.bundles
-            if bundle.identity not in standing.withdrawn
-            and standing.signed.get(bundle.identity, bundle.sha256) == bundle.sha256
-        )
+        found = {}
+        for bundle in self.bundles:
+            try:
+                self._get(bundle.identity, standing)
+            except InputError as error:
+                found[bundle.identity] = error
+        return found
 
     def _get(self, name: str, standing: Standing) -> Bundle:
         if name in standing.stopped:

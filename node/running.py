@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from dicom.archive import ArchivedSeries
-from dicom.errors import Conflict, InputError, NotFound, NotTakenIn, UnsuitableSeries
+from dicom.errors import Conflict, NotFound, NotTakenIn, UnsuitableSeries
 from dicom.sequence import read_sequence
 from dicom.volume import SeriesFacts, describe_series
 from models.bundle import Bundle
@@ -68,12 +68,11 @@ def models_for(parts: FrontParts, study_uid: str, series_uid: str) -> Models:
     archived, row = _series(parts, study_uid, series_uid)
     asked = _Asked.of(parts, archived, row)
     fits, others = [], []
+    refused = parts.registry.refused()
     taken = {bundle.identity for bundle in parts.registry.taken()}
     for bundle in parts.registry.bundles:
         title = parts.registry.title_of(bundle.identity)
-        try:
-            parts.registry.get(bundle.identity)
-        except InputError as error:  # withdrawn, say, or not what was signed
+        if (error := refused.get(bundle.identity)) is not None:  # withdrawn, say
             others.append(OtherModel(bundle.identity, title, error.code, error.message))
             continue
         reason = asked.why_not(bundle)
