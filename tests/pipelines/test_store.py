@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dicom.errors import Canceled, NotFound, PeerUnreachable, PredictorDied
+from dicom.errors import Canceled, NotFound, PeerUnreachable, PredictorDied, WithdrawnBundle
 from pipelines.store import (
     Access,
     ArchivedChange,
@@ -350,6 +350,30 @@ def test_what_was_canceled_half_way_can_be_tried_again_to_its_end(jobs, job):
     assert states == {"archive": "completed", "pacs": "scheduled"}
     jobs.note_delivery(result, "pacs")
     assert jobs.job(job).state == "completed"
+
+
+def test_a_version_that_was_withdrawn_meanwhile_does_not_fail_the_next_attempt(jobs, job):
+    jobs.plan(job, [new_task()], collect=False)
+    jobs.end_step(jobs.begin_step(job, "predict", "task"), "withdrawn_bundle")
+    jobs.end_task("task", WithdrawnBundle("mr_brain@0.1.0 was withdrawn"))
+    assert jobs.job(job).error_code == "withdrawn_bundle"
+    assert jobs.retry(job)
+    jobs.start(job)
+    jobs.plan(job, [new_task("of another version")], collect=False)
+    assert [task.id for task in jobs.job(job).tasks] == ["of another version"]
+    assert "predict" in [step.name for step in jobs.job(job).steps]  # it took its time
+    jobs.end_task("of another version")
+    assert (jobs.job(job).state, jobs.job(job).error_code) == ("completed", None)
+
+
+def test_what_an_earlier_attempt_made_stays_though_nobody_plans_it_again(jobs, job):
+    jobs.plan(job, [new_task()], collect=False)
+    keep_result(jobs, "task", "archive")
+    jobs.end_job(job, Canceled())
+    assert jobs.retry(job)
+    jobs.start(job)
+    jobs.plan(job, [new_task("of another version")], collect=False)
+    assert {task.id for task in jobs.job(job).tasks} == {"task", "of another version"}
 
 
 def test_a_job_that_ended_cannot_be_canceled(jobs, job):

@@ -77,7 +77,7 @@ class Progress(OfJobs):
         now = datetime.now(UTC)
         with self._database.write() as session:
             job_row(session, job_id).collect = collect
-            _drop_nameless(session, job_id, {task.id for task in tasks})
+            _drop_undone(session, job_id, {task.id for task in tasks})
             for task in tasks:
                 row = session.get(TaskRow, task.id)
                 if row is not None:
@@ -192,13 +192,24 @@ class Progress(OfJobs):
             _close_deliveries(session, list(tasks), error)
 
 
-def _drop_nameless(session: Session, job_id: str, planned: set[str]) -> None:
-    """Forget tasks whose bundle could not be read then, and now goes by its version."""
+def _drop_undone(session: Session, job_id: str, planned: set[str]) -> None:
+    """Forget what an earlier attempt could not do and nobody wants any more.
+
+    That is a task whose bundle could not be read then and now goes by its version, and one of a
+    version that was withdrawn meanwhile. What has a result stays.
+    """
+    made = sa.select(ResultRow.task_id)
     rows = session.scalars(
-        sa.select(TaskRow).where(TaskRow.job_id == job_id, TaskRow.bundle_sha256 == "")
+        sa.select(TaskRow).where(
+            TaskRow.job_id == job_id,
+            sa.or_(TaskRow.bundle_sha256 == "", TaskRow.state == "canceled"),
+            TaskRow.id.not_in(made),
+        )
     )
     for row in rows:
         if row.id not in planned:
+            steps = sa.update(StepRow).where(StepRow.task_id == row.id)
+            session.execute(steps.values(task_id=None))  # how long they took is the job's
             session.delete(row)
 
 
