@@ -106,13 +106,13 @@ def card(
     data: Data = None,
 ) -> None:
     """Show a version's model card, and all that was done with it."""
-    from pipelines.learning.reporting import CARD, REPORT
+    from pipelines.learning.reporting import CARDS, REPORT
 
     settings = settings_for("models", config, data)
     with _school(settings) as (school, _):
         bundle = school.registry.installed(version)
         docs = bundle.root / "docs"
-        written = next((docs / n for n in (CARD, "README.md") if (docs / n).is_file()), None)
+        written = next((docs / n for n in CARDS if (docs / n).is_file()), None)
         if written is None:
             raise NotFound(f"{bundle.identity} has no card")
         out.print(written.read_text(encoding="utf-8"), highlight=False, markup=False)

@@ -29,6 +29,7 @@ from node.faults import Fault, fault, fault_of, status_of
 from node.pages.curves import curve
 from node.pages.render import render
 from node.parts import FrontParts, parts_of
+from pipelines.learning.reporting import CARDS, REPORT
 from pipelines.store import AlarmView, EvaluationView, TrainingView
 
 router = APIRouter(include_in_schema=False)
@@ -46,8 +47,6 @@ FIGURES: Final = {
     "found": "Found",
     "right": "Right boxes",
 }
-_CARDS: Final = ("model-card.md", "README.md")
-"""A version that was learnt here has the first, one from elsewhere at most the second."""
 _MARKDOWN: Final = MarkdownIt("commonmark", {"html": False}).enable("table")
 KINDS: Final = {
     "input": "Other images than before",
@@ -249,7 +248,7 @@ def _model(
         figures_of=_names_of,
         policy=policy_of(parts, identity),
         has_card=_card_of(docs) is not None,
-        has_report="report.html" in docs,
+        has_report=REPORT in docs,
         results=parts.school.versions.results_of(identity) if version.stage == "withdrawn" else [],
         fault=trouble,
         interval=_interval,
@@ -260,7 +259,7 @@ def _model(
 
 
 def _card_of(docs: Mapping[str, Path]) -> Path | None:
-    return next((docs[name] for name in _CARDS if name in docs), None)
+    return next((docs[name] for name in CARDS if name in docs), None)
 
 
 def _names_of(compared: Comparison) -> dict[str, str]:

@@ -162,10 +162,11 @@ def withdraw(school: School, identity: str, *, by: str, why: str) -> VersionView
     Raises
     ------
     NotFound
-        When the node has not signed it.
+        When the node has not signed it, and it is not installed either.
     Conflict
         When it was withdrawn already.
     """
+    _sign_what_runs(school, identity, by=by)
     school.versions.withdraw(identity, by=by, why=why)
     return school.versions.version(identity)
 
@@ -173,6 +174,19 @@ def withdraw(school: School, identity: str, *, by: str, why: str) -> VersionView
 def results_of(school: School, identity: str) -> Sequence[ResultOf]:
     """Return the results that a version made, the newest first."""
     return school.versions.results_of(identity)
+
+
+def _sign_what_runs(school: School, identity: str, *, by: str) -> None:
+    """Answer for a version that nobody promoted; where its name means it, it is what is current."""
+    for bundle in school.registry.allowed():
+        if bundle.identity == identity:
+            current = current_bundle(school, bundle.name)
+            sign(school, bundle, by=by)
+            is_meant = current is not None and current.identity == identity
+            if is_meant and school.versions.current(bundle.name) is None:
+                school.versions.make_current(
+                    identity, by=by, why="it was the newest when it was withdrawn"
+                )
 
 
 def _promoted(school: School, bundle: Bundle, *, by: str, why: str) -> VersionView:

@@ -15,6 +15,8 @@ from models.learning.orders import write_whole
 
 CARD: Final = "model-card.md"
 REPORT: Final = "report.html"
+CARDS: Final = (CARD, "README.md")
+"""Where a bundle's card is looked for: what was not learnt here has the second alone."""
 _NAMES: Final = {
     "dice": "Dice",
     "surface_dice": "Surface Dice (2 mm)",

@@ -63,7 +63,9 @@ class Reading:
 @contextmanager
 def reading_node(folder: Path, *, slices: int = 20, size: int = 96) -> Iterator[Reading]:
     """Start a node, send it a head, and wait for the result."""
-    write_threshold_bundle(folder / "bundles", threshold=THRESHOLD)
+    for version in ("0.0.9", "0.1.0"):
+        name = f"threshold@{version}"
+        write_threshold_bundle(folder / "bundles", name, version, threshold=THRESHOLD)
     head = write_head_study(folder / "head", slices=slices, size=size, plane="axial")
     with running_node(write_config(folder, folder / "bundles", routes=ROUTE)) as node:
         node.send(folder / "head")

@@ -242,6 +242,9 @@ def test_a_run_on_a_region_appears_without_loading_again(
     page = panel.page
     page.evaluate("window.sameDocument = true")
     panel.run_on((0.3, 0.3), (0.6, 0.6), model=REFERENCE)
+    offered = panel.part("models").locator("option").all_inner_texts()
+    assert offered[-1] == "Threshold 0.0.9 (not current)"
+    assert [one for one in offered[:-1] if "Threshold" in one] == [MODEL]
     panel.wait_for("is ready")
     found = read_labelmap(page, reading.head.series)
     stored = [reading.labels_of(seg) for seg in reading.segs()]

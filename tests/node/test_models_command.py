@@ -119,6 +119,19 @@ def test_what_is_wrong_with_a_model_is_said_by_its_code(tmp_path: Path) -> None:
     assert "code_refused" in done.stderr
 
 
+def test_what_nobody_promoted_is_withdrawn_too(tmp_path: Path) -> None:
+    """On a node's first day a model runs because it is installed."""
+    publish(tmp_path, tmp_path)
+    assert as_said("models", "import", tmp_path / "made/head", cwd=tmp_path).returncode == 0
+    done = as_said("models", "withdraw", "head@0.1.0", "--why", "misses lesions", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "No version of head runs until one is promoted" in done.stdout
+    refused = as_said("models", "promote", "head@0.1.0", "--why", "again", cwd=tmp_path)
+    assert refused.returncode != 0 and "withdrawn_bundle" in refused.stderr
+    nothing = as_said("models", "withdraw", "head@9.9.9", "--why", "a test", cwd=tmp_path)
+    assert nothing.returncode != 0 and "not_found" in nothing.stderr
+
+
 def test_a_version_is_promoted_and_withdrawn_and_what_follows_is_said(tmp_path: Path) -> None:
     publish(tmp_path, tmp_path)
     assert as_said("models", "import", tmp_path / "made/head", cwd=tmp_path).returncode == 0

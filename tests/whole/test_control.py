@@ -11,6 +11,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom.phantom import write_head_study
+from tests.bundles import write_threshold_bundle
 from tests.pipelines.postgres import create_database, running_postgres
 from tests.series import write_series
 from tests.whole.nodes import ROUTE, Node, running_node, until, write_config
@@ -141,6 +142,31 @@ def test_a_bundle_that_is_not_there_fails_its_own_task_and_no_other(node: Node, 
 
 
 @pytest.mark.postgres
+def test_a_withdrawn_model_fails_what_names_it_until_another_is_promoted(
+    node: Node, tmp_path: Path
+):
+    learning = "/api/learning/models"
+    with closing(node.client()) as client:
+        client.headers["Origin"] = node.address
+        why = {"why": "misses lesions"}
+        gone = client.post(f"{learning}/threshold@0.1.0/withdraw", json=why)
+        assert gone.status_code == 200, gone.text
+        study_uid = send(node, tmp_path / "head", 220, slices=40)
+        job = node.ended_job(study_uid)
+        assert (job.state, job.error_code) == ("canceled", "withdrawn_bundle")
+        assert not node.segmentations(study_uid)
+
+        imported = node.settings.data / "bundles"
+        write_threshold_bundle(imported, "threshold@0.2.0", "0.2.0")
+        promoted = client.post(f"{learning}/threshold@0.2.0/promote", json={"why": "finds them"})
+        assert promoted.status_code == 200, promoted.text
+        assert client.post(f"/api/jobs/{job.id}/retry").is_success
+        until(lambda: node.jobs_of(study_uid)[0].state == "completed", timeout_s=120)
+    (task,) = node.jobs_of(study_uid)[0].tasks
+    assert task.bundle == "threshold@0.2.0"  # which version made this contour?
+    assert len(node.segmentations(study_uid)) == 1
+
+
 def test_the_same_on_postgresql_by_url_alone(tmp_path: Path, bundles: Path):
     with running_postgres() as server:
         url = create_database(server, "whole")
